@@ -1,0 +1,83 @@
+// Executor: a host thread, one per CPU that the sandbox may use, with a run queue of fibers. Scheduler: all of them, with
+// the timers, the reactor for host descriptors and the blocking workers.
+#ifndef BASE_EXECUTOR_H_
+#define BASE_EXECUTOR_H_
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/fiber.h"
+#include "base/time.h"
+
+namespace base {
+
+class Reactor;
+class WorkerPool;
+
+// How an executor waits when it has nothing to run. The default sleeps on a futex. A platform whose completions reach
+// the host thread itself (ptrace: wait4) replaces it. All but Wake are called on the executor's thread only.
+class IdleStrategy {
+ public:
+  virtual ~IdleStrategy() = default;
+  // Called once on the executor's thread before its first fiber.
+  virtual void Attach(Executor& executor) {}
+  // Collects what has happened without waiting (completions that unpark fibers of this executor). Called between
+  // fibers, so it has to be cheap; `busy_ns` is how long ago it was last called.
+  virtual void Poll() {}
+  // Waits until an event of its own happened or Wake was called. A Wake before the wait must make it return at once.
+  virtual void Wait() = 0;
+  // Ends a Wait, from any thread. Idempotent.
+  virtual void Wake() = 0;
+};
+
+class Executor {
+ public:
+  // The executor that runs on this host thread, or null. Not inlined for the same reason as Fiber::Current.
+  [[gnu::noinline]] static Executor* Current();
+
+  int index() const;         // 0 … Scheduler::executors().size() − 1
+  int cpu() const;           // the host CPU it prefers, −1 if the thread is not bound
+  int host_tid() const;
+  size_t queue_length() const;  // a hint; any thread
+  Scheduler& scheduler() const;
+  // Runs `work` on this executor's thread, outside of any fiber, soon. It must not park or block. Any thread.
+  void Post(std::function<void()> work);
+  IdleStrategy& idle() const;
+
+  struct Impl;
+  explicit Executor(std::unique_ptr<Impl> impl);
+  ~Executor();
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+class Scheduler {
+ public:
+  struct Options {
+    int executors = 0;     // 0: one per CPU in sched_getaffinity
+    bool bind_cpus = true; // executor i prefers the i-th CPU of the affinity mask
+    std::function<std::unique_ptr<IdleStrategy>(int index)> idle;  // null: the futex one
+    int max_workers = 8;
+  };
+  // Starts the host threads. Before the seccomp filter; threads that are started later (workers) need only clone and mmap.
+  explicit Scheduler(Options options);
+  // Every fiber has to have finished.
+  ~Scheduler();
+
+  const std::vector<std::unique_ptr<Executor>>& executors() const { return executors_; }
+  Executor& LeastLoaded();
+  Reactor& reactor() { return *reactor_; }
+  WorkerPool& workers() { return *workers_; }
+
+ private:
+  std::vector<std::unique_ptr<Executor>> executors_;
+  std::unique_ptr<WorkerPool> workers_;
+  std::unique_ptr<Reactor> reactor_;
+};
+
+}  // namespace base
+
+#endif  // BASE_EXECUTOR_H_

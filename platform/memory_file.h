@@ -1,0 +1,77 @@
+// MemoryFile: one memfd per sandbox behind anonymous guest memory, tmpfs files and the page cache.
+//
+// Offsets are cheap: the file is sparse and 2^62 bytes long, so that a whole mapping reserves its extent at once and pages come
+// into being when they are first touched, in the guest by a host fault that the sentry never sees, or through the sentry's own
+// mapping. What costs is pages; usage() says how many there are.
+#ifndef PLATFORM_MEMORY_FILE_H_
+#define PLATFORM_MEMORY_FILE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/errno.h"
+#include "base/interval_map.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+
+namespace platform {
+
+inline constexpr uint64_t kPageSize = 4096;
+
+// A range of the memory file (offsets).
+using FileRange = base::Range;
+
+class MemoryFile {
+ public:
+  struct Options {
+    uint64_t limit_bytes = UINT64_MAX;  // pages in use beyond it: Allocate fails with ENOMEM
+    bool fail_randomly = false;         // test builds: every n-th Allocate fails
+  };
+  // Makes the memfd. ENOMEM, EMFILE from the host.
+  static base::Result<std::unique_ptr<MemoryFile>> Create(Options options);
+  ~MemoryFile();
+
+  int fd() const { return fd_.get(); }
+
+  // Reserves `length` bytes (pages) that read as zero, with one reference. `congruent_to`: the offset has the same place
+  // within 2 MiB as this guest address. `after`, when not 0, is an offset at which the caller would like the range to
+  // start so that host mappings merge; taken if it is free. ENOMEM at the limit.
+  base::Result<FileRange> Allocate(uint64_t length, uint64_t congruent_to = 0, uint64_t after = 0) EXCLUDES(mu_);
+  // One more, one fewer reference to every page of the range, which may span allocations. At zero the pages are
+  // recycled: nothing may map or read them any more (guest mappings of them have been confirmed gone).
+  void IncRef(FileRange range) EXCLUDES(mu_);
+  void DecRef(FileRange range) EXCLUDES(mu_);
+  // True if every page of the range has exactly one reference: its only owner may write it in place.
+  bool IsExclusive(FileRange range) const EXCLUDES(mu_);
+
+  // The sentry's own mapping of the range, readable and writable; valid as long as the caller has a reference. The memory may
+  // fault (a memory cgroup at its limit): touch it only through base::SafeCopy. A range of more than 1 TiB is mapped in
+  // windows: the span may be shorter than asked, never empty.
+  std::span<std::byte> Map(FileRange range);
+  // Reads and writes through the mapping, over window boundaries. EFAULT when the host gives no page.
+  base::Result<void> Read(uint64_t offset, std::span<std::byte> out);
+  base::Result<void> Write(uint64_t offset, std::span<const std::byte> in);
+  // Gives the pages back to the host; the range reads as zero again and keeps its references.
+  void Decommit(FileRange range);
+  // The next range at or after `from`, within `range`, that has pages (SEEK_DATA); empty if none has.
+  FileRange NextData(FileRange range) const;
+  // Copies the pages of `from` that exist to `to` (same length, `to` reads as zero before). ENOMEM, EFAULT.
+  base::Result<void> CopyPages(FileRange from, FileRange to);
+
+  // Bytes of pages that exist, from st_blocks.
+  uint64_t usage() const;
+
+  struct Impl;
+
+ private:
+  MemoryFile();
+  base::UniqueFd fd_;
+  mutable base::Mutex mu_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace platform
+
+#endif  // PLATFORM_MEMORY_FILE_H_

@@ -1,0 +1,124 @@
+// Platform: how guest code runs. Nothing above this folder knows which one does.
+//
+// The interface is asynchronous (DESIGN.md §3). Context::Start lets a guest thread run and returns; the platform calls the
+// completion later, on any host thread. Run (platform/sync.h) is the same as a call that parks the fiber.
+//
+// Everything that comes back from a platform was under the guest's control: registers are data, never evidence.
+#ifndef PLATFORM_PLATFORM_H_
+#define PLATFORM_PLATFORM_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/errno.h"
+#include "base/executor.h"
+#include "base/interval_map.h"
+#include "base/ref_ptr.h"
+#include "platform/registers.h"
+
+namespace platform {
+
+enum class AccessType : uint8_t { kRead, kWrite, kExecute };
+
+// Why a guest thread came back.
+enum class ExitReason : uint8_t {
+  kSystemCall,    // registers().orig_rax is the number, arguments as in the ABI; rip is after the instruction; rax is −ENOSYS
+  kFault,         // a page fault: address and access. Served from the VMAs or turned into SIGSEGV or SIGBUS.
+  kException,     // any other synchronous exception: signo, si_code, address are what Linux would deliver
+  kInterrupted,   // Interrupt was called. Nothing else happened.
+  kDead,          // the guest thread or its address space is gone (killed on the host, out of memory); never comes back
+};
+
+struct Exit {
+  ExitReason reason = ExitReason::kDead;
+  AccessType access = AccessType::kRead;  // kFault
+  int signo = 0;                          // kException: SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSEGV (no page involved)
+  int si_code = 0;
+  uint64_t address = 0;     // kFault: the byte; kException: si_addr
+  uint32_t trap_number = 0; // x86 vector and error code, for the signal frame
+  uint32_t error_code = 0;
+};
+
+// Called once per Start. Any host thread; may be called from inside Start. Must not block or park: it unparks a fiber.
+class Completion {
+ public:
+  virtual void Complete(const Exit& exit) = 0;
+
+ protected:
+  ~Completion() = default;
+};
+
+enum class Protection : uint8_t { kNone = 0, kRead = 1, kWrite = 2, kExecute = 4 };
+
+// One change of an address space. Page-aligned guest addresses within Platform::GuestRange.
+struct MapOp {
+  enum class Kind : uint8_t { kMap, kUnmap, kProtect } kind;
+  bool populate = false;  // kMap: fault the pages in now (MAP_POPULATE)
+  uint8_t prot = 0;       // Protection bits; kMap and kProtect
+  int fd = -1;            // kMap: the memory file or a donated file; shared mapping; open until Apply returns
+  uint64_t start = 0;
+  uint64_t length = 0;
+  uint64_t offset = 0;    // kMap: in the file
+};
+
+// A guest's address space. Any fiber may call Apply; a mm serializes its own calls with its lock.
+class AddressSpace : public base::RefCounted {
+ public:
+  // Makes the changes in order, as one round trip. Parks. kMap replaces what is mapped there. When it returns, no guest
+  // thread can use a translation that it removed. On failure the Errno of the first change that failed; changes after it
+  // were not made, and the caller unmaps the ranges it touched.
+  virtual base::Result<void> Apply(std::span<const MapOp> ops) = 0;
+  // Unmaps everything and ends the host resources. After it no guest code runs in it. Parks. Idempotent; the last Unref
+  // does the same without waiting.
+  virtual void Release() = 0;
+};
+
+// A guest thread's CPU state. Used by one fiber, its task's, except for Interrupt.
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  // Lets the guest run in `as` with registers() until something happens. The context, `as` and `done` stay alive until the
+  // completion. Called on a fiber (a platform may move the fiber to another executor).
+  virtual void Start(AddressSpace& as, Completion& done) = 0;
+  // Makes a running Start complete soon with kInterrupted (or with what happens first); if none is running, the next Start
+  // completes so at once. Any thread.
+  virtual void Interrupt() = 0;
+
+  // Valid while not running; changes take effect at the next Start.
+  Registers& registers() { return registers_; }
+  // The XSAVE area (XStateSize bytes), fetched when first asked for after an exit.
+  virtual std::span<const std::byte> XState() = 0;
+  // A copy to write; takes effect at the next Start. The caller has passed it through SanitizeXState if a guest made it.
+  virtual void SetXState(std::span<const std::byte> area) = 0;
+  // Single-step: the next Start completes with SIGTRAP/TRAP_TRACE after one instruction (ptrace in the guest).
+  virtual void SetSingleStep(bool on) = 0;
+  // The host CPU on which it ran last, for getcpu(2); a hint.
+  virtual int LastCpu() const = 0;
+
+ protected:
+  Registers registers_{};
+};
+
+class Platform {
+ public:
+  virtual ~Platform() = default;
+  virtual std::string_view name() const = 0;
+  // Guest addresses that a mm may use, below the platform's own pages. At least [64 KiB, 128 TiB − 1 MiB).
+  virtual base::Range GuestRange() const = 0;
+  // Parks. EAGAIN or ENOMEM when the host refuses.
+  virtual base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() = 0;
+  // A context with zeroed registers, user selectors and the initial XSTATE.
+  virtual base::Result<std::unique_ptr<Context>> NewContext() = 0;
+  // The strategy that executor `index` has to idle with; null for the default one. Asked before the scheduler starts.
+  virtual std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) { return nullptr; }
+  // Guest threads that ran or wait for a host CPU now; a hint for /proc/loadavg and placement.
+  virtual int RunningContexts() const = 0;
+};
+
+}  // namespace platform
+
+#endif  // PLATFORM_PLATFORM_H_

@@ -15,7 +15,7 @@ namespace base {
 
 // An object with a reference count, born with one reference (adopted by MakeRef). Destroyed by whoever drops the last
 // one: a destructor may run on any fiber or host thread, must not park, and must not take a lock its droppers hold.
-class RefCounted {
+class RefCounted {  // inherited virtually where interfaces with counts meet (Mappable)
  public:
   RefCounted();
   RefCounted(const RefCounted&) = delete;

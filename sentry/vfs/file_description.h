@@ -1,0 +1,126 @@
+// FileDescription: an open file (Linux: struct file). Descriptors, SCM_RIGHTS and mappings share it by reference.
+#ifndef SENTRY_VFS_FILE_DESCRIPTION_H_
+#define SENTRY_VFS_FILE_DESCRIPTION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "base/errno.h"
+#include "base/fiber_lock.h"
+#include "base/ref_ptr.h"
+#include "base/wait_queue.h"
+#include "sentry/mm/mappable.h"
+#include "sentry/mm/user_memory.h"
+#include "sentry/vfs/path.h"
+
+namespace sentry {
+
+// An entry of getdents64(2). `next` is the offset (d_off) to continue after it.
+struct Dirent {
+  std::string_view name;
+  uint64_t ino;
+  uint8_t type;  // DT_*
+  int64_t next;
+};
+// False: the buffer is full, stop; the entry was not taken.
+using DirentSink = std::function<bool(const Dirent&)>;
+
+struct IoctlArgs {
+  uint32_t command;
+  uint64_t argument;
+  UserMemory& memory;
+  VfsContext& ctx;
+};
+
+// What a read or write needs beyond the buffer.
+struct IoFlags {
+  bool nonblock = false;  // the description's O_NONBLOCK or RWF_NOWAIT; nothing here waits anyway (see below)
+  bool append = false;    // O_APPEND or RWF_APPEND
+  bool dsync = false;
+  uint64_t file_size_limit = UINT64_MAX;  // EFBIG beyond (the caller sends SIGXFSZ)
+};
+
+// Operations never wait for a guest event: they return EAGAIN, and the system call layer waits on wait_queue() and tries again.
+// They may park for the host or the gofer. Thread-safe: several tasks may call at once.
+class FileDescription : public virtual base::RefCounted {
+ public:
+  // --- Implemented by file types. Defaults are what Linux returns for a file type without the operation.
+  // At the description's own position; for seekable files the default takes the position lock and calls PRead/PWrite.
+  virtual Result<size_t> Read(IoBuffer& to, const IoFlags& flags);
+  virtual Result<size_t> Write(IoBuffer& from, const IoFlags& flags);
+  // ESPIPE for what has no positions.
+  virtual Result<size_t> PRead(IoBuffer& to, int64_t offset, const IoFlags& flags) { return Errno(EINVAL); }
+  virtual Result<size_t> PWrite(IoBuffer& from, int64_t offset, const IoFlags& flags) { return Errno(EINVAL); }
+  virtual bool Seekable() const { return false; }
+  // SEEK_SET/CUR/END/DATA/HOLE; the default uses the inode's size.
+  virtual Result<int64_t> Seek(int64_t offset, int whence);
+  // Emits entries from `position` on until the sink is full; returns the new position.
+  virtual Result<int64_t> ReadDir(int64_t position, const DirentSink& sink) { return Errno(ENOTDIR); }
+  virtual Result<int64_t> Ioctl(const IoctlArgs& args) { return Errno(ENOTTY); }
+  // What mmap maps. `prot`, `shared` as asked; ENODEV by default.
+  virtual Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) { return Errno(ENODEV); }
+  // Events that are ready now. The default: always readable and writable (regular files).
+  virtual base::EventMask Readiness() { return base::kEventIn | base::kEventOut | base::kEventRdNorm | base::kEventWrNorm; }
+  // Notified when Readiness may have changed. Null: never changes (and epoll_ctl gives EPERM).
+  virtual base::WaitQueue* wait_queue() { return nullptr; }
+  virtual Result<void> Fsync(bool data_only) { return Errno(EINVAL); }
+  virtual Result<void> Allocate(int mode, int64_t offset, int64_t length) { return Errno(EOPNOTSUPP); }
+  virtual Result<void> Truncate(int64_t size);  // default: inode SetAttr
+  virtual Result<Attr> GetAttr();               // default: the inode's
+  // O_NONBLOCK, O_APPEND, O_DIRECT, O_NOATIME, O_ASYNC changed by F_SETFL.
+  virtual Result<void> SetStatusFlags(uint32_t flags);
+  // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor.
+  virtual void OnDescriptorClosed(VfsContext& ctx) {}
+  // A write that fails with EPIPE raises SIGPIPE (pipes, sockets).
+  virtual bool RaisesSigpipe() const { return false; }
+  // For /proc/self/fdinfo, beyond pos, flags and mnt_id.
+  virtual std::string FdInfo() { return ""; }
+  // The host descriptor that a splice-like path may use directly; −1 if there is none.
+  virtual int HostFd() const { return -1; }
+
+  // --- Common.
+  const VfsPath& path() const { return path_; }
+  RefPtr<Inode> inode() const { return inode_; }
+  uint32_t flags() const { return flags_.load(std::memory_order_relaxed); }  // O_ACCMODE and status flags
+  void set_flags(uint32_t flags) { flags_.store(flags, std::memory_order_relaxed); }
+  bool readable() const { return readable_; }
+  bool writable() const { return writable_; }
+  bool nonblocking() const;
+  bool path_only() const;  // O_PATH
+  int64_t position() const { return position_.load(std::memory_order_relaxed); }
+
+  // Signal-driven I/O owner (F_SETOWN, F_SETSIG): words kept for F_GETOWN; delivery is the kernel's.
+  struct AsyncOwner {
+    int type = 0, id = 0, signal = 0;
+    RefPtr<base::RefCounted> registration;
+  };
+  base::Mutex owner_mu;
+  AsyncOwner owner GUARDED_BY(owner_mu);
+  // Sets of epoll instances that watch this description unregister through this queue at its end (kernel: eventpoll_release).
+  std::atomic<bool> watched_by_epoll{false};
+
+ protected:
+  // Takes the write count of the inode for writable regular files; releases locks (flock, OFD) in the destructor.
+  FileDescription(VfsPath path, uint32_t flags);
+  // An anonymous one (pipe, socket, eventfd): path has no mount.
+  ~FileDescription() override;
+  base::FiberMutex position_lock_;         // f_pos_lock: held across Read, Write, Seek, ReadDir at the own position
+  std::atomic<int64_t> position_{0};       // written under position_lock_
+
+ private:
+  VfsPath path_;
+  RefPtr<Inode> inode_;
+  std::atomic<uint32_t> flags_;
+  bool readable_, writable_;
+};
+
+// An inode for objects outside of any file system (anon_inodefs, pipefs, sockfs): mode, and an ino unique in the sandbox.
+RefPtr<Inode> NewAnonymousInode(uint32_t mode, const Credentials* creds = nullptr);
+// A path for one: Dentry::MakeAnonymous of a new anonymous inode. `name` like "pipe:" gets "[ino]" appended when it ends with ':'.
+VfsPath NewAnonymousPath(std::string_view name, uint32_t mode, const Credentials* creds = nullptr);
+
+}  // namespace sentry
+
+#endif  // SENTRY_VFS_FILE_DESCRIPTION_H_

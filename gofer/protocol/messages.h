@@ -1,0 +1,695 @@
+// The gofer protocol: what the sentry asks of the gofer, and what it gets back.
+//
+// One SOCK_SEQPACKET pair per container; one packet is one message, so that a message, its boundaries and the
+// descriptors that travel with it (SCM_RIGHTS) cannot get out of step, which a stream has to be parsed for.
+//
+//   header   u32 size · u16 type · u16 aux · u32 tag · u32 error
+//   request  header · aux × u64 node ids to close · fields of the request
+//   reply    header (type | 0x8000, aux = number of descriptors) · fields of the reply, none if error ≠ 0
+//
+// `size` counts the whole packet. A tag identifies a request in flight; replies may come in any order; the peer chooses tags
+// that it does not reuse before the reply. A node is a file of the host that the gofer holds open with O_PATH; node
+// ids are chosen by the server and never come back for another file while the old one is known. Node ids to close ride on any
+// request, so that dropping nodes costs no message of its own; kClose exists to send them when there is no other
+// request, and is the only message without a reply.
+//
+// All paths are single components; the server never follows a link. Numbers are Linux's for amd64 (errno, O_*, S_IF*,
+// RENAME_*, XATTR_*, AT_*). uids and gids pass as numbers. Both ends treat what they read as hostile.
+#ifndef GOFER_PROTOCOL_MESSAGES_H_
+#define GOFER_PROTOCOL_MESSAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/errno.h"
+#include "gofer/protocol/codec.h"
+
+namespace gofer {
+
+inline constexpr uint32_t kMagic = 0x52464f47;  // "GOFR"
+inline constexpr uint32_t kVersion = 1;
+
+inline constexpr size_t kHeaderBytes = 16;
+inline constexpr size_t kMaxMessageBytes = 68 << 10;  // an xattr of 64 KiB and everything around it
+inline constexpr size_t kMaxReaddirBytes = 64 << 10;
+inline constexpr size_t kMaxWalkNames = 64;
+inline constexpr size_t kMaxClosesPerMessage = 256;
+inline constexpr uint32_t kMaxInFlight = 64;  // what a server is prepared to have in its socket buffer
+inline constexpr size_t kMaxFdsPerReply = 1;
+
+enum class NodeId : uint64_t { kNone = 0 };
+
+enum class MessageType : uint16_t {
+  kAttach = 1,
+  kWalk = 2,
+  kOpen = 3,
+  kCreate = 4,
+  kMkdir = 5,
+  kSymlink = 6,
+  kLink = 7,
+  kMknod = 8,
+  kUnlink = 9,
+  kRename = 10,
+  kSetAttr = 11,
+  kGetAttr = 12,
+  kReadLink = 13,
+  kReaddir = 14,
+  kStatFs = 15,
+  kFsync = 16,
+  kSyncFs = 17,
+  kGetXattr = 18,
+  kSetXattr = 19,
+  kListXattr = 20,
+  kRemoveXattr = 21,
+  kConnect = 22,
+  kClose = 23,
+};
+inline constexpr uint16_t kReplyBit = 0x8000;
+
+struct Header {
+  uint32_t size = 0;
+  uint16_t type = 0;
+  uint16_t aux = 0;
+  uint32_t tag = 0;
+  uint32_t error = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.size);
+    c.Int(m.type);
+    c.Int(m.aux);
+    c.Int(m.tag);
+    c.AtMost(m.error, uint32_t{4095});
+  }
+};
+
+// What stat would say. Times are nanoseconds since 1970.
+struct Attributes {
+  uint64_t ino = 0;
+  uint64_t dev = 0;   // as statx's major and minor, makedev(3)
+  uint64_t rdev = 0;
+  uint64_t size = 0;  // at most INT64_MAX
+  uint64_t blocks = 0;
+  int64_t atime_ns = 0;
+  int64_t mtime_ns = 0;
+  int64_t ctime_ns = 0;
+  int64_t btime_ns = 0;  // 0 where the file system does not know
+  uint32_t mode = 0;     // with the file type, which is one of the seven that exist
+  uint32_t nlink = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t blksize = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.ino);
+    c.Int(m.dev);
+    c.Int(m.rdev);
+    c.AtMost(m.size, uint64_t{INT64_MAX});
+    c.Int(m.blocks);
+    c.Int(m.atime_ns);
+    c.Int(m.mtime_ns);
+    c.Int(m.ctime_ns);
+    c.Int(m.btime_ns);
+    c.Int(m.mode);
+    c.Check32(ValidMode(m.mode));
+    c.Int(m.nlink);
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Int(m.blksize);
+  }
+  // 16 bits, and a file type that exists.
+  static bool ValidMode(uint32_t mode);
+};
+inline constexpr size_t kAttributesBytes = 9 * 8 + 5 * 4;
+
+// uid or gid of a creating request: leave what the host chose.
+inline constexpr uint32_t kNoId = 0xffffffff;
+
+// Flags of open that a request may carry; anything else is refused by both ends.
+inline constexpr uint32_t kOpenAccessMode = 03;
+inline constexpr uint32_t kOpenFlagsMask = kOpenAccessMode | 01000 /*O_TRUNC*/ | 02000 /*O_APPEND*/ | 04000 /*O_NONBLOCK*/ |
+                                           010000 /*O_DSYNC*/ | 040000 /*O_DIRECT*/ | 01000000 /*O_NOATIME*/ |
+                                           04010000 /*O_SYNC*/;
+
+// Properties of an attached mount.
+inline constexpr uint32_t kMountReadOnly = 1;
+inline constexpr uint32_t kMountHostUds = 2;   // Connect is allowed
+inline constexpr uint32_t kMountHostFifo = 4;  // Open of a FIFO is allowed
+
+struct EmptyReply {
+  template <typename C, typename M>
+  static void Code(C&, M&) {}
+};
+struct AttributesReply {
+  Attributes attributes;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    Attributes::Code(c, m.attributes);
+  }
+};
+// Of everything that makes a file.
+struct NodeReply {
+  NodeId node = NodeId::kNone;
+  Attributes attributes;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    Attributes::Code(c, m.attributes);
+  }
+};
+struct BlobReply {
+  std::string_view bytes;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Blob(m.bytes, kMaxXattrBytes);
+  }
+};
+
+// The root of mount `mount`. The first request of a connection, and once per mount. EPROTONOSUPPORT if the versions do not
+// meet, EINVAL for an index out of range.
+struct AttachReply {
+  uint32_t version = 0;
+  uint32_t max_message_bytes = 0;
+  uint32_t max_in_flight = 0;
+  uint32_t max_nodes = 0;
+  uint32_t mount_flags = 0;
+  NodeId root = NodeId::kNone;
+  Attributes attributes;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.version);
+    c.Int(m.max_message_bytes);
+    c.Int(m.max_in_flight);
+    c.Int(m.max_nodes);
+    c.Bits(m.mount_flags, kMountReadOnly | kMountHostUds | kMountHostFifo);
+    c.Int(m.root);
+    Attributes::Code(c, m.attributes);
+  }
+};
+struct AttachRequest {
+  static constexpr MessageType kType = MessageType::kAttach;
+  using Reply = AttachReply;
+  uint32_t magic = kMagic;
+  uint32_t version = kVersion;  // the newest the client speaks
+  uint32_t max_message_bytes = kMaxMessageBytes;
+  uint32_t mount = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.magic);
+    c.Check32(m.magic == kMagic);
+    c.Int(m.version);
+    c.Int(m.max_message_bytes);
+    c.Int(m.mount);
+  }
+};
+
+// Walks `names` from `base`, at most kMaxWalkNames of them. The walk ends after the last name; after a symbolic link, wherever it
+// is (its target is in the reply: the client resolves it); after a file that is not a directory, with stop_errno ENOTDIR if
+// names are left; or before a name that cannot be had, with stop_errno saying why (ENOENT, EACCES, ENFILE if the node limit is
+// reached, …). Walking no names looks at `base` itself: one component, a second node for it.
+inline constexpr uint32_t kWalkOpen = 1;     // open the last one, if it is a regular file, with open_flags
+inline constexpr uint32_t kWalkNoNodes = 2;  // attributes only: every node is kNone. Not with kWalkOpen.
+struct WalkReply {
+  struct Component {
+    NodeId node = NodeId::kNone;
+    Attributes attributes;
+    template <typename C, typename M>
+    static void Code(C& c, M& m) {
+      c.Int(m.node);
+      Attributes::Code(c, m.attributes);
+    }
+  };
+  uint32_t stop_errno = 0;
+  uint32_t open_errno = 0;           // why kWalkOpen has no descriptor though the walk reached the end and a regular file
+  std::string_view symlink_target;   // of the last component, if it is a symbolic link
+  std::vector<Component> components;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.AtMost(m.stop_errno, uint32_t{4095});
+    c.AtMost(m.open_errno, uint32_t{4095});
+    c.OptionalText(m.symlink_target, kMaxLinkBytes);
+    c.List(m.components, kMaxWalkNames, 8 + kAttributesBytes, [](auto& d, auto& e) { Component::Code(d, e); });
+  }
+};
+struct WalkRequest {
+  static constexpr MessageType kType = MessageType::kWalk;
+  using Reply = WalkReply;
+  NodeId base = NodeId::kNone;
+  uint32_t flags = 0;
+  uint32_t open_flags = 0;
+  std::vector<std::string_view> names;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.base);
+    c.Bits(m.flags, kWalkOpen | kWalkNoNodes);
+    c.Bits(m.open_flags, kOpenFlagsMask);
+    c.List(m.names, kMaxWalkNames, 1 + 1, [](auto& d, auto& e) { d.Name(e); });
+  }
+};
+
+// A descriptor for a regular file. A FIFO only if the mount allows it, with O_NONBLOCK implied; ENXIO for other
+// devices and sockets, EISDIR for directories, ELOOP for symbolic links.
+struct OpenRequest {
+  static constexpr MessageType kType = MessageType::kOpen;
+  using Reply = AttributesReply;
+  NodeId node = NodeId::kNone;
+  uint32_t flags = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Bits(m.flags, kOpenFlagsMask);
+  }
+};
+
+// A new regular file (O_CREAT | O_EXCL), with a descriptor.
+struct CreateRequest {
+  static constexpr MessageType kType = MessageType::kCreate;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t open_flags = 0;
+  uint32_t mode = 0;  // 07777
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Bits(m.open_flags, kOpenFlagsMask);
+    c.Bits(m.mode, uint32_t{07777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Name(m.name);
+  }
+};
+
+struct MkdirRequest {
+  static constexpr MessageType kType = MessageType::kMkdir;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t mode = 0;
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Bits(m.mode, uint32_t{07777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Name(m.name);
+  }
+};
+
+struct SymlinkRequest {
+  static constexpr MessageType kType = MessageType::kSymlink;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  std::string_view name;
+  std::string_view target;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Name(m.name);
+    c.Text(m.target, kMaxLinkBytes);
+  }
+};
+
+// A further name for `node`. EXDEV across mounts.
+struct LinkRequest {
+  static constexpr MessageType kType = MessageType::kLink;
+  using Reply = AttributesReply;
+  NodeId node = NodeId::kNone;
+  NodeId directory = NodeId::kNone;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Int(m.directory);
+    c.Name(m.name);
+  }
+};
+
+// A regular file, FIFO or socket, or the character device 0:0 (an overlay's whiteout). EPERM for every other device.
+struct MknodRequest {
+  static constexpr MessageType kType = MessageType::kMknod;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t mode = 0;  // with the type
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  uint64_t rdev = 0;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Bits(m.mode, uint32_t{0177777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Int(m.rdev);
+    c.Name(m.name);
+  }
+};
+
+// unlink or, with kUnlinkDirectory, rmdir.
+inline constexpr uint32_t kUnlinkDirectory = 1;
+struct UnlinkRequest {
+  static constexpr MessageType kType = MessageType::kUnlink;
+  using Reply = EmptyReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t flags = 0;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Bits(m.flags, kUnlinkDirectory);
+    c.Name(m.name);
+  }
+};
+
+inline constexpr uint32_t kRenameNoReplace = 1;  // RENAME_NOREPLACE
+inline constexpr uint32_t kRenameExchange = 2;   // RENAME_EXCHANGE
+struct RenameRequest {
+  static constexpr MessageType kType = MessageType::kRename;
+  using Reply = EmptyReply;
+  NodeId old_directory = NodeId::kNone;
+  NodeId new_directory = NodeId::kNone;
+  uint32_t flags = 0;
+  std::string_view old_name;
+  std::string_view new_name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.old_directory);
+    c.Int(m.new_directory);
+    c.Bits(m.flags, kRenameNoReplace | kRenameExchange);
+    c.Name(m.old_name);
+    c.Name(m.new_name);
+  }
+};
+
+// Sets what `which` names, in the order size, owner, mode, times; the first failure ends it. Owner before mode, because a
+// change of owner clears the set-id bits.
+inline constexpr uint32_t kSetMode = 1, kSetUid = 2, kSetGid = 4, kSetSize = 8, kSetAtime = 16, kSetMtime = 32,
+                          kSetAtimeNow = 64, kSetMtimeNow = 128, kSetAll = 255;
+struct SetAttrRequest {
+  static constexpr MessageType kType = MessageType::kSetAttr;
+  using Reply = AttributesReply;  // as they are afterwards
+  NodeId node = NodeId::kNone;
+  uint32_t which = 0;
+  uint32_t mode = 0;  // 07777
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint64_t size = 0;
+  int64_t atime_ns = 0;
+  int64_t mtime_ns = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Bits(m.which, kSetAll);
+    c.Bits(m.mode, uint32_t{07777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.AtMost(m.size, uint64_t{INT64_MAX});
+    c.Int(m.atime_ns);
+    c.Int(m.mtime_ns);
+  }
+};
+
+struct GetAttrRequest {
+  static constexpr MessageType kType = MessageType::kGetAttr;
+  using Reply = AttributesReply;
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+
+struct ReadLinkReply {
+  std::string_view target;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.OptionalText(m.target, kMaxLinkBytes);
+  }
+};
+struct ReadLinkRequest {
+  static constexpr MessageType kType = MessageType::kReadLink;
+  using Reply = ReadLinkReply;
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+
+// Entries after the one with `cookie` (0: from the start), without "." and "..", at most max_bytes of them. No entries and
+// `end` is the end of the directory; no entries without `end` does not happen. Cookies are the host's d_off.
+struct ReaddirReply {
+  struct Entry {
+    uint64_t ino = 0;
+    uint64_t cookie = 0;
+    uint8_t type = 0;  // DT_*; DT_UNKNOWN where the file system does not tell
+    std::string_view name;
+    template <typename C, typename M>
+    static void Code(C& c, M& m) {
+      c.Int(m.ino);
+      c.Int(m.cookie);
+      c.Int(m.type);
+      c.Name(m.name);
+    }
+  };
+  static constexpr size_t kEntryBytes = 8 + 8 + 1 + 1;  // and the name
+  uint8_t end = 0;
+  std::vector<Entry> entries;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.AtMost(m.end, uint8_t{1});
+    c.List(m.entries, kMaxReaddirBytes / (kEntryBytes + 1), kEntryBytes + 1, [](auto& d, auto& e) { Entry::Code(d, e); });
+  }
+};
+struct ReaddirRequest {
+  static constexpr MessageType kType = MessageType::kReaddir;
+  using Reply = ReaddirReply;
+  NodeId node = NodeId::kNone;
+  uint64_t cookie = 0;
+  uint32_t max_bytes = kMaxReaddirBytes;  // at least 512 is used
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Int(m.cookie);
+    c.AtMost(m.max_bytes, uint32_t{kMaxReaddirBytes});
+  }
+};
+
+// struct statfs (man 2 statfs).
+struct StatFsReply {
+  uint64_t type = 0;
+  uint64_t block_size = 0;
+  uint64_t blocks = 0;
+  uint64_t blocks_free = 0;
+  uint64_t blocks_available = 0;
+  uint64_t files = 0;
+  uint64_t files_free = 0;
+  uint64_t fragment_size = 0;
+  uint32_t name_length = 0;
+  uint32_t flags = 0;  // ST_*
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.type);
+    c.Int(m.block_size);
+    c.Int(m.blocks);
+    c.Int(m.blocks_free);
+    c.Int(m.blocks_available);
+    c.Int(m.files);
+    c.Int(m.files_free);
+    c.Int(m.fragment_size);
+    c.Int(m.name_length);
+    c.Int(m.flags);
+  }
+};
+struct StatFsRequest {
+  static constexpr MessageType kType = MessageType::kStatFs;
+  using Reply = StatFsReply;
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+
+// fsync or fdatasync of a regular file or directory. (The sentry may as well call fsync on a descriptor it was given.)
+inline constexpr uint32_t kFsyncDataOnly = 1;
+struct FsyncRequest {
+  static constexpr MessageType kType = MessageType::kFsync;
+  using Reply = EmptyReply;
+  NodeId node = NodeId::kNone;
+  uint32_t flags = 0;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Bits(m.flags, kFsyncDataOnly);
+  }
+};
+
+// syncfs of the host file system that holds `node`.
+struct SyncFsRequest {
+  static constexpr MessageType kType = MessageType::kSyncFs;
+  using Reply = EmptyReply;
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+
+// Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change, an
+// empty list): Linux allows user.* on no others.
+struct GetXattrRequest {
+  static constexpr MessageType kType = MessageType::kGetXattr;
+  using Reply = BlobReply;
+  NodeId node = NodeId::kNone;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Text(m.name, kMaxXattrNameBytes);
+  }
+};
+struct SetXattrRequest {
+  static constexpr MessageType kType = MessageType::kSetXattr;
+  using Reply = EmptyReply;
+  NodeId node = NodeId::kNone;
+  uint32_t flags = 0;  // XATTR_CREATE 1, XATTR_REPLACE 2
+  std::string_view name;
+  std::string_view value;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Bits(m.flags, uint32_t{3});
+    c.Text(m.name, kMaxXattrNameBytes);
+    c.Blob(m.value, kMaxXattrBytes);
+  }
+};
+struct ListXattrRequest {
+  static constexpr MessageType kType = MessageType::kListXattr;
+  using Reply = BlobReply;  // names, each ended by a NUL
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+struct RemoveXattrRequest {
+  static constexpr MessageType kType = MessageType::kRemoveXattr;
+  using Reply = EmptyReply;
+  NodeId node = NodeId::kNone;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Text(m.name, kMaxXattrNameBytes);
+  }
+};
+
+// A socket connected to the host's socket at `node`, if the mount allows it (else ECONNREFUSED, as if nobody listened). Never
+// waits: EAGAIN when the listener's backlog is full.
+struct ConnectRequest {
+  static constexpr MessageType kType = MessageType::kConnect;
+  using Reply = EmptyReply;
+  NodeId node = NodeId::kNone;
+  uint32_t socket_type = 0;  // SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+    c.Int(m.socket_type);
+    c.Check32(m.socket_type == 1 || m.socket_type == 2 || m.socket_type == 5);
+  }
+};
+
+// Carries closes only; no reply.
+struct CloseRequest {
+  static constexpr MessageType kType = MessageType::kClose;
+  using Reply = EmptyReply;
+  template <typename C, typename M>
+  static void Code(C&, M&) {}
+};
+
+using RequestBody =
+    std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest, LinkRequest, MknodRequest,
+                 UnlinkRequest, RenameRequest, SetAttrRequest, GetAttrRequest, ReadLinkRequest, ReaddirRequest, StatFsRequest,
+                 FsyncRequest, SyncFsRequest, GetXattrRequest, SetXattrRequest, ListXattrRequest, RemoveXattrRequest,
+                 ConnectRequest, CloseRequest>;
+
+// A request as it was received. Views in the body point into the packet.
+struct ParsedRequest {
+  Header header;
+  std::vector<NodeId> closes;
+  RequestBody body;
+};
+
+// Decodes one packet. EBADMSG if not even the header is right (whoever sent it cannot be answered); EPROTO if what follows the
+// header is malformed; ENOSYS for a type that does not exist. In these two `out.header` is valid. Total: any bytes are
+// fine, and memory use is bounded by a small multiple of the packet's size.
+base::Result<void> ParseRequest(std::span<const uint8_t> packet, ParsedRequest& out);
+
+// The header of a reply to a request of type `type`, checked against the packet's size. EPROTO if it is not one.
+base::Result<Header> ParseReplyHeader(std::span<const uint8_t> packet);
+
+// Decodes the body of a successful reply. EPROTO if it is malformed.
+template <typename ReplyT>
+base::Result<void> ParseReplyBody(std::span<const uint8_t> packet, ReplyT& out) {
+  if (packet.size() < kHeaderBytes) return base::Errno(EPROTO);
+  Reader reader(packet.subspan(kHeaderBytes));
+  ReplyT::Code(reader, out);
+  if (!reader.Done()) return base::Errno(EPROTO);
+  return {};
+}
+
+// Decodes a whole reply by the type in its header and throws the result away: the fuzzers' entry point.
+base::Result<void> ParseReply(std::span<const uint8_t> packet);
+
+// Encodes header, closes and body; sets the header's size. False if something does not fit or is not allowed.
+template <typename RequestT>
+[[nodiscard]] bool EncodeRequest(const RequestT& request, uint32_t tag, std::span<const NodeId> closes,
+                                 std::vector<uint8_t>& out);
+// The reply to a request of type `type`. With `error` ≠ 0 the body is left out.
+template <typename ReplyT>
+[[nodiscard]] bool EncodeReply(MessageType type, const ReplyT& reply, uint32_t tag, uint32_t fds, std::vector<uint8_t>& out);
+void EncodeErrorReply(uint16_t type, uint32_t tag, uint32_t error, std::vector<uint8_t>& out);
+
+namespace internal {
+void BeginMessage(Header header, std::vector<uint8_t>& out);
+bool EndMessage(bool ok, std::vector<uint8_t>& out);
+}  // namespace internal
+
+template <typename RequestT>
+bool EncodeRequest(const RequestT& request, uint32_t tag, std::span<const NodeId> closes, std::vector<uint8_t>& out) {
+  if (closes.size() > kMaxClosesPerMessage) return false;
+  internal::BeginMessage({.type = static_cast<uint16_t>(RequestT::kType), .aux = static_cast<uint16_t>(closes.size()), .tag = tag},
+                         out);
+  Writer writer(out, kMaxMessageBytes);
+  for (NodeId id : closes) writer.Int(id);
+  RequestT::Code(writer, request);
+  return internal::EndMessage(writer.ok(), out);
+}
+
+template <typename ReplyT>
+bool EncodeReply(MessageType type, const ReplyT& reply, uint32_t tag, uint32_t fds, std::vector<uint8_t>& out) {
+  internal::BeginMessage({.type = static_cast<uint16_t>(static_cast<uint16_t>(type) | kReplyBit),
+                          .aux = static_cast<uint16_t>(fds),
+                          .tag = tag},
+                         out);
+  Writer writer(out, kMaxMessageBytes);
+  ReplyT::Code(writer, reply);
+  return internal::EndMessage(writer.ok(), out);
+}
+
+}  // namespace gofer
+
+#endif  // GOFER_PROTOCOL_MESSAGES_H_

@@ -1,0 +1,57 @@
+// FdTable: the descriptors of a process (Linux: files_struct).
+#ifndef SENTRY_KERNEL_FD_TABLE_H_
+#define SENTRY_KERNEL_FD_TABLE_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/mutex.h"
+#include "base/ref_ptr.h"
+#include "sentry/vfs/file_description.h"
+
+namespace sentry {
+
+// A guest descriptor number as it came from a register.
+using Fd = int32_t;
+
+class FdTable final : public base::RefCounted {
+ public:
+  FdTable() = default;
+  ~FdTable() override;
+  // EBADF. `allow_path`: O_PATH descriptors too (fdget_raw).
+  Result<RefPtr<FileDescription>> Get(Fd fd, bool allow_path = false) const EXCLUDES(mu_);
+  // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit.
+  Result<Fd> Install(RefPtr<FileDescription> file, bool cloexec, uint64_t limit, Fd min = 0) EXCLUDES(mu_);
+  // All or none (pipe, socketpair).
+  Result<void> InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescription> b, bool cloexec, uint64_t limit, Fd out[2])
+      EXCLUDES(mu_);
+  // dup2: what was there is returned, to be closed by the caller without the lock (see Close).
+  Result<RefPtr<FileDescription>> InstallAt(Fd fd, RefPtr<FileDescription> file, bool cloexec, uint64_t limit) EXCLUDES(mu_);
+  // EBADF. The caller calls OnDescriptorClosed on what it gets.
+  Result<RefPtr<FileDescription>> Remove(Fd fd) EXCLUDES(mu_);
+  std::vector<RefPtr<FileDescription>> RemoveRange(uint32_t first, uint32_t last) EXCLUDES(mu_);
+  std::vector<RefPtr<FileDescription>> RemoveCloexec() EXCLUDES(mu_);
+  std::vector<RefPtr<FileDescription>> RemoveAll() EXCLUDES(mu_);
+  Result<bool> CloseOnExec(Fd fd) const EXCLUDES(mu_);
+  Result<void> SetCloseOnExec(Fd fd, bool on) EXCLUDES(mu_);
+  void SetCloexecRange(uint32_t first, uint32_t last) EXCLUDES(mu_);
+  RefPtr<FdTable> Fork() const EXCLUDES(mu_);
+  std::vector<Fd> List() const EXCLUDES(mu_);
+  int count() const EXCLUDES(mu_);
+
+ private:
+  struct Entry {
+    RefPtr<FileDescription> file;
+    bool cloexec = false;
+  };
+  Fd FindFreeLocked(Fd min) REQUIRES(mu_);
+  mutable base::Mutex mu_;
+  std::vector<Entry> entries_ GUARDED_BY(mu_);
+  Fd lowest_free_ GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace sentry
+
+#endif  // SENTRY_KERNEL_FD_TABLE_H_

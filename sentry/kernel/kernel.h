@@ -1,0 +1,125 @@
+// Kernel: the root of every object graph of a sandbox.
+#ifndef SENTRY_KERNEL_KERNEL_H_
+#define SENTRY_KERNEL_KERNEL_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "platform/memory_file.h"
+#include "platform/platform.h"
+#include "sentry/kernel/futex.h"
+#include "sentry/kernel/pid_namespace.h"
+#include "sentry/kernel/task.h"
+#include "sentry/mm/memory_manager.h"
+
+namespace sentry {
+
+class TimeKeeper;  // sentry/time
+
+// Serves a system call: set by sentry/syscalls, because the table is above the kernel. Returns the value for rax or an Errno,
+// the ERESTART ones included.
+using SystemCallHandler = Result<int64_t> (*)(Task& task, uint64_t number, const uint64_t args[6]);
+// Loads a program into a fresh mm: set by sentry/boot to sentry/loader's.
+struct ExecImage {
+  RefPtr<MemoryManager> mm;
+  Addr entry = 0, stack = 0;
+  std::string comm;
+  VfsPath path;           // of the executable (the interpreter's for scripts)
+  // set-user-ID and file capabilities, already decided: what the new credentials are.
+  CredentialsRef creds;
+  bool secure = false;
+};
+using ExecLoader = std::function<Result<ExecImage>(Task& task, const Task::ExecRequest& request)>;
+
+class Kernel {
+ public:
+  struct Options {
+    base::Scheduler* scheduler = nullptr;
+    platform::Platform* platform = nullptr;
+    platform::MemoryFile* memory_file = nullptr;
+    int cpus = 1;               // what guests see
+    uint64_t max_tasks = 0;     // 0: kPidMax
+    uint64_t total_memory = 0;  // what /proc/meminfo and sysinfo show
+    bool strace = false;
+    bool allow_suid = false;
+  };
+  explicit Kernel(Options options);
+  ~Kernel();
+
+  const Options& options() const { return options_; }
+  base::Scheduler& scheduler() { return *options_.scheduler; }
+  platform::Platform& platform() { return *options_.platform; }
+  platform::MemoryFile& memory_file() { return *options_.memory_file; }
+  MmEnvironment& mm_env() { return mm_env_; }
+  TaskSet& tasks() { return tasks_; }
+  FutexManager& futexes() { return futexes_; }
+  TimeKeeper& time();
+  int cpus() const { return options_.cpus; }
+
+  // Wiring (boot, before the first task).
+  void SetSystemCallHandler(SystemCallHandler handler) { handler_ = handler; }
+  SystemCallHandler system_call_handler() const { return handler_; }
+  void SetExecLoader(ExecLoader loader) { loader_ = std::move(loader); }
+  const ExecLoader& exec_loader() const { return loader_; }
+
+  // --- Processes from outside: the container's init and `runsc exec`.
+  struct ProcessSpec {
+    std::vector<std::string> argv, envp;
+    std::string executable;       // "": argv[0] looked up in envp's PATH
+    CredentialsRef creds;
+    std::string cwd = "/";
+    uint32_t umask = 022;
+    RefPtr<FdTable> fds;
+    RefPtr<MountNamespace> mounts;
+    RefPtr<UtsNamespace> uts;
+    RefPtr<base::RefCounted> net;
+    RefPtr<PidNamespace> pid_namespace;   // with no init yet: the process becomes it
+    Limits limits = Limits::Default();
+    RefPtr<Tty> tty;                      // becomes the controlling terminal of a new session
+  };
+  // Parks. The Errno of the exec: ENOENT, EACCES, ENOEXEC…
+  Result<RefPtr<ThreadGroup>> CreateProcess(ProcessSpec spec);
+  // Lets it run. Separate so that `create` can report errors before `start`.
+  void StartProcess(ThreadGroup& tg);
+  // `done` is called once, on any thread, with wait4's status when the process is gone; nobody else reaps it.
+  void OnProcessExit(ThreadGroup& tg, std::function<void(int status)> done);
+
+  RefPtr<Task> FindTask(int tid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
+  RefPtr<ThreadGroup> FindThreadGroup(int pid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
+  RefPtr<ProcessGroup> FindProcessGroup(int pgid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
+  // Snapshot in tid order.
+  std::vector<RefPtr<Task>> Tasks(const PidNamespace& ns) EXCLUDES(tasks_.mu);
+  std::vector<RefPtr<ThreadGroup>> ThreadGroups(const PidNamespace& ns) EXCLUDES(tasks_.mu);
+
+  // runsc pause/resume: no task makes progress in between.
+  void Pause();
+  void Resume();
+  bool paused() const { return paused_.load(std::memory_order_acquire); }
+  base::WaitQueue& pause_events() { return pause_events_; }
+  // SIGKILL to everything; for the end of the sandbox.
+  void KillAll();
+
+  void GetRandom(std::span<std::byte> out);  // the host's getrandom
+  uint64_t NextInode();                      // for anonymous inodes' cousins: socket and pipe numbers come from vfs
+
+  // Internal to kernel/: the tree.
+  Result<void> AddTask(Task& task, bool new_group, const std::vector<int>& set_tid) REQUIRES(tasks_.mu);
+
+ private:
+  Options options_;
+  MmEnvironment mm_env_;
+  TaskSet tasks_;
+  FutexManager futexes_;
+  std::unique_ptr<TimeKeeper> time_;
+  SystemCallHandler handler_ = nullptr;
+  ExecLoader loader_;
+  std::atomic<bool> paused_{false};
+  base::WaitQueue pause_events_;
+};
+
+}  // namespace sentry
+
+#endif  // SENTRY_KERNEL_KERNEL_H_

@@ -1,0 +1,283 @@
+// Task: a guest thread. A fiber whose body is: let the guest run, look at why it came back, serve the system call or the fault,
+// deliver signals, again (DESIGN.md §3). Its code is split by activity: task_run.cc, task_clone.cc, task_exec.cc, task_exit.cc,
+// task_signals.cc, task_block.cc, task_wait.cc.
+#ifndef SENTRY_KERNEL_TASK_H_
+#define SENTRY_KERNEL_TASK_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fiber.h"
+#include "base/wait_queue.h"
+#include "platform/platform.h"
+#include "sentry/kernel/fd_table.h"
+#include "sentry/kernel/fs_context.h"
+#include "sentry/kernel/signal.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/mm/memory_manager.h"
+#include "sentry/vfs/credentials.h"
+#include "sentry/vfs/path.h"
+
+namespace sentry {
+
+class Kernel;
+class Task;
+
+// Namespaces of a task that are not elsewhere (Linux: nsproxy). Replaced as a whole by its own task.
+class UtsNamespace final : public base::RefCounted {
+ public:
+  base::Mutex mu;
+  std::string hostname GUARDED_BY(mu);
+  std::string domainname GUARDED_BY(mu) = "(none)";
+};
+
+// What clone(2), clone3(2), fork and vfork come down to.
+struct CloneRequest {
+  uint64_t flags = 0;       // CLONE_* without the signal
+  int exit_signal = 0;
+  Addr stack = 0;           // 0: the parent's
+  uint64_t stack_size = 0;  // clone3: stack is the lowest address
+  Addr tls = 0;
+  Addr parent_tid = 0, child_tid = 0;
+  Addr pidfd = 0;           // where the descriptor goes
+  std::vector<int> set_tid;
+};
+
+// Options of wait4 and waitid in one.
+struct WaitRequest {
+  enum class Who { kAny, kPid, kProcessGroup, kPidfdGroup } who = Who::kAny;
+  int id = 0;
+  uint32_t options = 0;  // WEXITED WSTOPPED WCONTINUED WNOHANG WNOWAIT __WALL __WCLONE __WNOTHREAD
+  ThreadGroup* pidfd_target = nullptr;
+};
+struct WaitOutcome {
+  int pid = 0;      // 0: WNOHANG and nothing
+  uint32_t uid = 0;
+  int status = 0;   // wait4's encoding
+  int code = 0;     // CLD_*
+  int si_status = 0;
+  Usage usage;
+};
+
+// A restart block (man 2 restart_syscall): how to go on with an interrupted call whose timeout is relative.
+using RestartBlock = std::function<Result<int64_t>(Task&)>;
+
+class Task final : public base::RefCounted, public Blocker {
+ public:
+  struct Init {
+    RefPtr<ThreadGroup> thread_group;
+    RefPtr<MemoryManager> mm;
+    RefPtr<FdTable> fds;
+    RefPtr<FsContext> fs;
+    RefPtr<MountNamespace> mounts;
+    RefPtr<UtsNamespace> uts;
+    RefPtr<base::RefCounted> net;  // the network namespace: socket/ knows its type
+    CredentialsRef creds;
+    std::string comm;
+    std::unique_ptr<platform::Context> context;
+  };
+  Task(Kernel& kernel, Init init);
+  ~Task() override;
+
+  // The task of the running fiber; null on other fibers.
+  static Task* Current();
+  // Starts its fiber. Once, after it has been put into the tree.
+  void Start();
+
+  Kernel& kernel() const { return kernel_; }
+  ThreadGroup& thread_group() const { return *thread_group_; }
+  RefPtr<ThreadGroup> thread_group_ref() const { return thread_group_; }
+  PidNamespace& pid_namespace() const { return thread_group_->pid_namespace(); }
+  int tid() const { return tid_.load(std::memory_order_relaxed); }  // in its own namespace
+  int TidIn(const PidNamespace& ns) const;                          // TaskSet::mu; 0: not visible
+
+  // --- Own fiber only: the resources a handler uses.
+  MemoryManager& mm() { return *mm_; }
+  FdTable& fds() { return *fds_; }
+  FsContext& fs() { return *fs_; }
+  MountNamespace& mounts() { return *mounts_; }
+  UtsNamespace& uts() { return *uts_; }
+  const Credentials& creds() const { return *creds_; }
+  CredentialsRef creds_ref() const { return creds_; }
+  bool Capable(int cap) const { return creds_->Capable(cap); }
+  platform::Registers& registers() { return context_->registers(); }
+  platform::Context& context() { return *context_; }
+  base::RefCounted* net() { return net_.get(); }
+  // For vfs calls; `start`: where a dirfd points (AT_FDCWD: the working directory). EBADF, ENOTDIR.
+  VfsContext MakeVfsContext();
+  Result<VfsPath> PathStart(Fd dirfd, std::string_view path);
+  Result<RefPtr<FileDescription>> GetFile(Fd fd) { return fds_->Get(fd); }
+  Result<Fd> InstallFile(RefPtr<FileDescription> file, bool cloexec);
+  MmLimits mm_limits() const;
+  // Whole-object replacement; take the task's lock because others look through the Snapshot functions.
+  void SetCredentials(CredentialsRef creds) EXCLUDES(mu_);
+  void SetMm(RefPtr<MemoryManager> mm) EXCLUDES(mu_);
+  void SetFds(RefPtr<FdTable> fds) EXCLUDES(mu_);
+  void SetFs(RefPtr<FsContext> fs) EXCLUDES(mu_);
+  void SetMounts(RefPtr<MountNamespace> mounts) EXCLUDES(mu_);
+  void SetUts(RefPtr<UtsNamespace> uts) EXCLUDES(mu_);
+  void SetNet(RefPtr<base::RefCounted> net) EXCLUDES(mu_);
+  void SetComm(std::string_view comm) EXCLUDES(mu_);  // at most 15 bytes kept
+
+  // --- Any fiber: what /proc, prlimit, process_vm_readv see. Null once the task has exited.
+  RefPtr<MemoryManager> SnapshotMm() const EXCLUDES(mu_);
+  RefPtr<FdTable> SnapshotFds() const EXCLUDES(mu_);
+  RefPtr<FsContext> SnapshotFs() const EXCLUDES(mu_);
+  RefPtr<MountNamespace> SnapshotMounts() const EXCLUDES(mu_);
+  CredentialsRef SnapshotCreds() const EXCLUDES(mu_);
+  std::string comm() const EXCLUDES(mu_);
+  // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 'Z' zombie, 'X' dead.
+  char state() const { return state_.load(std::memory_order_relaxed); }
+  Usage usage() const;
+  const int64_t start_time_ns;
+
+  // --- Waiting (task_block.cc). Own fiber only; no Mutex held.
+  enum class Wake { kWoken, kTimedOut, kInterrupted };
+  // Parks until Unpark by a wait entry of the caller, the deadline, or a signal. Spurious kWoken is possible.
+  Wake ParkInterruptible(base::MonotonicNs deadline);
+  Result<void> BlockUntil(base::WaitQueue& queue, base::EventMask mask, const std::function<bool()>& ready,
+                          base::MonotonicNs deadline = base::kNever) override;
+  // Runs `operation` until it returns something else than EAGAIN, waiting on the file in between; at once if it is nonblocking.
+  // An interruption after nothing was done is ERESTARTSYS_; the deadline (SO_RCVTIMEO) EAGAIN.
+  template <typename F>
+  auto RetryUntilReady(FileDescription& file, base::EventMask mask, bool nonblock, F&& operation,
+                       base::MonotonicNs deadline = base::kNever) -> decltype(operation()) {
+    auto result = operation();
+    if (nonblock || !result.failed_with(EAGAIN) || file.wait_queue() == nullptr) return result;
+    base::WaitEntry entry(mask | base::kEventErr | base::kEventHup);
+    base::ScopedWait wait(*file.wait_queue(), entry);
+    for (;;) {
+      result = operation();
+      if (!result.failed_with(EAGAIN)) return result;
+      switch (ParkInterruptible(deadline)) {
+        case Wake::kWoken: break;
+        case Wake::kTimedOut: return Errno(EAGAIN);
+        case Wake::kInterrupted: return Errno(base::ERESTARTSYS_);
+      }
+    }
+  }
+  bool SignalPending() const { return interrupted_.load(std::memory_order_acquire); }
+  void SetRestartBlock(RestartBlock block) { restart_block_ = std::move(block); }
+
+  // --- Signals (task_signals.cc). Sending: any fiber or thread, TaskSet::mu not held unless …Locked.
+  // To this thread / to its process. ESRCH once it is dead; EAGAIN at RLIMIT_SIGPENDING for queued ones.
+  Result<void> SendSignal(const SignalInfo& info) EXCLUDES(set_hint_);
+  static Result<void> SendGroupSignal(ThreadGroup& tg, const SignalInfo& info);
+  static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
+  Result<void> SendSignalLocked(const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
+  // A synchronous signal that cannot be blocked or ignored (force_sig): default action if it is.
+  void ForceSignal(const SignalInfo& info);
+  // kill(2)'s permission rule.
+  bool MaySignal(const Task& target, int signo) const;
+  SignalSet blocked() const { return SignalSet(blocked_.load(std::memory_order_relaxed)); }
+  void SetBlocked(SignalSet mask);
+  // ppoll, sigsuspend…: `mask` for the duration of the call; the old one comes back after a handler's frame is made.
+  void SetTemporaryMask(SignalSet mask);
+  SignalSet PendingSet() const;  // sigpending(2)
+  // sigtimedwait(2): takes one of `set`; EAGAIN at the deadline, EINTR.
+  Result<SignalInfo> WaitForSignal(SignalSet set, base::MonotonicNs deadline);
+  std::optional<QueuedSignal> TakeSignal(SignalSet set);  // signalfd's read
+  base::WaitQueue& signal_events() { return signal_events_; }  // signalfd's poll: notified when something was queued for it
+  Result<abi::KSigaction> Sigaction(int signo, const abi::KSigaction* action);
+  Result<abi::StackT> Sigaltstack(const abi::StackT* stack);
+  Result<int64_t> Sigreturn();
+
+  // --- Life (task_clone.cc, task_exec.cc, task_exit.cc, task_wait.cc).
+  Result<int> Clone(const CloneRequest& request);  // the child's tid in the caller's namespace
+  struct ExecRequest {
+    VfsPath start;
+    std::string path;
+    uint32_t at_flags = 0;
+    std::vector<std::string> argv, envp;
+  };
+  // On success the registers are those of the new program.
+  Result<void> Exec(ExecRequest request);
+  // Marks the task for exit; the fiber ends at the next boundary. Own fiber only.
+  void Exit(int code);
+  void ExitGroup(int code);
+  Result<WaitOutcome> WaitChild(const WaitRequest& request);
+  Result<void> Unshare(uint64_t flags);
+  // setsid, setpgid, getpgid, getsid (process_group.cc).
+  Result<int> SetSid();
+  Result<void> SetPgid(int pid, int pgid);
+  Result<int> GetPgid(int pid);
+  Result<int> GetSid(int pid);
+
+  Addr clear_child_tid = 0;       // own fiber
+  Addr robust_list_head = 0;      // own fiber
+  int pdeath_signal = 0;          // TaskSet::mu
+  uint64_t personality = 0;       // own fiber
+  int64_t timer_slack_ns = 50'000;
+  std::atomic<int> nice{0};
+  std::atomic<uint64_t> affinity{~uint64_t{0}};
+  std::string syscall_name_hint;  // for --strace
+
+  // Ends the interruption's cause re-evaluation; used by signal code with the siglock held.
+  void Interrupt();  // any thread: makes it look at its signals soon
+
+ private:
+  friend class Kernel;
+  friend class TaskSignals;
+  void Run();                           // the fiber's body
+  bool RunOnce();                       // one trip to the guest; false: the task is finished
+  void ServeSystemCall();
+  void ServeFault(const platform::Exit& exit);
+  bool HandleInterruptions();           // signals, stops, kills; false: exit
+  void DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& action);
+  void FinishRestart(bool handler_runs, const abi::KSigaction* action);
+  void ExitMain();
+  void RecalculateInterrupted() REQUIRES(set_hint_);
+  bool DequeueSignalLocked(QueuedSignal* out);
+  void StopHere(int signo);
+  void GroupExitLocked(int status);
+
+  static base::Mutex set_hint_;  // stands for TaskSet::mu / the siglock in annotations
+
+  Kernel& kernel_;
+  RefPtr<ThreadGroup> thread_group_;   // set once
+  std::atomic<int> tid_{0};            // in its own namespace; changes only in exec by a thread that is not the leader
+  std::vector<std::pair<const PidNamespace*, int>> tids_;  // TaskSet::mu
+  RefPtr<base::Fiber> fiber_;          // set once by Start
+  std::unique_ptr<platform::Context> context_;
+
+  mutable base::Mutex mu_;  // guards the *replacement* of the pointers below: only the own fiber replaces, so it reads without
+  RefPtr<MemoryManager> mm_;
+  RefPtr<FdTable> fds_;
+  RefPtr<FsContext> fs_;
+  RefPtr<MountNamespace> mounts_;
+  RefPtr<UtsNamespace> uts_;
+  RefPtr<base::RefCounted> net_;
+  CredentialsRef creds_;
+  std::string comm_ GUARDED_BY(mu_);
+
+  // Siglock.
+  PendingSignals pending_;
+  std::atomic<uint64_t> blocked_{0};   // written by the own fiber under the siglock; read by senders under it
+  SignalSet real_blocked_;             // waited-for set of sigtimedwait: signals in it interrupt although blocked
+  bool stopped_ = false;               // in a group stop
+  bool killed_ = false;                // SIGKILL or group exit: nothing else matters
+
+  std::optional<SignalSet> saved_mask_;  // own fiber
+  abi::StackT altstack_{};               // own fiber
+  RestartBlock restart_block_;           // own fiber
+  int64_t syscall_result_ = 0;
+  bool in_syscall_ = false;              // own fiber: a restart may be due
+  uint64_t syscall_number_ = 0;
+  uint64_t syscall_arg0_ = 0;
+  bool exiting_ = false;                 // own fiber
+  int exit_status_ = 0;
+  std::atomic<bool> interrupted_{false}; // something for HandleInterruptions; set under the siglock, cleared by the own fiber
+  std::atomic<char> state_{'R'};
+  base::WaitQueue signal_events_;
+  RefPtr<base::RefCounted> vfork_done_;  // the parent of a vfork waits for its release (exec or exit)
+  std::atomic<int64_t> user_ns_{0}, system_ns_{0};
+  std::atomic<uint64_t> minor_faults_{0}, switches_{0};
+};
+
+}  // namespace sentry
+
+#endif  // SENTRY_KERNEL_TASK_H_

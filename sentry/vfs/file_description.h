@@ -75,6 +75,8 @@ class FileDescription : public virtual base::RefCounted {
   virtual void OnDescriptorClosed(VfsContext& ctx) {}
   // A write that fails with EPIPE raises SIGPIPE (pipes, sockets).
   virtual bool RaisesSigpipe() const { return false; }
+  // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the first Write took.
+  virtual bool WritesUntilDone() const { return RaisesSigpipe(); }
   // For /proc/self/fdinfo, beyond pos, flags and mnt_id.
   virtual std::string FdInfo() { return ""; }
   // The host descriptor that a splice-like path may use directly; −1 if there is none.
@@ -100,8 +102,23 @@ class FileDescription : public virtual base::RefCounted {
   AsyncOwner owner GUARDED_BY(owner_mu);
   // Sets of epoll instances that watch this description unregister through this queue at its end (kernel: eventpoll_release).
   std::atomic<bool> watched_by_epoll{false};
+  // What unregisters it there; set by the epoll implementation (sentry/fs/anon), called with the count at zero and the object whole.
+  static inline std::atomic<void (*)(FileDescription&)> epoll_release_hook{nullptr};
+
+  // getdents64(2): ReadDir at the own position, under the position lock.
+  Result<void> Iterate(const DirentSink& sink) EXCLUDES(position_lock_) {
+    base::FiberMutexLock lock(position_lock_);
+    position_.store(TRY(ReadDir(position(), sink)), std::memory_order_relaxed);
+    return {};
+  }
 
  protected:
+  void OnLastUnref() const override {
+    if (watched_by_epoll.load(std::memory_order_acquire)) {
+      if (auto* release = epoll_release_hook.load(std::memory_order_acquire)) release(const_cast<FileDescription&>(*this));
+    }
+    base::RefCounted::OnLastUnref();
+  }
   // Takes the write count of the inode for writable regular files; releases locks (flock, OFD) in the destructor.
   FileDescription(VfsPath path, uint32_t flags);
   // An anonymous one (pipe, socket, eventfd): path has no mount.

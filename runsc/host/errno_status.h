@@ -1,0 +1,17 @@
+// ErrnoStatus: a sentence about a host call that failed, with the code a caller can look at.
+#ifndef RUNSC_HOST_ERRNO_STATUS_H_
+#define RUNSC_HOST_ERRNO_STATUS_H_
+
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace runsc::host {
+
+// "what: No such file or directory". ENOENT and ESRCH become kNotFound, EACCES and EPERM kPermissionDenied, EEXIST
+// kAlreadyExists, the rest kInternal. `error` is an errno value.
+absl::Status ErrnoStatus(int error, std::string_view what);
+
+}  // namespace runsc::host
+
+#endif  // RUNSC_HOST_ERRNO_STATUS_H_

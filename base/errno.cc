@@ -9,8 +9,8 @@ namespace {
 constexpr int kMaxErrno = 4095;
 constexpr size_t kNameBytes = sizeof("errno 4095");
 
-// "errno N" for every number that has no name: built by the compiler, so that ErrnoName returns a pointer that lives forever
-// without allocating.
+// "errno N" for every number that has no name: built by the compiler, so that ErrnoName returns a pointer that lives
+// forever without allocating.
 using UnnamedTable = std::array<std::array<char, kNameBytes>, kMaxErrno + 1>;
 
 constexpr UnnamedTable MakeUnnamed() {

@@ -73,6 +73,9 @@ class Scheduler {
   WorkerPool& workers() { return *workers_; }
 
  private:
+  friend class Executor;
+  struct Shared;
+  std::unique_ptr<Shared> shared_;  // outlives the executors
   std::vector<std::unique_ptr<Executor>> executors_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<Reactor> reactor_;

@@ -10,8 +10,8 @@
 namespace base {
 namespace internal {
 
-// One waiter, on the waiter's stack. `granted` becomes 1 when the lock was handed over; the waiter may leave (and its stack
-// frame die) at once, so the granter reads everything it needs before it stores.
+// One waiter, on the waiter's stack. `granted` becomes 1 when the lock was handed over; the waiter may leave (and its
+// stack frame die) at once, so the granter reads everything it needs before it stores.
 struct LockWaiter {
   LockWaiter* next = nullptr;
   Fiber* fiber = nullptr;  // null: a plain host thread that sleeps on `granted`
@@ -112,8 +112,8 @@ void FiberRwLock::LockShared() {
   LockWaiter waiter;
   {
     MutexLock lock(mu_);
-    // Behind a waiting writer even when readers hold it, or a stream of readers would starve writers. So a fiber must not
-    // take the same lock shared twice.
+    // Behind a waiting writer even when readers hold it, or a stream of readers would starve writers. So a fiber must
+    // not take the same lock shared twice.
     if (!writer_ && head_ == nullptr) {
       ++readers_;
       return;

@@ -10,8 +10,8 @@ namespace {
 
 std::atomic<uint64_t> total_contention{0};
 
-// A holder runs for well under a microsecond, unless it was preempted: a short spin catches most waits, and costs nothing
-// noticeable next to the two system calls of a sleep when it does not.
+// A holder runs for well under a microsecond, unless it was preempted: a short spin catches most waits, and costs
+// nothing noticeable next to the two system calls of a sleep when it does not.
 constexpr int kSpins = 100;
 
 #ifndef NDEBUG

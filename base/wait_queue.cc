@@ -21,8 +21,8 @@ void WaitQueue::Add(WaitEntry& entry) {
   entry.prev_ = tail_;
   (tail_ != nullptr ? tail_->next_ : head_) = &entry;
   tail_ = &entry;
-  // Sequentially consistent, with the load in Notify: a waiter adds its entry and then looks at the condition, a notifier
-  // changes the condition and then looks at the count. One of them has to see the other.
+  // Sequentially consistent, with the load in Notify: a waiter adds its entry and then looks at the condition, a
+  // notifier changes the condition and then looks at the count. One of them has to see the other.
   count_.fetch_add(1, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }

@@ -1,0 +1,164 @@
+#include "base/fiber_lock.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/fiber.h"
+
+namespace base {
+namespace {
+
+TEST(FiberMutex, ExcludesFibersAndThreads) {
+  Scheduler scheduler({.executors = 4, .bind_cpus = false, .idle = nullptr});
+  FiberMutex mu;
+  int counter = 0;  // guarded by mu
+  auto add = [&] {
+    for (int i = 0; i < 500; ++i) {
+      FiberMutexLock lock(mu);
+      int seen = counter;
+      if (Fiber::Current() != nullptr && i % 8 == 0) Fiber::Yield();  // held across a wait
+      counter = seen + 1;
+    }
+  };
+  std::vector<RefPtr<Fiber>> fibers;
+  for (int i = 0; i < 8; ++i) fibers.push_back(Fiber::Spawn(scheduler, {}, add));
+  std::thread thread(add);
+  thread.join();
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_EQ(counter, 9 * 500);
+}
+
+TEST(FiberMutex, TryLockFailsWhileHeld) {
+  FiberMutex mu;
+  EXPECT_TRUE(mu.TryLock());
+  EXPECT_FALSE(mu.TryLock());
+  mu.Unlock();
+  EXPECT_TRUE(mu.TryLock());
+  mu.Unlock();
+}
+
+TEST(FiberMutex, ServesWaitersInTheOrderTheyCame) {
+  Scheduler scheduler({.executors = 1, .bind_cpus = false, .idle = nullptr});
+  std::string order;
+  Fiber::Spawn(scheduler, {}, [&] {
+    FiberMutex mu;
+    mu.Lock();
+    std::vector<RefPtr<Fiber>> fibers;
+    for (char c : {'a', 'b', 'c'}) {
+      fibers.push_back(Fiber::Spawn(scheduler, {}, [&, c] {
+        FiberMutexLock lock(mu);
+        order += c;
+      }));
+      Fiber::Yield();
+    }
+    mu.Unlock();
+    EXPECT_FALSE(mu.TryLock());  // handed over: nobody overtakes
+    for (auto& fiber : fibers) fiber->Join();
+  })->Join();
+  EXPECT_EQ(order, "abc");
+}
+
+TEST(FiberMutex, AnUnrelatedUnparkDoesNotLetAWaiterIn) {
+  Scheduler scheduler({.executors = 1, .bind_cpus = false, .idle = nullptr});
+  Fiber::Spawn(scheduler, {}, [&] {
+    FiberMutex mu;
+    mu.Lock();
+    bool inside = false;
+    auto waiter = Fiber::Spawn(scheduler, {}, [&] {
+      FiberMutexLock lock(mu);
+      inside = true;
+    });
+    Fiber::Yield();
+    for (int i = 0; i < 3; ++i) {
+      waiter->Unpark();
+      Fiber::Yield();
+      EXPECT_FALSE(inside);
+    }
+    mu.Unlock();
+    waiter->Join();
+    EXPECT_TRUE(inside);
+  })->Join();
+}
+
+TEST(FiberRwLock, ReadersShareAndWritersExclude) {
+  Scheduler scheduler({.executors = 4, .bind_cpus = false, .idle = nullptr});
+  FiberRwLock lock;
+  int value = 0;  // guarded by lock
+  std::atomic<int> readers{0}, most_readers{0};
+  std::vector<RefPtr<Fiber>> fibers;
+  for (int i = 0; i < 8; ++i) {
+    fibers.push_back(Fiber::Spawn(scheduler, {}, [&, i] {
+      for (int round = 0; round < 300; ++round) {
+        if ((i + round) % 4 == 0) {
+          WriterLock writer(lock);
+          EXPECT_EQ(readers, 0);
+          int seen = value;
+          Fiber::Yield();
+          value = seen + 1;
+        } else {
+          ReaderLock reader(lock);
+          int now = ++readers;
+          if (now > most_readers) most_readers = now;
+          int seen = value;
+          Fiber::Yield();
+          EXPECT_EQ(value, seen);
+          --readers;
+        }
+      }
+    }));
+  }
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_EQ(value, 8 * 300 / 4);
+  EXPECT_GT(most_readers, 1);
+}
+
+TEST(FiberRwLock, AWriterIsNotStarvedByReadersThatComeLater) {
+  Scheduler scheduler({.executors = 1, .bind_cpus = false, .idle = nullptr});
+  std::string order;
+  Fiber::Spawn(scheduler, {}, [&] {
+    FiberRwLock lock;
+    lock.LockShared();
+    auto writer = Fiber::Spawn(scheduler, {}, [&] {
+      WriterLock held(lock);
+      order += 'w';
+    });
+    Fiber::Yield();
+    auto reader = Fiber::Spawn(scheduler, {}, [&] {
+      ReaderLock held(lock);
+      order += 'r';
+    });
+    Fiber::Yield();
+    EXPECT_EQ(order, "");
+    lock.UnlockShared();
+    writer->Join();
+    reader->Join();
+  })->Join();
+  EXPECT_EQ(order, "wr");
+}
+
+TEST(FiberRwLock, WorksOutsideOfFibers) {
+  FiberRwLock lock;
+  int value = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 1000; ++round) {
+        if (round % 2 == 0) {
+          WriterLock held(lock);
+          ++value;
+        } else {
+          ReaderLock held(lock);
+          EXPECT_GE(value, 0);
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(value, 1500);
+}
+
+}  // namespace
+}  // namespace base

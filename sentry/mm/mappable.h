@@ -3,7 +3,7 @@
 #define SENTRY_MM_MAPPABLE_H_
 
 #include <cstdint>
-#include <set>
+#include <map>
 #include <string>
 
 #include "base/errno.h"
@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "platform/memory_file.h"
+#include "sentry/mm/file_windows.h"
 #include "sentry/mm/user_memory.h"
 
 namespace sentry {
@@ -25,13 +26,11 @@ struct HostPages {
   bool memory_file = false;
 };
 
-// A mapping of a Mappable by some address space; the Mappable keeps a set of them to invalidate on truncation.
+// An address space that maps a Mappable. One record per address space and kind, however many VMAs it has: which of them are
+// concerned by a truncation is looked up there and then.
 struct MappingRecord {
   MemoryManager* mm;  // alive while the record is registered
-  Addr addr;
-  uint64_t offset;    // in the Mappable
-  uint64_t length;
-  bool shared_writable;
+  bool shared_writable;  // MAP_SHARED and may be made writable
   friend auto operator<=>(const MappingRecord&, const MappingRecord&) = default;
 };
 
@@ -41,12 +40,16 @@ class Mappable : public virtual base::RefCounted {
   // writable mapping will write there (overlay copies up at open, so no copy-up happens here). Parks. EFAULT-like failures: EINVAL beyond
   // the file's end (the guest gets SIGBUS), ENOMEM, EIO, ENOSPC.
   virtual Result<HostPages> Translate(uint64_t offset, uint64_t length, bool for_write) = 0;
-  // Registered for every VMA that maps the file, with mm's lock held; must not park.
+  // Called by mm with its lock held; must not park.
   void AddMapping(const MappingRecord& record) EXCLUDES(mappings_mu_);
   void RemoveMapping(const MappingRecord& record) EXCLUDES(mappings_mu_);
   // Removes the translations of [offset, end) from every address space (truncation, hole punching). `keep_private`: copies
-  // that a guest made of private mappings stay (hole punching); truncation removes them too. Parks.
+  // that a guest made of private mappings stay (hole punching); truncation removes them too. Parks. The order for callers:
+  // make Translate refuse the range (the new size), then this, then free the pages; and hold none of the locks that Translate
+  // takes, because mm's lock comes before them.
   void InvalidateMappings(uint64_t offset, uint64_t end, bool keep_private = false) EXCLUDES(mappings_mu_);
+  // Some address space has a MAP_SHARED mapping that is or can be made writable (F_ADD_SEALS, ETXTBSY).
+  bool HasSharedWritableMappings() const EXCLUDES(mappings_mu_);
   // For /proc/pid/maps.
   struct Identity {
     std::string path;
@@ -55,10 +58,17 @@ class Mappable : public virtual base::RefCounted {
   };
   virtual Identity MappedIdentity() const = 0;
   virtual Result<void> Msync(uint64_t offset, uint64_t length) { return {}; }
+  // madvise(MADV_REMOVE): punches a hole, InvalidateMappings included. Parks; no mm lock is held.
+  virtual Result<void> PunchHole(uint64_t offset, uint64_t length) { return Errno(EOPNOTSUPP); }
+
+  // The sentry's own mappings of descriptors that Translate returned (not the memory file's).
+  FileWindows& windows() { return windows_; }
 
  private:
-  base::Mutex mappings_mu_;
-  std::multiset<MappingRecord> mappings_ GUARDED_BY(mappings_mu_);
+  mutable base::Mutex mappings_mu_;
+  std::map<MappingRecord, uint64_t> mappings_ GUARDED_BY(mappings_mu_);  // to the sequence number of its registration
+  uint64_t last_sequence_ GUARDED_BY(mappings_mu_) = 0;
+  FileWindows windows_;
 };
 
 }  // namespace sentry

@@ -80,6 +80,7 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
  public:
   static constexpr int kMaxMappings = 65530;  // vm.max_map_count
 
+  // Parks. What the platform says: EAGAIN, ENOMEM.
   static Result<RefPtr<MemoryManager>> Create(MmEnvironment& env);
   // A copy for fork(2): private memory copy-on-write or copied at once, shared memory shared, MADV_DONTFORK left out, MADV_WIPEONFORK
   // zeroed. Parks.
@@ -165,16 +166,24 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   std::atomic<uint32_t> membarrier_state{0};
   std::atomic<int> dumpable{1};
 
-  // Called by Mappable::InvalidateMappings.
-  void Invalidate(Addr addr, uint64_t length, bool keep_private);
+  // Called by Mappable::InvalidateMappings: removes translations of the file's [offset, end) from every VMA that maps it.
+  void Invalidate(const Mappable& file, uint64_t offset, uint64_t end, bool keep_private);
 
   struct State;  // VMAs, pages, private to mm/
 
  private:
-  explicit MemoryManager(MmEnvironment& env);
+  MemoryManager(MmEnvironment& env, RefPtr<platform::AddressSpace> address_space);
   ~MemoryManager() override;
   template <typename T, typename... A>
   friend base::RefPtr<T> base::MakeRef(A&&...);
+
+  // copy_unsafe.cc
+  template <typename F>
+  Result<size_t> ForEachView(Addr addr, size_t n, bool write, bool force, F&& f) EXCLUDES(lock_);
+  bool FaultInForCopy(Addr addr, uint64_t length, bool write, bool force) EXCLUDES(lock_);
+  Result<size_t> CopyInImpl(std::span<std::byte> dst, Addr src, bool force);
+  Result<size_t> CopyOutImpl(Addr dst, std::span<const std::byte> src, bool force);
+  Result<size_t> HostIo(long nr, int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> segments, bool write_guest);
 
   MmEnvironment& env_;
   RefPtr<platform::AddressSpace> address_space_;  // set once

@@ -1,0 +1,190 @@
+// What stands behind guest addresses: anonymous extents, file translations, private copies.
+#include <algorithm>
+
+#include "sentry/mm/mm_state.h"
+
+namespace sentry {
+
+using base::Range;
+using platform::FileRange;
+
+namespace {
+
+// A gap of anonymous memory up to this size is backed whole: the memory file is sparse, so an extent costs an offset. Larger
+// reservations get aligned pieces of it as they are touched.
+constexpr uint64_t kMaxExtent = 1ull << 30;
+// What a fault on a file asks for at least, and the smallest copy that breaks copy-on-write: a fault costs 31-37 us, copying a
+// resident page well under one.
+constexpr uint64_t kMinChunk = 64 << 10;
+constexpr uint64_t kMaxChunk = 2 << 20;
+// Writable private file mappings up to this size (.data) are copied when they are mapped.
+constexpr uint64_t kCopyAtOnce = 256 << 10;
+
+}  // namespace
+
+uint64_t MemoryManager::State::PreferredOffset(Range r) {
+  // New mappings come mostly below the one before (top-down), sometimes above (brk).
+  auto above = pages.Find(r.end);
+  if (above != pages.end() && above->first == r.end && above->second.value.owned && above->second.value.offset > r.length()) {
+    return above->second.value.offset - r.length();
+  }
+  if (r.start > 0) {
+    auto below = pages.Find(r.start - 1);
+    if (below != pages.end() && below->second.value.owned) {
+      return below->second.value.offset + (r.start - below->first);
+    }
+  }
+  return 0;
+}
+
+Result<Range> MemoryManager::State::BackAnonymous(Range gap, Addr at) {
+  Range piece = gap;
+  if (gap.length() > kMaxExtent) {
+    uint64_t start = at & ~(kMaxExtent - 1);
+    piece = gap.Intersect({start, start + kMaxExtent});
+  }
+  FileRange extent = TRY(memory_file.Allocate(piece.length(), piece.start, PreferredOffset(piece)));
+  pages.Insert(piece, Page{.fd = memory_file.fd(), .offset = extent.start, .owned = true, .memory_file = true});
+  return piece;
+}
+
+Result<Range> MemoryManager::State::BackFromFile(VmaMap::iterator vma, Range gap, Range want, Effort effort) {
+  const Vma& v = vma->second.value;
+  const bool for_write = v.shared && (v.prot & kWrite);
+  // Pages before the wanted one come along, so that a program that walks downwards does not fault on each.
+  Addr start = effort == Effort::kEager ? want.start : std::max(gap.start, want.start & ~(kMinChunk - 1));
+  for (;;) {
+    uint64_t length = std::min(gap.end - start, std::max(want.end - start, kMinChunk));
+    auto translated = v.file->Translate(v.offset + (start - vma->first), length, for_write);
+    if (translated.ok()) {
+      const HostPages& host = *translated;
+      CHECK(host.length > 0 && ((host.offset | host.length) & kPageMask) == 0);
+      Range covered{start, start + std::min(host.length, gap.end - start)};
+      if (covered.Contains(want.start)) {
+        pages.Insert(covered,
+                     Page{.fd = host.fd, .offset = host.offset, .memory_file = host.memory_file, .writable = for_write});
+        return covered;
+      }
+    }
+    if (start == want.start) return translated.error();
+    start = want.start;  // the file has a hole or an error before it
+  }
+}
+
+Range MemoryManager::State::CopyChunk(Range within, Range want) {
+  if (want.start == last_chunk_end) {
+    chunk_bytes = std::min(chunk_bytes * 2, kMaxChunk);
+  } else {
+    chunk_bytes = kMinChunk;
+  }
+  Range chunk{want.start & ~(kMinChunk - 1), 0};
+  chunk.start = std::max(chunk.start, within.start);
+  chunk.end = std::min(within.end, std::max(chunk.start + chunk_bytes, want.end));
+  last_chunk_end = chunk.end;
+  return chunk;
+}
+
+Result<void> MemoryManager::State::CopyFromFile(Mappable& file, int fd, uint64_t from, FileRange to) {
+  while (!to.empty()) {
+    auto pin = TRY(file.windows().Acquire(fd, from, to.length(), false));
+    // EFAULT: the host truncated the file; what the guest then sees is what it would see beyond the end.
+    if (!memory_file.Write(to.start, pin.bytes()).ok()) return Errno(EINVAL);
+    from += pin.bytes().size();
+    to.start += pin.bytes().size();
+  }
+  return {};
+}
+
+Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::iterator page, Range want, HostBatch& batch) {
+  Range entry = PageMap::RangeOf(page);
+  if (page->second.value.owned && memory_file.IsExclusive(page->second.value.FileRangeOf(entry, entry))) {
+    page->second.value.cow = false;  // the others have left
+    return entry;
+  }
+  Range chunk = CopyChunk(entry.Intersect(VmaMap::RangeOf(vma)), want);
+  page = pages.SplitAt(chunk.start);
+  pages.SplitAt(chunk.end);
+  Page& p = page->second.value;
+  FileRange old = p.FileRangeOf(chunk, chunk);
+  if (p.owned && memory_file.IsExclusive(old)) {
+    p.cow = false;
+    return chunk;
+  }
+  FileRange copy = TRY(memory_file.Allocate(chunk.length(), chunk.start, PreferredOffset(chunk)));
+  Result<void> copied = p.memory_file ? memory_file.CopyPages(old, copy)
+                                      : CopyFromFile(*vma->second.value.file, p.fd, p.offset, copy);
+  if (!copied.ok()) {
+    memory_file.DecRef(copy);
+    return copied.error();
+  }
+  if (p.owned) batch.Free(old);
+  // The host map of the copy replaces the old one, except where the VMA allows no access now (a debugger's write).
+  if (p.mapped && vma->second.value.prot == 0) batch.Unmap(chunk);
+  p = Page{.fd = memory_file.fd(), .offset = copy.start, .owned = true, .memory_file = true, .mapped = false};
+  return chunk;
+}
+
+Result<void> MemoryManager::State::BackRangeUnsynced(Range r, bool write, Effort effort, HostBatch& batch, Range& touched) {
+  auto touch = [&](Range t) {
+    touched = touched.empty() ? t : Range{std::min(touched.start, t.start), std::max(touched.end, t.end)};
+  };
+  for (Addr at = r.start; at < r.end;) {
+    auto vit = vmas.Find(at);
+    if (vit == vmas.end()) return Errno(EFAULT);
+    const Vma& v = vit->second.value;
+    Range want = VmaMap::RangeOf(vit).Intersect({at, r.end});
+    auto pit = pages.LowerBound(at);
+    if (pit == pages.end() || pit->first > at) {
+      Range gap = VmaMap::RangeOf(vit);
+      if (pit != pages.end()) gap.end = std::min(gap.end, pit->first);
+      if (pit != pages.begin()) gap.start = std::max(gap.start, std::prev(pit)->second.end);
+      touch(v.file ? TRY(BackFromFile(vit, gap, want.Intersect(gap), effort)) : TRY(BackAnonymous(gap, at)));
+      continue;
+    }
+    Page& p = pit->second.value;
+    Range part = PageMap::RangeOf(pit).Intersect(want);
+    if (write && p.owned && p.cow) {
+      part = TRY(MakePrivate(vit, pit, part, batch));
+    } else if (write && !p.owned && v.IsPrivate()) {
+      part = TRY(MakePrivate(vit, pit, part, batch));
+    } else if (write && !p.owned && !p.writable) {
+      DropPages(part, false, batch);  // translated for reading: again, for writing
+      continue;
+    }
+    touch(part);
+    at = std::max(at, part.end);
+  }
+  return {};
+}
+
+Result<void> MemoryManager::State::BackRange(Range r, bool write, Effort effort, HostBatch& batch, bool populate) {
+  Range touched;
+  Result<void> backed = BackRangeUnsynced(r, write, effort, batch, touched);
+  if (!touched.empty()) SyncHost(touched, batch, populate);
+  return backed;
+}
+
+void MemoryManager::State::BackEagerly(Range r, HostBatch& batch, bool populate) {
+  for (auto it = vmas.LowerBound(r.start); it != vmas.end() && it->first < r.end; ++it) {
+    const Vma& v = it->second.value;
+    Range part = VmaMap::RangeOf(it).Intersect(r);
+    if (v.prot == 0) continue;
+    if (!v.file && !populate && part.length() > kMaxExtent) {
+      // Giant reservations wait for the touch. What is there already gets the right protection.
+      SyncHost(part, batch);
+      continue;
+    }
+    bool copy = v.file && v.PrivateWritable() && part.length() <= kCopyAtOnce;
+    // A failure (beyond the end of the file, no memory) is the fault's to report.
+    if (v.file && !populate && !copy) {
+      // One question: a donated file answers with all of itself; a file in pieces is faulted in.
+      Range first{part.start, std::min(part.end, part.start + kMinChunk)};
+      (void)BackRange(first, false, Effort::kEager, batch).ok();
+      SyncHost(part, batch);
+    } else {
+      (void)BackRange(part, copy || (populate && v.PrivateWritable()), Effort::kEager, batch, populate).ok();
+    }
+  }
+}
+
+}  // namespace sentry

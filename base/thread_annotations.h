@@ -2,6 +2,17 @@
 #ifndef BASE_THREAD_ANNOTATIONS_H_
 #define BASE_THREAD_ANNOTATIONS_H_
 
+// Abseil still defines the same short names for its own past users, in a header of their own: taken in first, so that it cannot come
+// later, and replaced.
+#if __has_include("absl/base/internal/thread_annotations.h")
+#include "absl/base/internal/thread_annotations.h"
+#undef GUARDED_BY
+#undef PT_GUARDED_BY
+#undef ACQUIRED_BEFORE
+#undef ACQUIRED_AFTER
+#undef NO_THREAD_SAFETY_ANALYSIS
+#endif
+
 #if defined(__clang__)
 #define TSA(x) __attribute__((x))
 #else

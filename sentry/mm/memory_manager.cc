@@ -1,5 +1,7 @@
 #include "sentry/mm/memory_manager.h"
 
+#include <signal.h>
+
 #include <algorithm>
 
 #include "sentry/mm/mm_state.h"

@@ -14,6 +14,8 @@
 #include "base/errno.h"
 #include "base/interval_map.h"
 #include "base/mutex.h"
+#include "base/reactor.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace platform {
@@ -47,8 +49,9 @@ class MemoryFile {
   bool IsExclusive(FileRange range) const EXCLUDES(mu_);
 
   // The sentry's own mapping of the range, readable and writable; valid as long as the caller has a reference. The memory may
-  // fault (a memory cgroup at its limit): touch it only through base::SafeCopy. A range of more than 1 TiB is mapped in
-  // windows: the span may be shorter than asked, never empty.
+  // fault (a memory cgroup at its limit): touch it only through base::SafeCopy. A range that lies in more than one window (the
+  // first TiB is one, beyond it each GiB) comes in parts: the span may be shorter than asked, never empty. When the host's
+  // address space is used up by windows, the span is a page that faults.
   std::span<std::byte> Map(FileRange range);
   // Reads and writes through the mapping, over window boundaries. EFAULT when the host gives no page.
   base::Result<void> Read(uint64_t offset, std::span<std::byte> out);
@@ -63,10 +66,27 @@ class MemoryFile {
   // Bytes of pages that exist, from st_blocks.
   uint64_t usage() const;
 
+  // Freed ranges of up to 2 MiB keep their pages for the next Allocate (at most kPoolBytes). Gives back to the host those that
+  // were freed before `freed_before`.
+  void TrimPool(base::MonotonicNs freed_before = base::kNever) EXCLUDES(mu_);
+  // Trims by itself from now on what has been idle for a second, with a timer that exists only while the pool is not empty.
+  // Once, after the scheduler has started; the reactor outlives the file or StopTrimming is called first.
+  void StartTrimming(base::Reactor& reactor);
+  void StopTrimming();
+
+  static constexpr uint64_t kPoolBytes = 32 << 20;
+  static constexpr uint64_t kPoolRangeBytes = 2 << 20;
+
   struct Impl;
 
  private:
   MemoryFile();
+  bool AtLimit(uint64_t more);
+  bool TakeFromPool(uint64_t length, uint64_t congruent_to, uint64_t after, FileRange& out) EXCLUDES(mu_);
+  void Recycle(FileRange range) EXCLUDES(mu_);
+  void Punch(FileRange range);
+  bool ZeroData(FileRange range);
+
   base::UniqueFd fd_;
   mutable base::Mutex mu_;
   std::unique_ptr<Impl> impl_;

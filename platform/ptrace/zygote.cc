@@ -1,0 +1,242 @@
+#include "platform/ptrace/zygote.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/rseq.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "base/syscall_unsafe.h"
+#include "platform/ptrace/ptrace_calls.h"
+#include "platform/ptrace/tracer.h"
+#include "platform/ptrace/xstate.h"
+
+namespace platform::ptrace {
+namespace {
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U
+#endif
+
+base::Result<base::UniqueFd> MakeMemfd(const char* name, unsigned flags) {
+  auto fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | flags);
+  if (fd.failed_with(EINVAL) && (flags & MFD_EXEC)) fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | (flags & ~MFD_EXEC));
+  if (!fd.ok()) return fd.error();
+  return base::UniqueFd(static_cast<int>(*fd));
+}
+
+// The zygote's life before it has lost the sentry's memory. A copy of the calling thread alone: no locks, no allocation, no
+// libc wrapper (they write errno, which would be fine, and some take locks, which would not).
+[[noreturn, gnu::no_sanitize("address", "thread")]] void ZygoteMain(pid_t parent, int text_fd) {
+  using base::RawSyscall;
+  RawSyscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  if (RawSyscall(SYS_getppid) != parent) RawSyscall(SYS_exit_group, 1);
+  // Out of the reach of a terminal's signals.
+  RawSyscall(SYS_setsid);
+  // Ours may be 0 after a change of credentials, and nobody could trace it then.
+  RawSyscall(SYS_prctl, PR_SET_DUMPABLE, 1);
+  RawSyscall(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("runsc-stub"));
+  rlimit64 none = {0, 0};
+  RawSyscall(SYS_prlimit64, 0, RLIMIT_CORE, reinterpret_cast<long>(&none));
+  // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration (rseq(2)).
+  constexpr long kUnregister = 1, kGlibcSignature = 0x53053053, kAreaBytes = 32;
+  char* thread_pointer;
+  asm volatile("mov %%fs:0, %0" : "=r"(thread_pointer));
+  RawSyscall(SYS_rseq, reinterpret_cast<long>(thread_pointer + __rseq_offset), kAreaBytes, kUnregister, kGlibcSignature);
+  RawSyscall(SYS_set_robust_list, 0, 24);
+  RawSyscall(SYS_set_tid_address, 0);
+  stack_t no_stack = {};
+  no_stack.ss_flags = SS_DISABLE;
+  RawSyscall(SYS_sigaltstack, reinterpret_cast<long>(&no_stack), 0);
+  // Handlers and masks of the sentry mean nothing here. Layout of the kernel's struct sigaction: all zero is the default.
+  uint64_t action[4] = {};
+  for (int sig = 1; sig <= 64; ++sig) RawSyscall(SYS_rt_sigaction, sig, reinterpret_cast<long>(action), 0, 8);
+  uint64_t mask = 0;
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&mask), 0, 8);
+  if (TraceMe() < 0) RawSyscall(SYS_exit_group, 2);
+  runsc_stub_enter(text_fd);
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<CommandFile>> CommandFile::Create() {
+  std::unique_ptr<CommandFile> file(new CommandFile());
+  file->fd_ = TRY(MakeMemfd("runsc-commands", 0));
+  const uint64_t bytes = uint64_t{kPages} * kStubPage;
+  TRY(base::Host(SYS_ftruncate, file->fd(), bytes));
+  long at = TRY(base::Host(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd(), 0));
+  file->pages_ = reinterpret_cast<CommandPage*>(at);
+  return file;
+}
+
+CommandFile::~CommandFile() {
+  if (pages_) (void)base::Host(SYS_munmap, pages_, uint64_t{kPages} * kStubPage);
+}
+
+base::Result<uint32_t> CommandFile::Take() {
+  base::MutexLock lock(mu_);
+  if (!free_.empty()) {
+    uint32_t index = free_.back();
+    free_.pop_back();
+    return index;
+  }
+  if (used_ == kPages) return base::Errno(ENOMEM);
+  return used_++;
+}
+
+void CommandFile::Give(uint32_t index) {
+  base::MutexLock lock(mu_);
+  free_.push_back(index);
+}
+
+base::Result<pid_t> MakeFirstZygote() {
+  base::UniqueFd text = TRY(MakeMemfd("runsc-stub", MFD_EXEC));
+  const size_t bytes = runsc_stub_text_end - runsc_stub_text_begin;
+  CHECK(bytes == kStubPage);
+  long written = TRY(base::HostRetry(SYS_write, text.get(), runsc_stub_text_begin, bytes));
+  if (written != static_cast<long>(bytes)) return base::Errno(ENOMEM);
+
+  // CLONE_FILES: descriptors that the sentry opens later (the memory file, files donated by the gofer) are valid in stubs.
+  // No exit signal: nobody is told but who waits.
+  const long parent = base::RawSyscall(SYS_getpid);
+  long pid = base::RawSyscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
+  if (pid == 0) ZygoteMain(static_cast<pid_t>(parent), text.get());
+  if (pid < 0) return base::Errno(static_cast<int>(-pid));
+
+  int status = 0;
+  auto waited = base::HostRetry(SYS_wait4, pid, &status, __WALL, nullptr);
+  if (!waited.ok()) return waited.error();
+  if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
+    if (WIFEXITED(status)) return base::Errno(WEXITSTATUS(status) == 2 ? EPERM : EIO);
+    (void)base::Host(SYS_kill, pid, SIGKILL);
+    (void)base::HostRetry(SYS_wait4, pid, &status, __WALL, nullptr);
+    return base::Errno(EIO);
+  }
+  if (long r = Detach(static_cast<pid_t>(pid)); r < 0) return base::Errno(static_cast<int>(-r));
+  return static_cast<pid_t>(pid);
+}
+
+void Event::Wait() {
+  bool other_permit = false;
+  waiter_ = base::RefPtr<base::Fiber>(base::Fiber::Current());
+  while (!set_) {
+    base::Fiber::Park();
+    if (!set_) other_permit = true;
+  }
+  if (other_permit) waiter_->Unpark();
+  waiter_.reset();
+}
+
+void Event::Set() {
+  set_ = true;
+  if (waiter_) waiter_->Unpark();
+}
+
+struct Zygote::Impl final : public Tracee {
+  Impl(Tracer& t, pid_t p) : tracer(t), pid(p) {}
+  ~Impl() {
+    if (dead) return;
+    tracer.Remove(pid);
+    (void)base::Host(SYS_kill, pid, SIGKILL);
+    (void)base::HostRetry(SYS_wait4, pid, nullptr, __WALL, nullptr);
+  }
+
+  void OnStatus(int status) override {
+    if (!WIFSTOPPED(status)) {
+      dead = true;
+    } else if (!expected(status)) {
+      if (busy) (void)Continue(pid, Resume::kHost);  // a signal from outside: not for us
+      return;
+    }
+    if (busy) Done();
+  }
+  // Its first stop is the one that PTRACE_INTERRUPT made, later ones are the int3 of runsc_stub_spawn.
+  bool expected(int status) const {
+    int event = status >> 16;
+    return seized ? event == 0 && WSTOPSIG(status) == SIGTRAP : event == PTRACE_EVENT_STOP;
+  }
+  void Begin() {
+    busy = true;
+    stopped = Event();
+    tracer.BeginActive();
+  }
+  void Done() {
+    busy = false;
+    tracer.EndActive();
+    stopped.Set();
+  }
+
+  Tracer& tracer;
+  const pid_t pid;
+  base::FiberMutex lock;
+  bool dead = false, seized = false, busy = false;
+  Event stopped;
+};
+
+Zygote::Zygote(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Zygote::~Zygote() = default;
+
+pid_t Zygote::pid() const { return impl_->pid; }
+
+base::Result<std::unique_ptr<Zygote>> Zygote::Adopt(Tracer& tracer, pid_t pid) {
+  auto impl = std::make_unique<Impl>(tracer, pid);
+  if (long r = Seize(pid); r < 0) return base::Errno(static_cast<int>(-r));
+  tracer.Add(pid, *impl);
+  impl->Begin();
+  (void)InterruptTracee(pid);
+  impl->stopped.Wait();
+  if (impl->dead) return base::Errno(EIO);
+  impl->seized = true;
+  // Stubs inherit the state of a new program, and the CPU.
+  XStateBuffer state;
+  state.SetInitial();
+  if (long r = SetXState(pid, state.data(), state.size()); r < 0) return base::Errno(static_cast<int>(-r));
+  if (tracer.cpu() >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(tracer.cpu(), &cpus);
+    (void)base::Host(SYS_sched_setaffinity, pid, sizeof(cpus), &cpus);
+  }
+  return std::unique_ptr<Zygote>(new Zygote(std::move(impl)));
+}
+
+base::Result<pid_t> Zygote::Spawn(Child child, const CommandFile& file, uint32_t index) {
+  base::FiberMutexLock lock(impl_->lock);
+  if (impl_->dead) return base::Errno(EIO);
+  Registers regs{};
+  if (long r = GetRegisters(impl_->pid, regs); r < 0) return base::Errno(static_cast<int>(-r));
+  Registers call{};
+  call.cs = regs.cs;
+  call.ss = regs.ss;
+  call.rflags = 0x202;
+  call.orig_rax = ~uint64_t{0};
+  call.rip = StubAddress(runsc_stub_spawn);
+  call.rax = SYS_mmap;
+  call.rdi = kStubCommand;
+  call.rsi = kStubPage;
+  call.rdx = PROT_READ;
+  call.r10 = MAP_SHARED | MAP_FIXED;
+  call.r8 = static_cast<uint64_t>(file.fd());
+  call.r9 = uint64_t{index} * kStubPage;
+  // CLONE_PARENT: children of the sentry, so that the tracer reaps them at once, not of a zygote that never waits.
+  call.rbx = CLONE_FILES | CLONE_PARENT | (child == Child::kStub ? CLONE_PTRACE : 0);
+  if (long r = SetRegisters(impl_->pid, call); r < 0) return base::Errno(static_cast<int>(-r));
+  impl_->Begin();
+  (void)Continue(impl_->pid, Resume::kHost);  // it fails only if the zygote dies, and that comes as a status
+  impl_->stopped.Wait();
+  if (impl_->dead) return base::Errno(EIO);
+  if (long r = GetRegisters(impl_->pid, regs); r < 0) return base::Errno(static_cast<int>(-r));
+  long result = static_cast<long>(regs.rax);
+  if (result < 0) return base::Errno(static_cast<int>(-result));
+  return static_cast<pid_t>(result);
+}
+
+}  // namespace platform::ptrace

@@ -52,9 +52,7 @@ void Tracer::Attach(base::Executor& executor) {
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = kKickSignal;
   event._sigev_un._tid = host_tid_;
-  int id = 0;
-  have_timer_ = base::Host(SYS_timer_create, CLOCK_MONOTONIC, &event, &id).ok();
-  timer_ = id;
+  have_timer_ = base::Host(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_).ok();
 }
 
 void Tracer::Enter() {

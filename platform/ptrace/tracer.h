@@ -4,7 +4,6 @@
 #define PLATFORM_PTRACE_TRACER_H_
 
 #include <sys/types.h>
-#include <time.h>
 
 #include <atomic>
 #include <cstdint>
@@ -104,7 +103,7 @@ class Tracer final : public base::IdleStrategy {
 
   StubThread* running_ = nullptr;  // intrusive list
   std::atomic<int> running_count_{0};
-  timer_t timer_{};
+  int timer_ = 0;  // the host's id of a POSIX timer
   bool have_timer_ = false;
   int64_t timer_period_ = 0;
   base::MonotonicNs next_tick_ = 0;

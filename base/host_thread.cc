@@ -14,13 +14,13 @@ namespace {
 // own.
 constexpr size_t kStackBytes = (256 << 10) * kSanitizerStackFactor;
 
-struct Start {
+struct ThreadStart {
   std::string name;
   std::function<void()> body;
 };
 
 void* ThreadMain(void* argument) {
-  std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  std::unique_ptr<ThreadStart> start(static_cast<ThreadStart*>(argument));
   pthread_setname_np(pthread_self(), start->name.substr(0, 15).c_str());
   start->body();
   return nullptr;
@@ -47,7 +47,7 @@ bool HostThread::Start(std::string name, std::function<void()> body) {
   sigfillset(&blocked);
   for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) sigdelset(&blocked, signal);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  auto start = std::make_unique<struct Start>(std::move(name), std::move(body));
+  std::unique_ptr<ThreadStart> start(new ThreadStart{std::move(name), std::move(body)});
   int error = pthread_create(&thread_, &attributes, &ThreadMain, start.get());
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);

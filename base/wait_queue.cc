@@ -21,10 +21,9 @@ void WaitQueue::Add(WaitEntry& entry) {
   entry.prev_ = tail_;
   (tail_ != nullptr ? tail_->next_ : head_) = &entry;
   tail_ = &entry;
-  // Sequentially consistent, with the load in Notify: a waiter adds its entry and then looks at the condition, a
-  // notifier changes the condition and then looks at the count. One of them has to see the other.
-  count_.fetch_add(1, std::memory_order_seq_cst);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // A waiter adds its entry and then looks at the condition; a notifier changes the condition and then looks at the count.
+  // One of them has to see the other: read-modify-writes of the count on both sides put one before the other.
+  count_.fetch_add(1, std::memory_order_acq_rel);
 }
 
 void WaitQueue::Remove(WaitEntry& entry) {
@@ -38,8 +37,7 @@ void WaitQueue::Remove(WaitEntry& entry) {
 }
 
 void WaitQueue::Notify(EventMask events) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (count_.load(std::memory_order_seq_cst) == 0) return;
+  if (count_.fetch_add(0, std::memory_order_acq_rel) == 0) return;  // see Add
   MutexLock lock(mu_);
   bool exclusive_done = false;
   for (WaitEntry* entry = head_; entry != nullptr;) {

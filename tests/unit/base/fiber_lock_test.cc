@@ -33,11 +33,17 @@ TEST(FiberMutex, ExcludesFibersAndThreads) {
 
 TEST(FiberMutex, TryLockFailsWhileHeld) {
   FiberMutex mu;
-  EXPECT_TRUE(mu.TryLock());
-  EXPECT_FALSE(mu.TryLock());
-  mu.Unlock();
-  EXPECT_TRUE(mu.TryLock());
-  mu.Unlock();
+  for (int round = 0; round < 2; ++round) {
+    if (!mu.TryLock()) {
+      FAIL() << "nobody holds it";
+    }
+    std::thread([&] {
+      bool locked = mu.TryLock();
+      EXPECT_FALSE(locked);
+      if (locked) mu.Unlock();
+    }).join();
+    mu.Unlock();
+  }
 }
 
 TEST(FiberMutex, ServesWaitersInTheOrderTheyCame) {
@@ -55,7 +61,9 @@ TEST(FiberMutex, ServesWaitersInTheOrderTheyCame) {
       Fiber::Yield();
     }
     mu.Unlock();
-    EXPECT_FALSE(mu.TryLock());  // handed over: nobody overtakes
+    bool overtook = mu.TryLock();  // fails, for it was handed over
+    EXPECT_FALSE(overtook);
+    if (overtook) mu.Unlock();
     for (auto& fiber : fibers) fiber->Join();
   })->Join();
   EXPECT_EQ(order, "abc");

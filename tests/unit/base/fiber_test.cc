@@ -280,7 +280,7 @@ TEST(FiberDeathTest, ParkWithAMutexHeldFails) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(RunInFiber([] {
                  static Mutex mu;
-                 mu.Lock();
+                 MutexLock lock(mu);
                  Fiber::Park();
                }),
                "HeldByThisThread");

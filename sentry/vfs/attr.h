@@ -18,6 +18,7 @@ enum class FileType : uint32_t {
 
 // Nanoseconds since the epoch.
 using FileTimeNs = int64_t;
+abi::Timespec FileTimeToTimespec(FileTimeNs ns);
 
 struct Attr {
   uint64_t ino = 0;

@@ -71,8 +71,9 @@ class FileDescription : public virtual base::RefCounted {
   virtual Result<Attr> GetAttr();               // default: the inode's
   // O_NONBLOCK, O_APPEND, O_DIRECT, O_NOATIME, O_ASYNC changed by F_SETFL.
   virtual Result<void> SetStatusFlags(uint32_t flags);
-  // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor.
-  virtual void OnDescriptorClosed(VfsContext& ctx) {}
+  // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor. Releases the POSIX record locks of
+  // ctx.lock_owner; an override calls this one too.
+  virtual void OnDescriptorClosed(VfsContext& ctx);
   // A write that fails with EPIPE raises SIGPIPE (pipes, sockets).
   virtual bool RaisesSigpipe() const { return false; }
   // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the first Write took.

@@ -52,18 +52,32 @@ class Superblock : public base::RefCounted {
   uint64_t dev() const { return dev_; }  // unique among live superblocks: AllocateAnonymousDev at construction
   // Directories and inodes can vanish or change behind our back (shared gofer mounts, proc): dentries are revalidated.
   virtual bool NeedsRevalidation() const { return false; }
-  // Whether dentries without users stay cached (a bounded LRU). tmpfs pins its own.
+  // With NeedsRevalidation: ask again by LookupMany, which returns the same inode objects for files that are the same, instead of
+  // Revalidate for one name at a time. One LookupMany then covers a whole path.
+  virtual bool RevalidatesByLookup() const { return false; }
+  // Whether dentries without users stay cached (a bounded LRU over all superblocks, DentryCache).
   virtual bool CacheDentries() const { return true; }
 
   base::FiberMutex rename_lock;  // s_vfs_rename_mutex
+  // Counts changes of names, before and after each: lets a walk that fetched several levels at once see that what it was told may be
+  // stale (LookupMany looks at directories whose dir_lock it does not hold).
+  std::atomic<uint64_t> name_changes{0};
 
  protected:
   Superblock();
   ~Superblock() override;
 
  private:
+  friend class Dentry;
+  friend class DentryCache;
+  friend class Mount;
   uint64_t dev_;
+  std::atomic<int> active_mounts_{0};
+  std::atomic<bool> cache_closed_{false};  // the last mount is gone: dentries are not kept any more
 };
+
+// A device number for a file system without a device: major 0, minors never reused.
+uint64_t AllocateAnonymousDev();
 
 struct NewNode {
   uint32_t mode = 0;  // permission bits after umask; type bits for Mknod
@@ -87,7 +101,8 @@ class Inode : public virtual base::RefCounted {
   // The child's inode; ENOENT if there is none (the vfs caches that).
   virtual Result<RefPtr<Inode>> Lookup(std::string_view name) { return Errno(ENOTDIR); }
   // A chance to fetch several levels in one go. `names` is the rest of a path without "." and ".."; returns the inodes of a
-  // prefix of at least one name (or the error of the first). The default looks up the first.
+  // prefix of at least one name (or the error of the first); a null last element says that this name does not exist. The default looks
+  // up the first.
   virtual Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names);
   // Revalidation of a cached child (NeedsRevalidation): true if `child` (null: negative) is still what `name` means.
   virtual Result<bool> Revalidate(std::string_view name, Inode* child) { return true; }
@@ -129,6 +144,7 @@ class Inode : public virtual base::RefCounted {
 
   // Made on first use; per inode, for the life of the inode.
   FileLocks& locks();
+  FileLocks* locks_if_any() const { return locks_.load(std::memory_order_acquire); }
   InotifyWatches* watches_if_any() const { return watches_.load(std::memory_order_acquire); }
   InotifyWatches& watches();
   // Objects that sockets and FIFOs attach to their inode (bound UNIX socket, pipe). Guarded by special_mu.
@@ -136,6 +152,14 @@ class Inode : public virtual base::RefCounted {
   RefPtr<base::RefCounted> special GUARDED_BY(special_mu);
   // Writers through open descriptors and executions, for ETXTBSY (i_writecount): > 0 writers, < 0 denied by exec.
   std::atomic<int> write_count{0};
+  Result<void> GetWriteAccess();   // ETXTBSY while it is being executed
+  void PutWriteAccess();
+  Result<void> DenyWriteAccess();  // exec; ETXTBSY while somebody may write
+  void AllowWriteAccess();
+  // Set by rmdir with dir_lock held exclusively: nothing can be made in it any more (S_DEAD).
+  std::atomic<bool> dead{false};
+  // An O_TMPFILE that may still get its first name (I_LINKABLE).
+  std::atomic<bool> linkable{false};
 
  protected:
   Inode(RefPtr<Superblock> superblock, uint64_t ino, FileType type);

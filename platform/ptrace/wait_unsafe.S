@@ -6,7 +6,7 @@
   .globl runsc_wait4
   .type runsc_wait4, @function
 // long runsc_wait4(int pid, int* status, int options, const uint32_t* woken): wait4(pid, status, options, 0), or −EINTR if
-// *woken is not 0 or a kick comes.
+// *woken is 1 or a kick comes.
 runsc_wait4:
   endbr64
   mov %rcx, %r9
@@ -14,8 +14,8 @@ runsc_wait4:
   mov %edx, %edx
   movslq %edi, %rdi
 .Lwindow_begin:
-  cmpl $0, (%r9)
-  jne .Labort
+  cmpl $1, (%r9)
+  je .Labort
   mov $61, %eax
 .Lwindow_last:
   syscall

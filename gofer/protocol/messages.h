@@ -250,11 +250,12 @@ struct WalkRequest {
   }
 };
 
-// A descriptor for a regular file. A FIFO only if the mount allows it, with O_NONBLOCK implied; ENXIO for other
-// devices and sockets, EISDIR for directories, ELOOP for symbolic links.
+// A descriptor for a regular file, or for a FIFO if the mount allows it. ENXIO for other FIFOs, devices and sockets, EISDIR for
+// directories, ELOOP for symbolic links. O_NONBLOCK is implied, so that neither a FIFO without a peer nor a lease of a host process
+// (man 2 fcntl, F_SETLEASE) holds up the gofer. Differs from Linux: opening a leased file fails with EAGAIN instead of waiting.
 struct OpenRequest {
   static constexpr MessageType kType = MessageType::kOpen;
-  using Reply = AttributesReply;
+  using Reply = EmptyReply;
   NodeId node = NodeId::kNone;
   uint32_t flags = 0;
   template <typename C, typename M>
@@ -478,7 +479,7 @@ struct ReaddirRequest {
   using Reply = ReaddirReply;
   NodeId node = NodeId::kNone;
   uint64_t cookie = 0;
-  uint32_t max_bytes = kMaxReaddirBytes;  // at least 512 is used
+  uint32_t max_bytes = kMaxReaddirBytes;  // at least 1 KiB is used
   template <typename C, typename M>
   static void Code(C& c, M& m) {
     c.Int(m.node);
@@ -549,7 +550,8 @@ struct SyncFsRequest {
 };
 
 // Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change, an
-// empty list): Linux allows user.* on no others.
+// empty list): Linux allows user.* on no others. Names in security.* can be read but not changed (EPERM): file
+// capabilities and labels of security modules are the host's.
 struct GetXattrRequest {
   static constexpr MessageType kType = MessageType::kGetXattr;
   using Reply = BlobReply;

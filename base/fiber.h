@@ -56,6 +56,9 @@ class Fiber final : public RefCounted {
   // The executor on which it last ran.
   Executor& executor() const;
   void set_pinned(bool pinned);
+  // A word for whoever owns the fiber's body (the kernel: its Task). Set by the body itself, read by code that runs on the fiber.
+  void set_user_data(void* data) { user_data_ = data; }
+  void* user_data() const { return user_data_; }
 
  private:
   friend class Executor;
@@ -64,6 +67,7 @@ class Fiber final : public RefCounted {
   Fiber();
   ~Fiber() override;
   std::atomic<bool> finished_{false};
+  void* user_data_ = nullptr;
   std::unique_ptr<Impl> impl_;
 };
 

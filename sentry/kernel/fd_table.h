@@ -19,7 +19,6 @@ using Fd = int32_t;
 class FdTable final : public base::RefCounted {
  public:
   FdTable() = default;
-  ~FdTable() override;
   // EBADF. `allow_path`: O_PATH descriptors too (fdget_raw).
   Result<RefPtr<FileDescription>> Get(Fd fd, bool allow_path = false) const EXCLUDES(mu_);
   // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit.
@@ -40,6 +39,10 @@ class FdTable final : public base::RefCounted {
   RefPtr<FdTable> Fork() const EXCLUDES(mu_);
   std::vector<Fd> List() const EXCLUDES(mu_);
   int count() const EXCLUDES(mu_);
+  // Processes (CLONE_FILES: several) that use it. The last one to go closes everything; /proc's references do not count.
+  void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }
+  bool DropUser() { return users_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  bool shared() const { return users_.load(std::memory_order_acquire) > 1; }
 
  private:
   struct Entry {
@@ -49,6 +52,7 @@ class FdTable final : public base::RefCounted {
   Fd FindFreeLocked(Fd min) REQUIRES(mu_);
   mutable base::Mutex mu_;
   std::vector<Entry> entries_ GUARDED_BY(mu_);
+  std::atomic<int> users_{1};
   Fd lowest_free_ GUARDED_BY(mu_) = 0;
 };
 

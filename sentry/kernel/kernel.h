@@ -17,8 +17,6 @@
 
 namespace sentry {
 
-class TimeKeeper;  // sentry/time
-
 // Serves a system call: set by sentry/syscalls, because the table is above the kernel. Returns the value for rax or an Errno,
 // the ERESTART ones included.
 using SystemCallHandler = Result<int64_t> (*)(Task& task, uint64_t number, const uint64_t args[6]);
@@ -56,7 +54,6 @@ class Kernel {
   MmEnvironment& mm_env() { return mm_env_; }
   TaskSet& tasks() { return tasks_; }
   FutexManager& futexes() { return futexes_; }
-  TimeKeeper& time();
   int cpus() const { return options_.cpus; }
 
   // Wiring (boot, before the first task).
@@ -64,6 +61,10 @@ class Kernel {
   SystemCallHandler system_call_handler() const { return handler_; }
   void SetExecLoader(ExecLoader loader) { loader_ = std::move(loader); }
   const ExecLoader& exec_loader() const { return loader_; }
+  // Makes a pidfd (fs/anon); `task` null refers to the process.
+  using PidfdFactory = std::function<Result<RefPtr<FileDescription>>(Kernel&, RefPtr<ThreadGroup>, uint32_t flags)>;
+  void SetPidfdFactory(PidfdFactory factory) { pidfd_factory_ = std::move(factory); }
+  const PidfdFactory& pidfd_factory() const { return pidfd_factory_; }
 
   // --- Processes from outside: the container's init and `runsc exec`.
   struct ProcessSpec {
@@ -71,6 +72,7 @@ class Kernel {
     std::string executable;       // "": argv[0] looked up in envp's PATH
     CredentialsRef creds;
     std::string cwd = "/";
+    VfsPath root;                 // invalid: the root of `mounts`
     uint32_t umask = 022;
     RefPtr<FdTable> fds;
     RefPtr<MountNamespace> mounts;
@@ -103,19 +105,21 @@ class Kernel {
   void KillAll();
 
   void GetRandom(std::span<std::byte> out);  // the host's getrandom
-  uint64_t NextInode();                      // for anonymous inodes' cousins: socket and pipe numbers come from vfs
 
-  // Internal to kernel/: the tree.
-  Result<void> AddTask(Task& task, bool new_group, const std::vector<int>& set_tid) REQUIRES(tasks_.mu);
+  // --- Internal to kernel/, with TaskSet::mu held: the tree.
+  // Gives the task its ids in its namespace and all above. EAGAIN (no id, limits), EEXIST and EINVAL (set_tid), ENOMEM (dying).
+  Result<void> AddTaskLocked(Task& task, const std::vector<int>& set_tid);
+  void RemoveIdsLocked(Task& task);
 
  private:
+  static Result<std::string> LookUpExecutable(Task& task, const ProcessSpec& spec);
   Options options_;
   MmEnvironment mm_env_;
   TaskSet tasks_;
   FutexManager futexes_;
-  std::unique_ptr<TimeKeeper> time_;
   SystemCallHandler handler_ = nullptr;
   ExecLoader loader_;
+  PidfdFactory pidfd_factory_;
   std::atomic<bool> paused_{false};
   base::WaitQueue pause_events_;
 };

@@ -43,8 +43,10 @@ class TaskSet {
  public:
   mutable base::Mutex mu;
   base::RefPtr<PidNamespace> root;  // set once
-  int live_tasks GUARDED_BY(mu) = 0;
-  uint64_t forks GUARDED_BY(mu) = 0;
+  // Guarded by mu.
+  int live_tasks = 0;
+  uint64_t forks = 0;
+  absl::flat_hash_map<uint32_t, int> tasks_of_user;  // by real uid, for RLIMIT_NPROC
 };
 
 }  // namespace sentry

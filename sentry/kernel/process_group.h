@@ -4,6 +4,8 @@
 #define SENTRY_KERNEL_PROCESS_GROUP_H_
 
 #include <list>
+#include <utility>
+#include <vector>
 
 #include "base/errno.h"
 #include "base/ref_ptr.h"
@@ -13,6 +15,7 @@ namespace sentry {
 using base::Errno;
 using base::RefPtr;
 using base::Result;
+class Kernel;
 class PidNamespace;
 class ProcessGroup;
 class Task;
@@ -22,9 +25,11 @@ class Tty;
 // All fields of both are guarded by TaskSet::mu.
 class Session final : public base::RefCounted {
  public:
-  explicit Session(ThreadGroup* leader) : leader(leader) {}
+  explicit Session(ThreadGroup* leader);
   ThreadGroup* leader;    // null once it is reaped
-  Tty* tty = nullptr;     // controlling terminal; cleared by the Tty's end
+  Tty* tty = nullptr;     // controlling terminal; cleared by Tty::Orphan
+  int IdIn(const PidNamespace& ns) const;
+  std::vector<std::pair<const PidNamespace*, int>> ids;
 };
 
 class ProcessGroup final : public base::RefCounted {
@@ -52,9 +57,11 @@ class Tty : public virtual base::RefCounted {
   Result<void> SetForegroundGroup(Task& task, int pgid);
   Result<int> SessionId(Task& task);
   // To the foreground group (INTR, QUIT, SUSP characters, window change).
-  void SignalForeground(int signo);
+  void SignalForeground(Kernel& kernel, int signo);
   // SIGHUP and SIGCONT to the session's leader and foreground group, when the other end hangs up.
-  void Hangup();
+  void Hangup(Kernel& kernel);
+  // Cuts the ties to its session. Called by the terminal's owner before it goes (a destructor may run with TaskSet::mu held).
+  void Orphan(Kernel& kernel);
   // Called before a read, write (TOSTOP) or change by a background process: sends SIGTTIN/SIGTTOU to its group and returns
   // ERESTARTSYS_, or EIO when orphaned or ignoring, or success for the foreground.
   Result<void> CheckBackground(Task& task, int signo);
@@ -62,7 +69,7 @@ class Tty : public virtual base::RefCounted {
 
  private:
   friend class ThreadGroup;
-  friend class TaskSet;
+  friend class Task;
   Session* session_ = nullptr;             // TaskSet::mu
   RefPtr<ProcessGroup> foreground_;        // TaskSet::mu
 };

@@ -94,7 +94,7 @@ inline constexpr uint64_t kSigDfl = 0, kSigIgn = 1;
 // The dispositions, shared by CLONE_SIGHAND. Guarded by the signal lock of the thread groups that share it: one lock object lives here.
 struct SignalHandlers final : public base::RefCounted {
   base::Mutex mu;  // "siglock": also guards the pending queues, masks and stop state of every thread group that uses these handlers
-  std::array<abi::KSigaction, kSignals> actions GUARDED_BY(mu){};
+  std::array<abi::KSigaction, kSignals> actions{};  // guarded by mu
 };
 
 }  // namespace sentry

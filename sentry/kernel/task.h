@@ -35,6 +35,12 @@ class UtsNamespace final : public base::RefCounted {
   std::string domainname GUARDED_BY(mu) = "(none)";
 };
 
+// What the parent of a vfork waits for.
+struct VforkDone final : public base::RefCounted {
+  std::atomic<bool> done{false};
+  base::WaitQueue queue;
+};
+
 // What clone(2), clone3(2), fork and vfork come down to.
 struct CloneRequest {
   uint64_t flags = 0;       // CLONE_* without the signal
@@ -59,7 +65,7 @@ struct WaitOutcome {
   uint32_t uid = 0;
   int status = 0;   // wait4's encoding
   int code = 0;     // CLD_*
-  int si_status = 0;
+  int value = 0;   // si_status: exit code or signal
   Usage usage;
 };
 
@@ -165,7 +171,7 @@ class Task final : public base::RefCounted, public Blocker {
 
   // --- Signals (task_signals.cc). Sending: any fiber or thread, TaskSet::mu not held unless …Locked.
   // To this thread / to its process. ESRCH once it is dead; EAGAIN at RLIMIT_SIGPENDING for queued ones.
-  Result<void> SendSignal(const SignalInfo& info) EXCLUDES(set_hint_);
+  Result<void> SendSignal(const SignalInfo& info);
   static Result<void> SendGroupSignal(ThreadGroup& tg, const SignalInfo& info);
   static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
   Result<void> SendSignalLocked(const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
@@ -216,12 +222,13 @@ class Task final : public base::RefCounted, public Blocker {
   std::atomic<uint64_t> affinity{~uint64_t{0}};
   std::string syscall_name_hint;  // for --strace
 
-  // Ends the interruption's cause re-evaluation; used by signal code with the siglock held.
   void Interrupt();  // any thread: makes it look at its signals soon
+  void KickForPause();  // any thread: leaves the guest, if it is there
+  PendingSignals& PendingForTimers() { return pending_; }  // siglock
 
  private:
   friend class Kernel;
-  friend class TaskSignals;
+  friend class ThreadGroup;
   void Run();                           // the fiber's body
   bool RunOnce();                       // one trip to the guest; false: the task is finished
   void ServeSystemCall();
@@ -230,12 +237,16 @@ class Task final : public base::RefCounted, public Blocker {
   void DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& action);
   void FinishRestart(bool handler_runs, const abi::KSigaction* action);
   void ExitMain();
-  void RecalculateInterrupted() REQUIRES(set_hint_);
-  bool DequeueSignalLocked(QueuedSignal* out);
-  void StopHere(int signo);
-  void GroupExitLocked(int status);
-
-  static base::Mutex set_hint_;  // stands for TaskSet::mu / the siglock in annotations
+  // Siglock held (and TaskSet::mu where noted).
+  void RecalculateInterruptedLocked();
+  bool HasDeliverableLocked() const;
+  std::optional<QueuedSignal> DequeueLocked(SignalSet set);
+  void BeginGroupStop(int signo);   // takes TaskSet::mu
+  void WaitWhileStopped();
+  void WaitWhilePaused();
+  void ReleaseVfork();
+  void DropResources();
+  Result<void> KillOtherThreads();  // execve's de_thread
 
   Kernel& kernel_;
   RefPtr<ThreadGroup> thread_group_;   // set once
@@ -269,11 +280,12 @@ class Task final : public base::RefCounted, public Blocker {
   uint64_t syscall_number_ = 0;
   uint64_t syscall_arg0_ = 0;
   bool exiting_ = false;                 // own fiber
+  std::atomic<bool> in_guest_{false};    // with interrupted_: each side writes its own, then reads the other's (seq_cst)
   int exit_status_ = 0;
   std::atomic<bool> interrupted_{false}; // something for HandleInterruptions; set under the siglock, cleared by the own fiber
   std::atomic<char> state_{'R'};
   base::WaitQueue signal_events_;
-  RefPtr<base::RefCounted> vfork_done_;  // the parent of a vfork waits for its release (exec or exit)
+  RefPtr<VforkDone> vfork_done_;         // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};
 };

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <array>
+#include <functional>
 #include <list>
 #include <memory>
 
@@ -71,8 +72,9 @@ class ThreadGroup final : public base::RefCounted {
   int wait_status = 0;          // as wait4 gives it
   // Job control reports for wait (WUNTRACED, WCONTINUED).
   bool stop_reported_pending = false, continue_reported_pending = false;
+  bool stop_notify_due = false, continue_notify_due = false;  // SIGCHLD not sent yet
   int stop_signal_reported = 0;
-  int autoreap_exit_signal = 0;
+  std::function<void(int status)> on_exit;  // the sandbox waits for it (init, runsc exec): nobody else reaps it
   const int64_t start_time_ns;  // CLOCK_BOOTTIME
 
   // Children changed state: wait4, waitid. Its own exit: pidfd polls.
@@ -93,20 +95,25 @@ class ThreadGroup final : public base::RefCounted {
   PosixTimers& timers() { return *timers_; }
 
   // CPU time of the process, threads past and present.
-  Usage TotalUsage() EXCLUDES(kernel_lock_hint);
+  Usage TotalUsage();        // takes TaskSet::mu
+  Usage TotalUsageLocked();  // with it held
+
+  // SIGCHLD for a stop or continuation that is to be reported. Takes TaskSet::mu.
+  void NotifyParentStopped(bool stopped);
 
   std::atomic<int> pid_{0};     // set once before publication, in its own namespace
   std::atomic<int> oom_score_adj{0};
-  std::string tty_name;
 
  private:
-  static base::Mutex kernel_lock_hint;  // names TaskSet::mu for the annotation above
   Kernel& kernel_;
   RefPtr<PidNamespace> pid_namespace_;
   mutable base::Mutex limits_mu_;
   Limits limits_ GUARDED_BY(limits_mu_);
   std::unique_ptr<PosixTimers> timers_;
 };
+
+// si_code (CLD_EXITED, CLD_KILLED, CLD_DUMPED) of a wait status.
+int ChildCode(int status);
 
 }  // namespace sentry
 

@@ -1,0 +1,316 @@
+#include "sentry/kernel/futex.h"
+
+#include <linux/futex.h>
+
+#include "absl/hash/hash.h"
+#include "base/fiber.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace sentry {
+
+struct FutexManager::Waiter {
+  FutexKey key;
+  uint32_t bitset = FUTEX_BITSET_MATCH_ANY;
+  RefPtr<base::Fiber> fiber;
+  RefPtr<Task> task;                 // PI: whose tid the word gets
+  std::atomic<Bucket*> bucket{nullptr};  // where it is queued; changes by requeue under both buckets' locks
+  std::atomic<bool> woken{false};    // set with the bucket's lock held, last access of the waker before Unpark
+  Waiter* next = nullptr;
+  Waiter* prev = nullptr;
+};
+
+FutexManager::Bucket& FutexManager::BucketOf(const FutexKey& key) {
+  return buckets_[absl::HashOf(key.object, key.offset) % buckets_.size()];
+}
+
+void FutexManager::Append(Bucket& bucket, Waiter& w) {
+  w.prev = bucket.tail;
+  w.next = nullptr;
+  (bucket.tail ? bucket.tail->next : bucket.head) = &w;
+  bucket.tail = &w;
+  w.bucket.store(&bucket, std::memory_order_release);
+}
+
+void FutexManager::Unlink(Bucket& bucket, Waiter& w) {
+  (w.prev ? w.prev->next : bucket.head) = w.next;
+  (w.next ? w.next->prev : bucket.tail) = w.prev;
+  w.next = w.prev = nullptr;
+  w.bucket.store(nullptr, std::memory_order_release);
+}
+
+// Takes a waiter from wherever it is. False if somebody woke it first.
+bool FutexManager::Cancel(Waiter& w) {
+  for (;;) {
+    Bucket* bucket = w.bucket.load(std::memory_order_acquire);
+    if (bucket == nullptr) return false;
+    base::MutexLock l(bucket->mu);
+    if (w.bucket.load(std::memory_order_relaxed) != bucket) continue;
+    Unlink(*bucket, w);
+    return true;
+  }
+}
+
+// With the bucket locked: w leaves the queue. The caller unparks `fiber` afterwards; w may be gone by then.
+RefPtr<base::Fiber> FutexManager::TakeLocked(Bucket& bucket, Waiter& w) {
+  RefPtr<base::Fiber> fiber = w.fiber;
+  Unlink(bucket, w);
+  w.woken.store(true, std::memory_order_release);
+  return fiber;
+}
+
+Result<void> FutexManager::Wait(Task& task, Addr addr, bool private_futex, uint32_t value, uint32_t bitset,
+                                base::MonotonicNs deadline) {
+  if (bitset == 0) return Errno(EINVAL);
+  WaitSpec spec{addr, private_futex, value};
+  TRY(WaitAny(task, std::span(&spec, 1), bitset, deadline));
+  return {};
+}
+
+Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitSpec> specs, base::MonotonicNs deadline) {
+  return WaitAny(task, specs, FUTEX_BITSET_MATCH_ANY, deadline);
+}
+
+Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset, base::MonotonicNs deadline) {
+  std::deque<Waiter> waiters;
+  auto woken = [&]() -> int {
+    for (size_t i = 0; i < waiters.size(); ++i) {
+      if (waiters[i].woken.load(std::memory_order_acquire)) return static_cast<int>(i);
+    }
+    return -1;
+  };
+  auto cancel_all = [&] {
+    int index = -1;
+    for (size_t i = 0; i < waiters.size(); ++i) {
+      if (!Cancel(waiters[i]) && waiters[i].woken.load(std::memory_order_acquire) && index < 0) index = static_cast<int>(i);
+    }
+    return index;
+  };
+  // Queue first, then look at the word: a waker that changes it afterwards finds the waiter. Reading guest memory may park, so it
+  // cannot be done under the bucket's lock; the word is read after queueing instead, and a mismatch takes the waiter out again.
+  for (const WaitSpec& spec : specs) {
+    Result<FutexKey> key = task.mm().GetFutexKey(spec.addr, spec.private_futex);
+    if (!key.ok()) {
+      cancel_all();
+      return key.error();
+    }
+    Waiter& w = waiters.emplace_back();
+    w.key = *key;
+    w.bitset = bitset;
+    w.fiber = RefPtr<base::Fiber>(base::Fiber::Current());
+    Bucket& bucket = BucketOf(w.key);
+    {
+      base::MutexLock l(bucket.mu);
+      Append(bucket, w);
+    }
+    Result<uint32_t> seen = task.mm().Load32(spec.addr);
+    if (!seen.ok() || *seen != spec.value) {
+      int index = cancel_all();
+      if (index >= 0 && seen.ok()) return index;  // a wake-up came already: it must not be lost
+      return seen.ok() ? Errno(EAGAIN) : seen.error();
+    }
+  }
+  for (;;) {
+    if (int index = woken(); index >= 0) {
+      cancel_all();
+      return index;
+    }
+    Task::Wake wake = task.ParkInterruptible(deadline);
+    if (wake == Task::Wake::kWoken) continue;
+    int index = cancel_all();
+    if (index >= 0) return index;
+    return Errno(wake == Task::Wake::kTimedOut ? ETIMEDOUT : base::ERESTARTSYS_);
+  }
+}
+
+int FutexManager::WakeKey(const FutexKey& key, uint32_t bitset, int count) {
+  Bucket& bucket = BucketOf(key);
+  int n = 0;
+  std::vector<RefPtr<base::Fiber>> fibers;
+  {
+    base::MutexLock l(bucket.mu);
+    for (Waiter* w = bucket.head; w != nullptr && n < count;) {
+      Waiter* next = w->next;
+      if (w->key == key && (w->bitset & bitset)) {
+        fibers.push_back(TakeLocked(bucket, *w));
+        ++n;
+      }
+      w = next;
+    }
+  }
+  for (RefPtr<base::Fiber>& fiber : fibers) fiber->Unpark();
+  return n;
+}
+
+Result<int> FutexManager::Wake(MemoryManager& mm, Addr addr, bool private_futex, uint32_t bitset, int count) {
+  if (bitset == 0) return Errno(EINVAL);
+  FutexKey key = TRY(mm.GetFutexKey(addr, private_futex));
+  return WakeKey(key, bitset, count);
+}
+
+Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_futex, const uint32_t* compare, int wake,
+                                  int requeue) {
+  if (wake < 0 || requeue < 0) return Errno(EINVAL);
+  FutexKey key1 = TRY(task.mm().GetFutexKey(from, private_futex));
+  FutexKey key2 = TRY(task.mm().GetFutexKey(to, private_futex));
+  if (compare != nullptr) {
+    uint32_t seen = TRY(task.mm().Load32(from));
+    if (seen != *compare) return Errno(EAGAIN);
+  }
+  Bucket& b1 = BucketOf(key1);
+  Bucket& b2 = BucketOf(key2);
+  std::vector<RefPtr<base::Fiber>> fibers;
+  int done = 0;
+  {
+    Bucket& first = &b1 < &b2 ? b1 : b2;
+    Bucket& second = &b1 < &b2 ? b2 : b1;
+    first.mu.Lock();
+    if (&second != &first) second.mu.Lock();
+    int moved = 0;
+    for (Waiter* w = b1.head; w != nullptr;) {
+      Waiter* next = w->next;
+      if (w->key == key1) {
+        if (static_cast<int>(fibers.size()) < wake) {
+          fibers.push_back(TakeLocked(b1, *w));
+        } else if (moved < requeue) {
+          if (!(key1 == key2)) {
+            Unlink(b1, *w);
+            w->key = key2;
+            Append(b2, *w);
+          }
+          ++moved;
+        } else {
+          break;
+        }
+      }
+      w = next;
+    }
+    if (&second != &first) second.mu.Unlock();
+    first.mu.Unlock();
+    done = static_cast<int>(fibers.size()) + moved;
+  }
+  for (RefPtr<base::Fiber>& fiber : fibers) fiber->Unpark();
+  return done;
+}
+
+Result<int> FutexManager::WakeOp(Task& task, Addr addr1, Addr addr2, bool private_futex, int wake1, int wake2,
+                                 uint32_t operation) {
+  // man 2 futex, FUTEX_WAKE_OP: op:4 cmp:4 oparg:12 cmparg:12.
+  const uint32_t op = (operation >> 28) & 7;
+  const uint32_t cmp = (operation >> 24) & 15;
+  int32_t oparg = static_cast<int32_t>(operation << 8) >> 20;
+  const int32_t cmparg = static_cast<int32_t>(operation << 20) >> 20;
+  if (operation & (uint32_t{FUTEX_OP_OPARG_SHIFT} << 28)) oparg = 1 << (oparg & 31);
+  if (op > FUTEX_OP_XOR || cmp > FUTEX_OP_CMP_GE) return Errno(ENOSYS);
+  FutexKey key1 = TRY(task.mm().GetFutexKey(addr1, private_futex));
+  FutexKey key2 = TRY(task.mm().GetFutexKey(addr2, private_futex));
+  uint32_t old = TRY(task.mm().Load32(addr2));
+  for (;;) {
+    uint32_t fresh = 0;
+    switch (op) {
+      case FUTEX_OP_SET: fresh = oparg; break;
+      case FUTEX_OP_ADD: fresh = old + oparg; break;
+      case FUTEX_OP_OR: fresh = old | oparg; break;
+      case FUTEX_OP_ANDN: fresh = old & ~oparg; break;
+      case FUTEX_OP_XOR: fresh = old ^ oparg; break;
+    }
+    uint32_t seen = TRY(task.mm().CompareExchange32(addr2, old, fresh));
+    if (seen == old) break;
+    old = seen;
+  }
+  const int32_t value = static_cast<int32_t>(old);
+  bool also = false;
+  switch (cmp) {
+    case FUTEX_OP_CMP_EQ: also = value == cmparg; break;
+    case FUTEX_OP_CMP_NE: also = value != cmparg; break;
+    case FUTEX_OP_CMP_LT: also = value < cmparg; break;
+    case FUTEX_OP_CMP_LE: also = value <= cmparg; break;
+    case FUTEX_OP_CMP_GT: also = value > cmparg; break;
+    case FUTEX_OP_CMP_GE: also = value >= cmparg; break;
+  }
+  int n = WakeKey(key1, FUTEX_BITSET_MATCH_ANY, wake1);
+  if (also) n += WakeKey(key2, FUTEX_BITSET_MATCH_ANY, wake2);
+  return n;
+}
+
+Result<void> FutexManager::LockPi(Task& task, Addr addr, bool private_futex, base::MonotonicNs deadline, bool try_only) {
+  // The protocol of the word is Linux'; Differs from Linux: nobody's priority is raised, for tasks have none here.
+  const uint32_t tid = static_cast<uint32_t>(task.tid());
+  for (;;) {
+    uint32_t seen = TRY(task.mm().Load32(addr));
+    if ((seen & FUTEX_TID_MASK) == tid) return Errno(EDEADLK);
+    if ((seen & FUTEX_TID_MASK) == 0) {
+      uint32_t fresh = tid | (seen & (FUTEX_OWNER_DIED | FUTEX_WAITERS));
+      uint32_t before = TRY(task.mm().CompareExchange32(addr, seen, fresh));
+      if (before == seen) return {};
+      continue;
+    }
+    if (try_only) return Errno(EAGAIN);
+    if (!task.kernel().FindTask(static_cast<int>(seen & FUTEX_TID_MASK), task.pid_namespace())) return Errno(ESRCH);
+    uint32_t contended = seen | FUTEX_WAITERS;
+    if (contended != seen) {
+      uint32_t before = TRY(task.mm().CompareExchange32(addr, seen, contended));
+      if (before != seen) continue;
+    }
+    Result<void> waited = Wait(task, addr, private_futex, contended, FUTEX_BITSET_MATCH_ANY, deadline);
+    if (waited.ok() || waited.failed_with(EAGAIN)) continue;
+    if (waited.failed_with(base::ERESTARTSYS_)) return Errno(base::ERESTARTNOINTR_);
+    return waited.error();
+  }
+}
+
+Result<void> FutexManager::UnlockPi(Task& task, Addr addr, bool private_futex) {
+  const uint32_t tid = static_cast<uint32_t>(task.tid());
+  FutexKey key = TRY(task.mm().GetFutexKey(addr, private_futex));
+  for (;;) {
+    uint32_t seen = TRY(task.mm().Load32(addr));
+    if ((seen & FUTEX_TID_MASK) != tid) return Errno(EPERM);
+    uint32_t before = TRY(task.mm().CompareExchange32(addr, seen, 0));
+    if (before != seen) continue;
+    // All wake up and try again; the losers set FUTEX_WAITERS again.
+    WakeKey(key, FUTEX_BITSET_MATCH_ANY, INT32_MAX);
+    return {};
+  }
+}
+
+void FutexManager::ExitRobustList(Task& task) {
+  Addr head = task.robust_list_head;
+  if (head == 0) return;
+  MemoryManager& mm = task.mm();
+  struct Head {
+    uint64_t next;
+    int64_t futex_offset;
+    uint64_t pending;
+  };
+  Result<Head> list = mm.Read(UserPtr<Head>{head});
+  if (!list.ok()) return;
+  auto die = [&](uint64_t entry) {
+    const Addr word = (entry & ~uint64_t{1}) + list->futex_offset;
+    const bool pi = entry & 1;
+    for (;;) {
+      Result<uint32_t> seen = mm.Load32(word);
+      if (!seen.ok()) return;
+      if ((*seen & FUTEX_TID_MASK) != static_cast<uint32_t>(task.tid())) return;
+      uint32_t fresh = (*seen & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+      Result<uint32_t> before = mm.CompareExchange32(word, *seen, fresh);
+      if (!before.ok()) return;
+      if (*before != *seen) continue;
+      if (*seen & FUTEX_WAITERS) {
+        // The list does not say whether its futexes are private: waiters may be under either key.
+        (void)Wake(mm, word, /*private_futex=*/false, FUTEX_BITSET_MATCH_ANY, pi ? INT32_MAX : 1);
+        (void)Wake(mm, word, /*private_futex=*/true, FUTEX_BITSET_MATCH_ANY, pi ? INT32_MAX : 1);
+      }
+      return;
+    }
+  };
+  uint64_t entry = list->next;
+  for (int i = 0; i < 2048 && (entry & ~uint64_t{1}) != head; ++i) {  // ROBUST_LIST_LIMIT
+    Result<uint64_t> next = mm.Read(UserPtr<uint64_t>{entry & ~uint64_t{1}});
+    if (entry != list->pending) die(entry);
+    if (!next.ok()) break;
+    entry = *next;
+  }
+  if (list->pending != 0) die(list->pending);
+}
+
+}  // namespace sentry

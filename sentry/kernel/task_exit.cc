@@ -1,0 +1,292 @@
+// The end of a thread, and of a process with its last one. (kernel/exit.c)
+#include <algorithm>
+
+#include "base/logging.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/posix_timers.h"
+#include "sentry/kernel/task.h"
+
+namespace sentry {
+
+void Task::Exit(int code) {
+  exit_status_ = (code & 0xff) << 8;
+  exiting_ = true;
+}
+
+void Task::ExitGroup(int code) {
+  base::MutexLock tree(kernel_.tasks().mu);
+  ThreadGroup& tg = *thread_group_;
+  base::MutexLock sig(tg.handlers->mu);
+  if (tg.group_exiting) {
+    exit_status_ = tg.group_exit_status;
+  } else {
+    tg.group_exiting = true;
+    tg.group_exit_status = exit_status_ = (code & 0xff) << 8;
+    tg.group_stopped = false;
+    for (Task* t : tg.tasks) {
+      if (t == this) continue;
+      t->killed_ = true;
+      t->Interrupt();
+    }
+  }
+  exiting_ = true;
+}
+
+void Task::ReleaseVfork() {
+  if (!vfork_done_) return;
+  vfork_done_->done.store(true, std::memory_order_release);
+  vfork_done_->queue.Notify(base::kEventIn);
+  vfork_done_.reset();
+}
+
+void Task::DropResources() {
+  if (fds_) {
+    RefPtr<FdTable> fds = fds_;
+    if (fds->DropUser()) {
+      VfsContext ctx = MakeVfsContext();
+      for (RefPtr<FileDescription>& file : fds->RemoveAll()) {
+        file->OnDescriptorClosed(ctx);
+        file.reset();
+      }
+    }
+    SetFds(nullptr);
+  }
+  if (mm_) {
+    RefPtr<MemoryManager> mm = mm_;
+    SetMm(nullptr);
+    mm->DropUser();
+  }
+  SetFs(nullptr);
+  SetMounts(nullptr);
+  SetNet(nullptr);
+}
+
+namespace {
+
+// Whether every member's parent is in the group or outside of its session. Tree held.
+bool IsOrphaned(const ProcessGroup& group, const ThreadGroup* except) {
+  for (ThreadGroup* member : group.members) {
+    if (member == except || member->zombie) continue;
+    ThreadGroup* parent = member->parent;
+    if (parent == nullptr || parent == except) continue;
+    if (parent->process_group.get() != &group && parent->process_group &&
+        parent->process_group->session == group.session) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool HasStopped(const ProcessGroup& group, const ThreadGroup* except) {
+  return std::any_of(group.members.begin(), group.members.end(),
+                     [&](ThreadGroup* m) { return m != except && !m->zombie && m->group_stopped; });
+}
+
+void SignalGroupLocked(ProcessGroup& group, int signo) {
+  std::vector<ThreadGroup*> members(group.members.begin(), group.members.end());
+  for (ThreadGroup* member : members) (void)Task::SendGroupSignalLocked(*member, KernelSignal(signo));
+}
+
+// SIGHUP and SIGCONT to a group that has just become orphaned with a stopped member (POSIX 2.2.2.52; kernel: kill_orphaned_pgrp).
+void KillIfOrphaned(ProcessGroup& group, const ThreadGroup* except, bool was_orphaned) {
+  if (was_orphaned || !IsOrphaned(group, except) || !HasStopped(group, except)) return;
+  SignalGroupLocked(group, kSIGHUP);
+  SignalGroupLocked(group, kSIGCONT);
+}
+
+}  // namespace
+
+void ReapLocked(ThreadGroup& tg) {
+  Task* leader = tg.leader;
+  Kernel& kernel = tg.kernel();
+  if (tg.parent != nullptr) tg.parent->children.remove(&tg);
+  tg.parent = nullptr;
+  if (tg.process_group) {
+    tg.process_group->members.remove(&tg);
+    if (tg.process_group->session->leader == &tg) tg.process_group->session->leader = nullptr;
+    tg.process_group.reset();
+  }
+  kernel.RemoveIdsLocked(*leader);
+  tg.tasks.remove(leader);
+  tg.leader = nullptr;
+  tg.zombie = false;
+  leader->Unref();  // the tree's
+  tg.Unref();       // the tree's
+}
+
+void Task::ExitMain() {
+  ThreadGroup& tg = *thread_group_;
+  kernel_.futexes().ExitRobustList(*this);
+  if (clear_child_tid != 0) {
+    // Only if somebody else can look (kernel: mm_release).
+    if (mm_->users() > 1 && mm_->Write(UserPtr<uint32_t>{clear_child_tid}, 0).ok()) {
+      (void)kernel_.futexes().Wake(*mm_, clear_child_tid, /*private_futex=*/false, ~0u, 1);
+    }
+  }
+  bool last;
+  {
+    base::MutexLock tree(kernel_.tasks().mu);
+    last = tg.live_count == 1;
+  }
+  if (last) tg.timers().OnExit();
+  ReleaseVfork();
+  DropResources();
+
+  RefPtr<ThreadGroup> keep(&tg);
+  std::function<void(int)> on_exit;
+  int status = 0;
+  bool wait_for_namespace = false;
+  {
+    base::MutexLock tree(kernel_.tasks().mu);
+    Usage mine = usage();
+    tg.dead_threads_usage.Add(mine);
+    state_.store('Z', std::memory_order_relaxed);
+    --tg.live_count;
+    auto& counts = kernel_.tasks().tasks_of_user;
+    if (--counts[creds_->ruid] == 0) counts.erase(creds_->ruid);
+    --kernel_.tasks().live_tasks;
+    // Children whose parent thread this was keep the process as their parent.
+    for (ThreadGroup* child : tg.children) {
+      if (child->parent_task == this) {
+        child->parent_task = nullptr;
+      }
+    }
+    wait_for_namespace = tg.live_count == 0 && tg.pid_namespace().init == &tg;
+    if (wait_for_namespace) tg.pid_namespace().dying = true;
+    if (tg.exec_task != nullptr && tg.exec_task->fiber_) tg.exec_task->fiber_->Unpark();
+  }
+
+  if (wait_for_namespace) {
+    // The namespace goes with its init: kill the rest, and wait until it is gone (zap_pid_ns_processes).
+    PidNamespace& ns = tg.pid_namespace();
+    base::WaitEntry entry(base::kEventAll);
+    base::ScopedWait wait(tg.child_events, entry);
+    for (;;) {
+      bool others = false;
+      {
+        base::MutexLock tree(kernel_.tasks().mu);
+        std::vector<ThreadGroup*> zombies;
+        for (auto& [tid, task] : ns.tasks) {
+          ThreadGroup& other = *task->thread_group_;
+          if (&other == &tg) continue;
+          if (other.zombie) {
+            if (other.leader == task && !other.on_exit) zombies.push_back(&other);
+            continue;
+          }
+          if (task->state() == 'Z') continue;
+          others = true;
+          (void)SendGroupSignalLocked(other, KernelSignal(kSIGKILL));
+        }
+        for (ThreadGroup* z : zombies) ReapLocked(*z);
+      }
+      if (!others) break;
+      base::Fiber::Park();
+    }
+  }
+
+  {
+    base::MutexLock tree(kernel_.tasks().mu);
+    if (tg.pid_namespace().dying && tg.pid_namespace().init != nullptr) {
+      tg.pid_namespace().init->child_events.Notify(base::kEventIn);
+    }
+    if (tg.leader != this) {
+      // A thread's ids go at once; nobody waits for it.
+      kernel_.RemoveIdsLocked(*this);
+      tg.tasks.remove(this);
+      Unref();  // the tree's; the fiber has another
+    }
+    if (tg.live_count > 0) return;
+
+    // --- The last thread: the process ends.
+    {
+      base::MutexLock sig(tg.handlers->mu);
+      tg.wait_status = tg.group_exiting ? tg.group_exit_status : exit_status_;
+    }
+    status = tg.wait_status;
+    tg.zombie = true;
+
+    // Orphans go to the nearest subreaper, else to the namespace's init.
+    ThreadGroup* reaper = nullptr;
+    for (ThreadGroup* p = tg.parent; p != nullptr; p = p->parent) {
+      if (&p->pid_namespace() != &tg.pid_namespace()) break;
+      if (p->child_subreaper && p->live_count > 0) {
+        reaper = p;
+        break;
+      }
+    }
+    if (reaper == nullptr) reaper = tg.pid_namespace().init;
+    if (reaper == &tg || (reaper != nullptr && reaper->live_count == 0)) reaper = nullptr;
+    std::vector<ThreadGroup*> children(tg.children.begin(), tg.children.end());
+    for (ThreadGroup* child : children) {
+      bool was_orphaned = child->process_group ? IsOrphaned(*child->process_group, nullptr) : true;
+      if (child->leader != nullptr && child->leader->pdeath_signal != 0) {
+        (void)child->leader->SendSignalLocked(KernelSignal(child->leader->pdeath_signal));
+      }
+      tg.children.remove(child);
+      child->parent = reaper;
+      child->parent_task = nullptr;
+      child->exit_signal = kSIGCHLD;
+      if (reaper != nullptr) {
+        reaper->children.push_back(child);
+        if (child->zombie) reaper->child_events.Notify(base::kEventIn);
+      } else if (child->zombie && !child->on_exit) {
+        ReapLocked(*child);
+        continue;
+      }
+      if (child->process_group) KillIfOrphaned(*child->process_group, nullptr, was_orphaned);
+    }
+    if (tg.process_group) {
+      RefPtr<ProcessGroup> group = tg.process_group;
+      bool was_orphaned = IsOrphaned(*group, nullptr);
+      KillIfOrphaned(*group, &tg, was_orphaned);
+      Session& session = *group->session;
+      if (session.leader == &tg && session.tty != nullptr) {
+        // A session leader that ends hangs its terminal up (man 3 termios; disassociate_ctty).
+        RefPtr<ProcessGroup> foreground = session.tty->foreground_;
+        if (foreground) {
+          SignalGroupLocked(*foreground, kSIGHUP);
+          SignalGroupLocked(*foreground, kSIGCONT);
+        }
+        session.tty->foreground_.reset();
+        session.tty->session_ = nullptr;
+        session.tty = nullptr;
+      }
+    }
+    if (tg.pid_namespace().init == &tg) tg.pid_namespace().init = nullptr;
+
+    tg.exit_events.Notify(base::kEventAll);
+    on_exit = std::move(tg.on_exit);
+    tg.on_exit = nullptr;
+    if (on_exit || tg.parent == nullptr) {
+      if (on_exit) ReapLocked(tg);
+      // Without either nobody could wait for it: a process of `runsc exec` whose waiter has not been registered yet stays.
+    } else {
+      ThreadGroup& parent = *tg.parent;
+      bool autoreap = false;
+      if (tg.exit_signal == kSIGCHLD) {
+        base::MutexLock sig(parent.handlers->mu);
+        const abi::KSigaction& action = parent.handlers->actions[kSIGCHLD - 1];
+        autoreap = action.handler == kSigIgn || (action.flags & kSaNoCldWait);
+      }
+      if (tg.exit_signal > 0) {
+        SignalInfo info{};
+        info.si_signo = tg.exit_signal;
+        info.si_code = ChildCode(status);
+        info.chld.pid = tg.leader->TidIn(parent.pid_namespace());
+        info.chld.uid = creds_->ruid;
+        info.chld.status = (status & 0x7f) ? (status & 0x7f) : (status >> 8);
+        info.chld.utime = tg.dead_threads_usage.user_ns / 10'000'000;
+        info.chld.stime = tg.dead_threads_usage.system_ns / 10'000'000;
+        (void)SendGroupSignalLocked(parent, info);
+      }
+      if (autoreap) {
+        parent.children_usage.Add(tg.dead_threads_usage);
+        ReapLocked(tg);
+      }
+      parent.child_events.Notify(base::kEventIn);
+    }
+  }
+  if (on_exit) on_exit(status);
+}
+
+}  // namespace sentry

@@ -1,0 +1,112 @@
+// The life of a guest thread: to the guest, back, serve, signals, again.
+#include "base/logging.h"
+#include "base/time.h"
+#include "platform/sync.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace sentry {
+
+Task* Task::Current() {
+  base::Fiber* fiber = base::Fiber::Current();
+  return fiber == nullptr ? nullptr : static_cast<Task*>(fiber->user_data());
+}
+
+void Task::Start() {
+  Ref();  // the fiber's
+  base::Fiber::Options options;
+  options.name = "task";
+  fiber_ = base::Fiber::Spawn(kernel_.scheduler(), options, [this] {
+    base::Fiber::Current()->set_user_data(this);
+    Run();
+    base::Fiber::Current()->set_user_data(nullptr);
+    Unref();
+  });
+}
+
+void Task::Run() {
+  while (RunOnce()) {
+  }
+  ExitMain();
+}
+
+bool Task::RunOnce() {
+  WaitWhilePaused();
+  if (exiting_) return false;
+  if (interrupted_.load(std::memory_order_acquire) || in_syscall_) {
+    if (!HandleInterruptions()) return false;
+  }
+  // Dekker: publish that we go to the guest, then look for interruptions once more; a sender does the reverse.
+  in_guest_.store(true, std::memory_order_seq_cst);
+  if (interrupted_.load(std::memory_order_seq_cst) || kernel_.paused()) {
+    in_guest_.store(false, std::memory_order_relaxed);
+    return true;
+  }
+  int64_t start = base::MonotonicNow();
+  platform::Exit exit = platform::Run(*context_, mm_->address_space());
+  in_guest_.store(false, std::memory_order_relaxed);
+  int64_t end = base::MonotonicNow();
+  user_ns_.fetch_add(end - start, std::memory_order_relaxed);
+
+  switch (exit.reason) {
+    case platform::ExitReason::kSystemCall:
+      ServeSystemCall();
+      system_ns_.fetch_add(base::MonotonicNow() - end, std::memory_order_relaxed);
+      break;
+    case platform::ExitReason::kFault:
+      ServeFault(exit);
+      break;
+    case platform::ExitReason::kException: {
+      SignalInfo info{};
+      info.si_signo = exit.signo;
+      info.si_code = exit.si_code;
+      info.fault.addr = exit.address;
+      ForceSignal(info);
+      break;
+    }
+    case platform::ExitReason::kInterrupted:
+      break;
+    case platform::ExitReason::kDead: {
+      // The host killed the stub (out of memory): the whole process goes, as if the guest's OOM killer had chosen it.
+      LOG_WARNING("guest thread %d died on the host; its process is killed", tid());
+      base::MutexLock tree(kernel_.tasks().mu);
+      (void)SendGroupSignalLocked(*thread_group_, KernelSignal(kSIGKILL));
+      break;
+    }
+  }
+  base::Fiber::GuestBoundary();
+  return !exiting_;
+}
+
+void Task::ServeSystemCall() {
+  platform::Registers& regs = registers();
+  const uint64_t number = regs.orig_rax;
+  const uint64_t args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
+  syscall_number_ = number;
+  Result<int64_t> result = kernel_.system_call_handler()(*this, number, args);
+  if (exiting_) return;
+  if (result.ok()) {
+    // Handlers that replace the registers (execve, rt_sigreturn) leave rax as it has to be.
+    if (number != SYS_rt_sigreturn && number != SYS_execve && number != SYS_execveat) registers().rax = *result;
+    return;
+  }
+  int error = result.error().value();
+  registers().rax = static_cast<uint64_t>(-static_cast<int64_t>(error));
+  // A restart code has to be resolved before the guest sees it; a signal that is pending as well decides how.
+  in_syscall_ = error >= base::ERESTARTSYS_ && error <= base::ERESTART_RESTARTBLOCK_;
+}
+
+void Task::ServeFault(const platform::Exit& exit) {
+  minor_faults_.fetch_add(1, std::memory_order_relaxed);
+  std::optional<FaultSignal> signal = mm_->HandleFault(exit.address, exit.access, mm_limits());
+  if (!signal) return;
+  SignalInfo info{};
+  info.si_signo = signal->signo;
+  info.si_code = signal->si_code;
+  info.fault.addr = exit.address;
+  LOG_DEBUG("[%d] fault at %#lx (access %d, rip %#lx): signal %d", tid(), exit.address, static_cast<int>(exit.access),
+            registers().rip, signal->signo);
+  ForceSignal(info);
+}
+
+}  // namespace sentry

@@ -1,0 +1,90 @@
+// What the cases of the platform suite share: the platforms it runs over, and small guests.
+#ifndef PLATFORM_TESTS_GUEST_H_
+#define PLATFORM_TESTS_GUEST_H_
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/fiber.h"
+#include "platform/memory_file.h"
+#include "platform/platform.h"
+#include "platform/sync.h"
+
+#define GUEST_BLOB(name) extern "C" const char guest_##name[], guest_##name##_end[];
+GUEST_BLOB(syscall_loop)
+GUEST_BLOB(spin)
+GUEST_BLOB(syscall_count)
+GUEST_BLOB(compute_and_call)
+GUEST_BLOB(load)
+GUEST_BLOB(store)
+GUEST_BLOB(odd_store)
+GUEST_BLOB(jump)
+GUEST_BLOB(ud2)
+GUEST_BLOB(divide)
+GUEST_BLOB(int3)
+GUEST_BLOB(hlt)
+GUEST_BLOB(int80)
+GUEST_BLOB(sysenter)
+GUEST_BLOB(noncanonical)
+GUEST_BLOB(segments)
+GUEST_BLOB(nops)
+GUEST_BLOB(add_loop)
+GUEST_BLOB(vector512)
+GUEST_BLOB(vector128)
+#define BLOB_OF(name) std::string(guest_##name, guest_##name##_end)
+
+namespace platform {
+
+inline constexpr uint8_t kR = 1, kW = 2, kX = 4;
+inline constexpr uint64_t kCodeAddress = 0x400000;
+inline constexpr uint64_t kDataAddress = 0x10000000;
+
+struct Factory {
+  std::string name;
+  std::function<std::unique_ptr<Platform>()> make;
+  bool runs_code;  // false: a fake, which completes with scripted exits and executes nothing
+};
+std::vector<Factory> Factories();
+
+MapOp MapOf(const MemoryFile& file, uint64_t address, FileRange range, uint8_t prot);
+MapOp UnmapOf(uint64_t address, uint64_t length);
+MapOp ProtectOf(uint64_t address, uint64_t length, uint8_t prot);
+
+// platform::Run, under a name that testing::Test does not have.
+inline Exit RunGuest(Context& context, AddressSpace& as) { return Run(context, as); }
+
+// One test: a platform, a scheduler with its idle strategies, a memory file. Bodies run on fibers.
+class PlatformTest : public ::testing::TestWithParam<Factory> {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+  // Skips the case, with the reason, on a platform that executes nothing.
+  bool NeedsCode();
+
+  void StartScheduler(int executors, bool bind_cpus = false);
+  void InFiber(std::function<void()> body);
+
+  // All on fibers.
+  base::RefPtr<AddressSpace> NewSpace();
+  std::unique_ptr<Context> NewContext();
+  // An address space with this code at kCodeAddress and a page of data at kDataAddress; a context that starts at the code.
+  base::RefPtr<AddressSpace> SpaceWith(const std::string& code);
+  std::unique_ptr<Context> ContextAt(uint64_t rip);
+  FileRange FileOf(const std::string& bytes);
+  uint64_t ReadWord(uint64_t offset);
+  void WriteWord(uint64_t offset, uint64_t value);
+  FileRange data_;  // behind kDataAddress of the last SpaceWith
+
+  std::unique_ptr<MemoryFile> file_;
+  std::unique_ptr<Platform> platform_;
+  std::unique_ptr<base::Scheduler> scheduler_;
+};
+
+}  // namespace platform
+
+#endif  // PLATFORM_TESTS_GUEST_H_

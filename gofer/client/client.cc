@@ -49,7 +49,7 @@ base::Result<void> CheckName(std::string_view name) {
   return {};
 }
 
-int SaneErrno(uint32_t error) { return error <= kLargestErrno ? static_cast<int>(error) : EIO; }
+int SaneErrno(uint32_t error) { return error <= uint32_t{kLargestErrno} ? static_cast<int>(error) : EIO; }
 
 bool CheckDonated(const base::UniqueFd& fd, DonatedKind kind, uint32_t open_flags) {
   if (!fd.valid()) return false;

@@ -2,15 +2,16 @@
 // knows. Nothing is cached here; that is the gofer file system's business (sentry/fs/gofer).
 //
 // Every call sends one message and waits for its reply. On a fiber whose executor has nothing else to do it waits on the
-// socket for some 200 µs itself (waking a parked fiber through another thread costs 50 µs, most replies take less); after
-// that, or if other fibers are runnable, it parks and the reactor reads. Outside of a fiber it blocks the host thread. Any number of
+// socket itself, until the kernel's next tick at most (waking a parked fiber through another thread costs 50 µs, most replies take
+// less); after that, or if other fibers are runnable, it parks and the reactor reads. Outside of a fiber it blocks the host thread. Any number of
 // calls may be in flight. A call is not interruptible by guest signals, like a hard NFS mount's.
 //
 // The gofer is not trusted: a malformed reply, one that nobody waits for, or a descriptor of the wrong kind breaks the
 // connection. When it breaks, for that reason or because the gofer died, every pending and every later call fails with EIO, for
 // good. Calls also return EIO for a reply that does not fit the request; other errors are the host's own.
 //
-// Host calls: sendmsg, recvmsg, ppoll, shutdown, close, fstat, fcntl(F_GETFL), futex; through the reactor epoll_ctl.
+// Host calls: sendmsg, recvmsg, ppoll, shutdown, close, fstat, fcntl(F_GETFL), futex; through the reactor epoll_ctl. Create alone:
+// setsockopt(SO_RCVTIMEO).
 #ifndef GOFER_CLIENT_CLIENT_H_
 #define GOFER_CLIENT_CLIENT_H_
 

@@ -1,8 +1,8 @@
 // Multiplexer: many calls in flight over one socket. Sends a request, waits for the reply with its tag; whoever waits reads for all.
 //
 // At most one thread or fiber reads at a time (the reader role). Who is it:
-//   * a caller that waits on the socket itself: a host thread for as long as it takes, a fiber for up to 200 µs while its
-//     executor has nothing else to run;
+//   * a caller that waits on the socket itself: a host thread for as long as it takes, a fiber for some 200 µs, or until the kernel's
+//     next tick, while its executor has nothing else to run;
 //   * the reactor, while at least one fiber is parked: then, and only then, an edge-triggered watch exists. (If it always
 //     existed, each reply that a caller reads itself would wake the reactor's thread for nothing.)
 // A reader that finds a reply for another caller stores it and wakes that caller. An edge that comes while somebody reads is noted, and
@@ -29,7 +29,7 @@
 namespace gofer {
 
 // The largest errno of Linux. Anything above means nothing to a guest, and some of it (ERESTARTSYS, 512) would to our own kernel.
-inline constexpr uint32_t kLargestErrno = 133;
+inline constexpr int kLargestErrno = 133;
 
 // A successful reply: the packet with a checked header, and the descriptor it announced.
 struct ReceivedReply {
@@ -114,8 +114,9 @@ class Multiplexer {
   void AwaitOnFiber(PendingCall& call);
   bool TryStartReading();
   void StopReading() EXCLUDES(mu_);
-  // Holders of the reader role only. `own`: the reader's own call, which needs no waking.
-  Read ReadOne(PendingCall* own);
+  // Holders of the reader role only. `own`: the reader's own call, which needs no waking. With `wait` it waits for a packet, at most
+  // until the kernel's next tick.
+  Read ReadOne(PendingCall* own, bool wait);
   void ReadAll(PendingCall* own);
   bool Accept(std::span<const uint8_t> packet, base::UniqueFd fd, bool fd_lost, PendingCall* own);
   // Waits until the socket is readable or `deadline`.

@@ -85,8 +85,10 @@ base::Result<void> ParseReply(std::span<const uint8_t> packet) {
   return result;
 }
 
-void EncodeErrorReply(uint16_t type, uint32_t tag, uint32_t error, std::vector<uint8_t>& out) {
-  internal::BeginMessage({.type = static_cast<uint16_t>(type | kReplyBit), .tag = tag, .error = error}, out);
+void EncodeErrorReply(uint16_t type, uint32_t tag, int error, std::vector<uint8_t>& out) {
+  internal::BeginMessage({.type = static_cast<uint16_t>(type | kReplyBit),
+                          .tag = tag,
+                          .error = static_cast<uint16_t>(error)}, out);
   internal::EndMessage(true, out);
 }
 

@@ -1,6 +1,7 @@
 #include "gofer/server/connection.h"
 
 #include "gofer/protocol/channel.h"
+#include "gofer/server/host_unsafe.h"
 
 namespace gofer {
 
@@ -13,6 +14,19 @@ constexpr bool kIsSlow = std::is_same_v<T, FsyncRequest> || std::is_same_v<T, Sy
 constexpr size_t kWorkerStackBytes = 256 << 10;
 
 }  // namespace
+
+void CpuFollower::Follow(uint16_t cpu) {
+  if (cpu == 0 || cpu == here_) {
+    row_ = 0;
+    return;
+  }
+  row_ = cpu == candidate_ ? row_ + 1 : 1;
+  candidate_ = cpu;
+  if (row_ < kRow) return;
+  row_ = 0;
+  // Refused if the CPU is not among those this process may use: then it stays. Not tried again until the next row.
+  if (host::BindToCpu(static_cast<unsigned>(cpu) - 1).ok()) here_ = cpu;
+}
 
 Connection::Connection(base::UniqueFd socket, std::vector<ServerMount> mounts, base::UniqueFd proc_self_fd, size_t max_nodes,
                        int max_workers)
@@ -99,8 +113,8 @@ bool Connection::Send(ServerBuffers& buffers) {
   Header header;
   Reader reader(buffers.out);
   Header::Code(reader, header);
-  EncodeErrorReply(header.type, header.tag, static_cast<uint32_t>(sent.error().value() == ETOOMANYREFS ? EMFILE : sent.error().value()),
-                   buffers.out);
+  int error = sent.error() == ETOOMANYREFS ? EMFILE : sent.error().value();
+  EncodeErrorReply(header.type, header.tag, error, buffers.out);
   return SendPacket(socket_.get(), buffers.out, -1, /*wait=*/true).ok();
 }
 
@@ -128,7 +142,7 @@ Connection::Next Connection::Answer(const RequestT& request, ServerBuffers& buff
   }
   if (!result.ok()) {
     buffers.fd.reset();
-    EncodeErrorReply(header.type, header.tag, static_cast<uint32_t>(result.error().value()), buffers.out);
+    EncodeErrorReply(header.type, header.tag, result.error().value(), buffers.out);
   } else if (!EncodeReply(RequestT::kType, reply, header.tag, buffers.fd.valid() ? 1 : 0, buffers.out)) {
     // Something of the host's that the protocol cannot say, such as a name with a NUL from a broken file system.
     buffers.fd.reset();
@@ -154,11 +168,12 @@ Connection::Next Connection::ServeOne(ServerBuffers& buffers) {
     return Next::kEnd;
   }
   if (!parsed.ok()) {
-    EncodeErrorReply(request.header.type, request.header.tag, static_cast<uint32_t>(parsed.error().value()), buffers.out);
+    EncodeErrorReply(request.header.type, request.header.tag, parsed.error().value(), buffers.out);
     if (Send(buffers)) return Next::kLead;
     End(ServeEnd::kPeerClosed);
     return Next::kEnd;
   }
+  buffers.follower.Follow(request.header.cpu);
   for (NodeId id : request.closes) {
     if (auto node = nodes_.Find(id); node.ok()) {
       DropStreamsOf(**node);

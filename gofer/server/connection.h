@@ -20,6 +20,20 @@
 
 namespace gofer {
 
+// Moves its thread to the CPU that requests come from, once a few in a row have come from there (two callers on different CPUs that
+// alternate do not drag it to and fro). The thread stays where the last such row came from: it sleeps when there is nothing to do.
+class CpuFollower {
+ public:
+  // `cpu` as in Header.
+  void Follow(uint16_t cpu);
+
+ private:
+  static constexpr int kRow = 3;
+  uint16_t here_ = 0;  // 0: not bound yet
+  uint16_t candidate_ = 0;
+  int row_ = 0;
+};
+
 // What one thread needs to answer a request.
 struct ServerBuffers {
   ServerBuffers() : packet(kMaxMessageBytes) {}
@@ -28,6 +42,7 @@ struct ServerBuffers {
   std::vector<char> blob;  // what views of a reply point into
   ParsedRequest request;
   base::UniqueFd fd;  // to go with the reply
+  CpuFollower follower;
 };
 
 class Connection {

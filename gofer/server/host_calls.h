@@ -55,6 +55,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_close, "nodes that the sentry dropped, descriptors that were donated"},
     {SYS_fcntl, "a second descriptor for a mount's root", {internal::Masked(1, ~0u, F_DUPFD_CLOEXEC)}},
     {SYS_prlimit64, "how many descriptors there are to hand out", {internal::Masked(2, ~uint64_t{0}, 0)}},
+    {SYS_sched_setaffinity, "the calling thread, to the CPU that requests come from", {internal::Masked(0, ~0u, 0)}},
 
     // Looking up. Every name is resolved with O_NOFOLLOW; without it only the links of /proc/self/fd, which lead to inodes already held.
     {SYS_openat, "a name in a directory, never through a link", {internal::Masked(2, O_NOFOLLOW, O_NOFOLLOW)}},

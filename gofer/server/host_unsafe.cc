@@ -126,6 +126,14 @@ base::Result<void> EnterProcSelfFd(int proc_self_fd) {
   return ToVoid(base::HostRetry(SYS_fchdir, proc_self_fd));
 }
 
+base::Result<void> BindToCpu(unsigned cpu) {
+  if (cpu >= CPU_SETSIZE) return base::Errno(EINVAL);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  return ToVoid(base::Host(SYS_sched_setaffinity, 0, sizeof(set), &set));
+}
+
 base::Result<base::UniqueFd> OpenPath(int directory, std::string_view name) {
   return ToFd(base::HostRetry(SYS_openat, directory, CName(name).get(), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0));
 }

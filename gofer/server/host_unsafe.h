@@ -20,6 +20,9 @@ base::Result<base::UniqueFd> OpenProcSelfFd();
 // Gives this thread, and those it starts, a working directory of its own: /proc/self/fd, for ConnectUnix.
 base::Result<void> EnterProcSelfFd(int proc_self_fd);
 
+// Lets the calling thread run on that CPU only. EINVAL if it may not.
+base::Result<void> BindToCpu(unsigned cpu);
+
 // openat(directory, name, O_PATH | O_NOFOLLOW): the inode that has this name, a symbolic link itself included.
 base::Result<base::UniqueFd> OpenPath(int directory, std::string_view name);
 // Opens the inode behind `fd` through /proc/self/fd, whatever its name is now. The caller knows its type.

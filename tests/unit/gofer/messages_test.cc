@@ -119,7 +119,7 @@ TEST(Messages, RepliesAreCheckedToo) {
   EncodeErrorReply(12, 1, ENOENT, packet);
   auto header = ParseReplyHeader(packet);
   ASSERT_TRUE(header.ok());
-  EXPECT_EQ(header->error, static_cast<uint32_t>(ENOENT));
+  EXPECT_EQ(header->error, ENOENT);
   // An error with a body, a request's type, two descriptors.
   std::vector<uint8_t> bad = packet;
   bad.push_back(0), bad[0]++;

@@ -168,9 +168,10 @@ TEST_F(GoferTest, ANodeStaysItselfWhenItsNameGoes) {
 
 TEST_F(GoferTest, ReaddirDeliversTenThousandEntriesOnce) {
   dir_.MakeDirectory("big");
+  // Links: making that many inodes takes seconds on some hosts.
+  dir_.Write("file", "");
   for (int i = 0; i < 10'000; ++i) {
-    base::UniqueFd fd(open((dir_ / ("big/entry-with-a-name-" + std::to_string(i))).c_str(), O_CREAT | O_WRONLY, 0644));
-    ASSERT_TRUE(fd.valid());
+    ASSERT_EQ(link((dir_ / "file").c_str(), (dir_ / ("big/entry-with-a-name-" + std::to_string(i))).c_str()), 0);
   }
   auto big = Get({"big"});
   for (size_t chunk_bytes : {size_t{0}, size_t{4096}, kMaxReaddirBytes}) {

@@ -7,7 +7,7 @@
 //      namespace) network namespaces. It waits for its id maps, pivots into an empty read-only tmpfs, takes the ids of nobody, gives up
 //      every capability, sets no_new_privs and the limits, and closes every descriptor that the spec does not name.
 //   2. SandboxFactory: what needs calls that the filter will not allow (platform with its zygote, memory file, executors).
-//   3. The seccomp allow-list, for all threads (sentry/boot/seccomp.h).
+//   3. The seccomp allow-list, for all threads (sentry/boot/isolation/seccomp.h).
 //   4. Sandbox::Load: kernel, mounts, init's program. Its failure is `runsc create`'s failure.
 //   5. The control server; init runs when `start` says so. RunSandbox returns when init has ended.
 #ifndef SENTRY_BOOT_BOOT_H_

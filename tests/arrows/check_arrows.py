@@ -28,7 +28,9 @@ ARROWS = {
     "gofer/protocol": ["base"],
     "gofer/client": ["base", "gofer/protocol"],
     "gofer/server": ["base", "gofer/protocol"],
-    "runsc": ["base", "runsc/", "gofer/server", "gofer/protocol", "sentry/boot", "sentry/control"],
+    "runsc": ["base", "runsc/", "gofer/server", "gofer/protocol", "sentry/boot", "sentry/boot/isolation", "sentry/control"],
+    # Start-up of our own processes, before there are threads. It knows of the gofer and the platforms only which calls they make.
+    "sentry/boot/isolation": ["base", "gofer/server", "platform/ptrace"],
     "tests": ["*"],
     "bench": ["*"],
 }
@@ -63,7 +65,7 @@ WORDS = [
      "kernel objects are shared through base::RefPtr"),
     (r"\bstd::(mutex|shared_mutex|recursive_mutex|condition_variable)\b", ["gofer/server", "runsc", "tests", "bench"],
      "base::Mutex is annotated and counted; what waits parks (base/fiber_lock.h)"),
-    (r"(?<![\w.>:])errno\b(?!\.h)", ["gofer/server", "runsc", "tests", "bench"],
+    (r"(?<![\w.>:])errno\b(?!\.h)", ["gofer/server", "runsc", "sentry/boot/isolation", "tests", "bench"],
      "errno is a thread-local: base::Host returns it (base/syscall_unsafe.h)"),
 ]
 

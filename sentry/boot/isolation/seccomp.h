@@ -1,0 +1,32 @@
+// The seccomp allow-lists at run time: BPF programs that were made when runsc was built (seccomp_generator.cc), so that start-up
+// compiles nothing.
+#ifndef SENTRY_BOOT_ISOLATION_SECCOMP_H_
+#define SENTRY_BOOT_ISOLATION_SECCOMP_H_
+
+#include <cstddef>
+
+#include "absl/status/status.h"
+
+struct sock_filter;
+
+namespace sentry::isolation {
+
+enum class FilterId { kSentry, kSentryHostNetwork, kGofer, kGoferHostUds };
+
+// The gofer's descriptor of /proc/self/fd has this number, because its filter names it.
+inline constexpr int kGoferProcSelfFd = 3;
+
+// Installs the filter on every thread of the process. A call that it does not allow kills the process. With `report`, the number of the
+// call is logged before that.
+absl::Status InstallFilter(FilterId id, bool report);
+
+// The program, for tests.
+struct FilterProgram {
+  const sock_filter* instructions;
+  size_t count;
+};
+FilterProgram GetFilter(FilterId id);
+
+}  // namespace sentry::isolation
+
+#endif  // SENTRY_BOOT_ISOLATION_SECCOMP_H_

@@ -381,11 +381,12 @@ void Executor::Impl::Finish(Fiber& fiber) {
 
 Scheduler::Scheduler(Options options) : shared_(std::make_unique<Shared>()) {
   std::vector<int> cpus = AllowedCpus();
+  const auto make_idle = std::move(options.idle);
   int count = options.executors > 0 ? options.executors : static_cast<int>(cpus.size());
   reactor_ = std::make_unique<Reactor>();
   workers_ = std::make_unique<WorkerPool>(options.max_workers);
   for (int i = 0; i < count; ++i) {
-    std::unique_ptr<IdleStrategy> idle = options.idle ? options.idle(i) : nullptr;
+    std::unique_ptr<IdleStrategy> idle = make_idle ? make_idle(i) : nullptr;
     bool default_idle = idle == nullptr;
     if (default_idle) idle = std::make_unique<FutexIdle>();
     int cpu = options.bind_cpus ? cpus[i % cpus.size()] : -1;
@@ -430,6 +431,7 @@ Executor& Scheduler::LeastLoaded() {
       best_load = load;
     }
   }
+  CHECK(best != nullptr);
   return *best;
 }
 

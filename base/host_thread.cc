@@ -60,7 +60,7 @@ bool HostThread::Start(std::string name, std::function<void()> body) {
 void HostThread::Join() {
   if (!running_) return;
   running_ = false;
-  pthread_join(thread_, nullptr);
+  CHECK(pthread_join(thread_, nullptr) == 0);
 }
 
 }  // namespace base

@@ -52,7 +52,7 @@ bool HostThread::Start(std::string name, std::function<void()> body) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
   if (error != 0) return false;
-  start.release();
+  (void)start.release();  // ThreadMain owns it now
   running_ = true;
   return true;
 }

@@ -81,24 +81,23 @@ bool BindToCpu(int cpu) {
 // word.
 class AlternateSignalStack {
  public:
-  AlternateSignalStack() {
-    auto mapped = Host(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(mapped.ok());
-    memory_ = *mapped;
-    stack_t stack{.ss_sp = reinterpret_cast<void*>(memory_), .ss_flags = 0, .ss_size = kBytes};
+  // The C library's mmap and munmap, so that ThreadSanitizer sees them.
+  AlternateSignalStack() : memory_(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    CHECK(memory_ != MAP_FAILED);
+    stack_t stack{.ss_sp = memory_, .ss_flags = 0, .ss_size = kBytes};
     RawSyscall(SYS_sigaltstack, ToRawArg(&stack), 0);
   }
   ~AlternateSignalStack() {
     stack_t stack{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
     RawSyscall(SYS_sigaltstack, ToRawArg(&stack), 0);
-    RawSyscall(SYS_munmap, memory_, kBytes);
+    CHECK(munmap(memory_, kBytes) == 0);
   }
   AlternateSignalStack(const AlternateSignalStack&) = delete;
 
  private:
   // AVX-512 and AMX state alone can be 11 KiB of signal frame.
-  static constexpr long kBytes = 64 << 10;
-  long memory_ = 0;
+  static constexpr size_t kBytes = 64 << 10;
+  void* memory_;
 };
 
 }  // namespace
@@ -146,19 +145,22 @@ void Executor::Impl::Start() {
 void Executor::Impl::Enqueue(Fiber& fiber, bool stealable) {
   bool visiting = CurrentImpl() != this;
   if (visiting) visitors.fetch_add(1, std::memory_order_relaxed);
-  bool wake = false;
+  bool wake = false, crowded = false;
   {
     MutexLock lock(mu);
     Fiber::Impl& f = *fiber.impl_;
     f.next = nullptr;
-    f.stealable = stealable;
+    f.stealable = stealable && !f.pinned.load(std::memory_order_relaxed);
     f.queued_at = MonotonicNow();
+    if (f.stealable) ++this->stealable;
+    crowded = this->stealable > 0 && head != nullptr && f.queued_at - head->impl_->queued_at > kLongWait;
     (tail != nullptr ? tail->impl_->next : head) = &fiber;
     tail = &fiber;
     queue_length.fetch_add(1, std::memory_order_relaxed);
     wake = std::exchange(is_idle, false);
   }
   if (wake) idle->Wake();
+  if (crowded && shared.idle_executors.load(std::memory_order_relaxed) > 0) WakeAThief();
   if (visiting) visitors.fetch_sub(1, std::memory_order_release);
 }
 
@@ -183,6 +185,23 @@ void Executor::Impl::Stop() {
   if (wake) idle->Wake();
 }
 
+bool Executor::Impl::Nudge() {
+  {
+    MutexLock lock(mu);
+    if (!std::exchange(is_idle, false)) return false;
+  }
+  idle->Wake();
+  return true;
+}
+
+// Called only while fibers have to wait, so that an idle sandbox wakes nobody.
+void Executor::Impl::WakeAThief() {
+  const auto& executors = scheduler.executors();
+  for (size_t i = 1; i < executors.size(); ++i) {
+    if (executors[(index + i) % executors.size()]->impl().Nudge()) return;
+  }
+}
+
 Fiber* Executor::Impl::Pop() {
   if (queue_length.load(std::memory_order_relaxed) == 0) return nullptr;
   MutexLock lock(mu);
@@ -190,6 +209,7 @@ Fiber* Executor::Impl::Pop() {
   if (fiber == nullptr) return nullptr;
   head = fiber->impl_->next;
   if (head == nullptr) tail = nullptr;
+  if (fiber->impl_->stealable) --stealable;
   queue_length.fetch_sub(1, std::memory_order_relaxed);
   return fiber;
 }
@@ -209,7 +229,9 @@ Fiber* Executor::Impl::GiveAway(MonotonicNs now) {
     ++scanned;
     Fiber::Impl& f = *fiber->impl_;
     if (now - f.queued_at <= kLongWait) return nullptr;  // the queue is in order of time
+    // Pinned after it was queued, perhaps.
     if (!f.stealable || f.pinned.load(std::memory_order_relaxed)) continue;
+    --stealable;
     (before != nullptr ? before->impl_->next : head) = f.next;
     if (tail == fiber) tail = before;
     queue_length.fetch_sub(1, std::memory_order_relaxed);
@@ -279,7 +301,9 @@ void Executor::Impl::Loop() {
       continue;
     }
     if (EnterIdle()) {
+      shared.idle_executors.fetch_add(1, std::memory_order_relaxed);
       idle->Wait();
+      shared.idle_executors.fetch_sub(1, std::memory_order_relaxed);
       MutexLock lock(mu);
       is_idle = false;
       continue;

@@ -31,6 +31,7 @@ struct Scheduler::Shared {
   std::atomic<uint32_t> live_fibers{0};  // the destructor sleeps on it
   std::atomic<bool> stopping{false};
   std::atomic<uint32_t> next_executor{0};  // where LeastLoaded begins to look
+  std::atomic<uint32_t> idle_executors{0};  // a hint: those that sleep
 };
 
 struct Fiber::Impl {
@@ -75,6 +76,8 @@ struct Executor::Impl {
   void Enqueue(Fiber& fiber, bool stealable) EXCLUDES(mu);
   void Post(std::function<void()> work) EXCLUDES(mu);
   void Stop() EXCLUDES(mu);
+  // Wakes the executor if it sleeps, for it to look whether there is something to steal. False if it did not sleep.
+  bool Nudge() EXCLUDES(mu);
 
   // On this executor's thread, on a fiber: back to the loop. Returns when the fiber goes on, perhaps on another
   // executor.
@@ -86,6 +89,7 @@ struct Executor::Impl {
   void RunPosted() EXCLUDES(mu);
   Fiber* Pop() EXCLUDES(mu);
   Fiber* Steal();
+  void WakeAThief();
   Fiber* GiveAway(MonotonicNs now) EXCLUDES(mu);
   void RunFiber(Fiber& fiber);
   void Finish(Fiber& fiber);
@@ -117,6 +121,7 @@ struct Executor::Impl {
   Mutex mu;
   Fiber* head GUARDED_BY(mu) = nullptr;
   Fiber* tail GUARDED_BY(mu) = nullptr;
+  int stealable GUARDED_BY(mu) = 0;  // fibers in the queue that another executor may take, when they have waited long
   std::vector<std::function<void()>> posted GUARDED_BY(mu);
   bool is_idle GUARDED_BY(mu) = false;
   bool stop GUARDED_BY(mu) = false;

@@ -29,7 +29,7 @@ runsc_safe_copy:
     endbr64
     movq %rdx, %rcx
     xorl %edx, %edx
-    cmpq $128, %rcx
+    cmpq $256, %rcx
     jb 2f
     .globl runsc_safe_copy_long
 runsc_safe_copy_long:
@@ -187,7 +187,9 @@ class HexLine {
   size_t used_ = 0;
 };
 
-void OnFault(int signal, siginfo_t* info, void* raw_context) {
+// Not instrumented: ThreadSanitizer does not see the kernel write the signal frame, and would find races between frames
+// of threads that had their stacks at the same address one after the other.
+__attribute__((no_sanitize("thread"))) void OnFault(int signal, siginfo_t* info, void* raw_context) {
   auto* context = static_cast<ucontext_t*>(raw_context);
   greg_t* registers = context->uc_mcontext.gregs;
   // si_code > 0: raised by the kernel for this very instruction, not sent by somebody.

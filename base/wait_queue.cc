@@ -21,8 +21,8 @@ void WaitQueue::Add(WaitEntry& entry) {
   entry.prev_ = tail_;
   (tail_ != nullptr ? tail_->next_ : head_) = &entry;
   tail_ = &entry;
-  // A waiter adds its entry and then looks at the condition; a notifier changes the condition and then looks at the count.
-  // One of them has to see the other: read-modify-writes of the count on both sides put one before the other.
+  // A waiter adds its entry and then looks at the condition; a notifier changes the condition and then looks at the
+  // count. One of them has to see the other: read-modify-writes of the count on both sides put one before the other.
   count_.fetch_add(1, std::memory_order_acq_rel);
 }
 

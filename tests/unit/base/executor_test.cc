@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "base/fiber.h"
 #include "base/syscall_unsafe.h"
@@ -71,6 +72,27 @@ TEST(Executor, AFiberThatWaitsLongIsTakenOverByAnIdleExecutor) {
   hog->Join();
   victim->Join();
   EXPECT_EQ(ran_on, &second);
+}
+
+TEST(Executor, FibersThatWaitLongWakeAnIdleExecutor) {
+  Scheduler scheduler({.executors = 2, .bind_cpus = false, .idle = nullptr});
+  Executor& first = *scheduler.executors()[0];
+  std::atomic<int> inside{0};
+  auto body = [&] {
+    // All spin at the guest boundary until two of them run at the same time: that takes both executors.
+    while (inside.load() < 2) {
+      ++inside;
+      for (MonotonicNs end = MonotonicNow() + 300'000; MonotonicNow() < end && inside.load() < 2;) {
+      }
+      if (inside.load() >= 2) break;
+      --inside;
+      Fiber::GuestBoundary();
+    }
+  };
+  std::vector<RefPtr<Fiber>> fibers;
+  for (int i = 0; i < 4; ++i) fibers.push_back(Fiber::Spawn(scheduler, {.executor = &first}, body));
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_GE(inside, 2);
 }
 
 TEST(Executor, APinnedFiberIsNotTakenOver) {

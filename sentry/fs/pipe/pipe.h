@@ -72,7 +72,7 @@ class Pipe final : public base::RefCounted {
   // Opens so far, for a FIFO's blocking open: a partner that came and went counts (kernel: r_counter, w_counter).
   uint64_t reader_opens() const { return reader_opens_.load(std::memory_order_acquire); }
   uint64_t writer_opens() const { return writer_opens_.load(std::memory_order_acquire); }
-  int files = 0;  // open descriptions of a FIFO; guarded by its inode's special_mu
+  int files = 0;  // open descriptions; guarded by the special_mu of the inode it is attached to
 
   // `hangup`: whether the absence of writers is a hangup yet (not for a FIFO opened before its first writer).
   base::EventMask ReadReadiness(bool hangup) const;

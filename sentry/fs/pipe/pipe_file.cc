@@ -6,18 +6,17 @@
 
 namespace sentry {
 
-PipeFile::PipeFile(VfsPath path, uint32_t flags, RefPtr<Pipe> pipe, RefPtr<Inode> fifo)
-    : FileDescription(std::move(path), flags), pipe_(std::move(pipe)), fifo_(std::move(fifo)) {
+PipeFile::PipeFile(VfsPath path, uint32_t flags, RefPtr<Pipe> pipe, RefPtr<Inode> inode)
+    : FileDescription(std::move(path), flags), pipe_(std::move(pipe)), attached_to_(std::move(inode)) {
   pipe_->AddEnds(readable(), writable());
 }
 
 PipeFile::~PipeFile() {
   pipe_->DropEnds(readable(), writable());
-  if (fifo_ == nullptr) return;
   // The last to leave takes the pipe, and what is in it, along.
   RefPtr<base::RefCounted> gone;
-  base::MutexLock lock(fifo_->special_mu);
-  if (--pipe_->files == 0) gone.swap(fifo_->special);
+  base::MutexLock lock(attached_to_->special_mu);
+  if (--pipe_->files == 0) gone.swap(attached_to_->special);
 }
 
 Result<size_t> PipeFile::Read(IoBuffer& to, const IoFlags& flags) { return pipe_->Read(to); }
@@ -41,8 +40,15 @@ Result<std::pair<RefPtr<FileDescription>, RefPtr<FileDescription>>> NewPipe(uint
   RefPtr<Pipe> pipe = TRY(Pipe::Create());
   VfsPath path = NewAnonymousPath("pipe:", S_IFIFO | 0600, creds);
   uint32_t status = flags & (O_NONBLOCK | O_DIRECT);
-  RefPtr<FileDescription> reader = base::MakeRef<PipeFile>(path, O_RDONLY | status, pipe, nullptr);
-  RefPtr<FileDescription> writer = base::MakeRef<PipeFile>(path, O_WRONLY | status, pipe, nullptr);
+  // Attached to its inode like a FIFO's, so that /proc/self/fd/N can be opened.
+  RefPtr<Inode> inode = path.inode();
+  pipe->files = 2;
+  {
+    base::MutexLock lock(inode->special_mu);
+    inode->special = pipe;
+  }
+  RefPtr<FileDescription> reader = base::MakeRef<PipeFile>(path, O_RDONLY | status, pipe, inode);
+  RefPtr<FileDescription> writer = base::MakeRef<PipeFile>(path, O_WRONLY | status, pipe, inode);
   return std::pair(std::move(reader), std::move(writer));
 }
 

@@ -11,8 +11,9 @@ namespace sentry {
 
 class PipeFile final : public FileDescription {
  public:
-  // Counts itself as an end of the pipe, by the access mode of `flags`. `fifo`: the inode the pipe is attached to; null for pipe(2).
-  PipeFile(VfsPath path, uint32_t flags, RefPtr<Pipe> pipe, RefPtr<Inode> fifo);
+  // Counts itself as an end of the pipe, by the access mode of `flags`. `inode`: what the pipe is attached to (Inode::special), with this
+  // description counted in Pipe::files.
+  PipeFile(VfsPath path, uint32_t flags, RefPtr<Pipe> pipe, RefPtr<Inode> inode);
   ~PipeFile() override;
 
   Result<size_t> Read(IoBuffer& to, const IoFlags& flags) override;
@@ -32,7 +33,7 @@ class PipeFile final : public FileDescription {
 
  private:
   RefPtr<Pipe> pipe_;
-  RefPtr<Inode> fifo_;
+  RefPtr<Inode> attached_to_;
   uint64_t hangup_after_ = UINT64_MAX;  // set before anybody else sees the description
 };
 

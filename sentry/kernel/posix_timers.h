@@ -35,6 +35,9 @@ class PosixTimer final : public base::RefCounted {
   TimerSetting Get();
   // Expirations beyond the one that the last delivered signal told of.
   int overrun() const { return last_overrun_.load(std::memory_order_relaxed); }
+  // Before the first Set: si_timerid, and the value when there was no sigevent.
+  void SetId(int id) { info_.timer.tid = id; }
+  void SetValue(uint64_t value) { info_.timer.value = value; }
   // The signal has been taken from the queue: remembers its overrun count. Siglock held.
   void OnDelivered(SignalInfo& info);
   // Stops it for good, before its process goes. Waits for a running callback: no locks may be held.
@@ -50,7 +53,7 @@ class PosixTimer final : public base::RefCounted {
   const clockid_t clock_;
   const Target target_;
   RefPtr<Task> thread_;       // kThread; cleared by Shutdown
-  const SignalInfo info_;
+  SignalInfo info_;           // changed only before the timer is armed
   std::atomic<int> last_overrun_{0};
   std::atomic<int> overrun_{0};
   base::Mutex mu_;            // not taken while signals are sent

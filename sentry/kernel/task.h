@@ -168,6 +168,7 @@ class Task final : public base::RefCounted, public Blocker {
   }
   bool SignalPending() const { return interrupted_.load(std::memory_order_acquire); }
   void SetRestartBlock(RestartBlock block) { restart_block_ = std::move(block); }
+  RestartBlock TakeRestartBlock() { return std::exchange(restart_block_, nullptr); }
 
   // --- Signals (task_signals.cc). Sending: any fiber or thread, TaskSet::mu not held unless …Locked.
   // To this thread / to its process. ESRCH once it is dead; EAGAIN at RLIMIT_SIGPENDING for queued ones.

@@ -1,0 +1,61 @@
+#include "sentry/syscalls/table.h"
+
+#include <limits.h>
+
+#include <cstdio>
+#include <span>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/syscalls/strace.h"
+#include "sentry/syscalls/sys_cred.h"
+#include "sentry/syscalls/sys_futex.h"
+#include "sentry/syscalls/sys_misc.h"
+#include "sentry/syscalls/sys_mm.h"
+#include "sentry/syscalls/sys_process.h"
+#include "sentry/syscalls/sys_signal.h"
+#include "sentry/syscalls/sys_time.h"
+#include "sentry/syscalls/sys_unserved.h"
+
+namespace sentry {
+
+namespace {
+
+constexpr std::span<const Row> kFamilies[] = {
+    kCredRows, kFutexRows, kMiscRows, kMmRows, kProcessRows, kSignalRows, kTimeRows, kUnservedRows,
+};
+
+constexpr std::array<Row, kTableSize> MakeTable() {
+  std::array<Row, kTableSize> table{};
+  for (std::span<const Row> family : kFamilies) {
+    for (const Row& row : family) {
+      if (row.number >= kTableSize) throw "a number beyond the table";
+      if (!table[row.number].name.empty()) throw "two rows for one number";
+      table[row.number] = row;
+    }
+  }
+  return table;
+}
+
+constexpr std::array<Row, kTableSize> kTable = MakeTable();
+
+}  // namespace
+
+const Row* FindRow(uint64_t number) {
+  if (number >= kTableSize || kTable[number].name.empty()) return nullptr;
+  return &kTable[number];
+}
+
+Result<int64_t> ServeSystemCall(Task& task, uint64_t number, const uint64_t args[6]) {
+  const Row* row = FindRow(number);
+  const bool strace = task.kernel().options().strace;
+  if (strace) StraceEnter(task, row, number, args);
+  Result<int64_t> result = row == nullptr          ? Result<int64_t>(Errno(ENOSYS))
+                           : row->handler == nullptr ? Result<int64_t>(Errno(row->error))
+                                                     : row->handler(task, args);
+  if (strace) StraceExit(task, row, number, args, result);
+  return result;
+}
+
+Result<std::string> UserPath::Read(Task& task) const { return task.mm().ReadString(addr, PATH_MAX); }
+
+}  // namespace sentry

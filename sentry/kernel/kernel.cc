@@ -9,7 +9,7 @@ namespace sentry {
 
 void ReapLocked(ThreadGroup& tg);  // task_exit.cc
 
-Kernel::Kernel(Options options) : options_(options) {
+Kernel::Kernel(Options options) : options_(options), time_(options.cpus, options.allow_tsc) {
   mm_env_.platform = options_.platform;
   mm_env_.memory_file = options_.memory_file;
   base::MutexLock l(tasks_.mu);

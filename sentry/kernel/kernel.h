@@ -14,6 +14,7 @@
 #include "sentry/kernel/pid_namespace.h"
 #include "sentry/kernel/task.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/time/time_keeper.h"
 
 namespace sentry {
 
@@ -43,6 +44,7 @@ class Kernel {
     uint64_t total_memory = 0;  // what /proc/meminfo and sysinfo show
     bool strace = false;
     bool allow_suid = false;
+    bool allow_tsc = true;      // the vDSO may read the TSC (TimeKeeper::HostTrustsTsc)
   };
   explicit Kernel(Options options);
   ~Kernel();
@@ -54,6 +56,7 @@ class Kernel {
   MmEnvironment& mm_env() { return mm_env_; }
   TaskSet& tasks() { return tasks_; }
   FutexManager& futexes() { return futexes_; }
+  TimeKeeper& time() { return time_; }
   int cpus() const { return options_.cpus; }
 
   // Wiring (boot, before the first task).
@@ -117,6 +120,7 @@ class Kernel {
   MmEnvironment mm_env_;
   TaskSet tasks_;
   FutexManager futexes_;
+  TimeKeeper time_;
   SystemCallHandler handler_ = nullptr;
   ExecLoader loader_;
   PidfdFactory pidfd_factory_;

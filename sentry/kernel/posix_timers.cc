@@ -19,23 +19,10 @@ bool IsCpuClock(clockid_t clock) {
 }
 constexpr clockid_t kVirtualClock = 100, kProfClock = 101;  // ours: what ITIMER_VIRTUAL and ITIMER_PROF count
 
-int64_t HostNow(clockid_t clock) { return base::HostClockNs(clock == CLOCK_REALTIME_ALARM ? CLOCK_REALTIME
-                                                            : clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME : clock); }
-
 }  // namespace
 
 Result<int64_t> ReadClock(Task& task, clockid_t clock) {
   switch (clock) {
-    case CLOCK_REALTIME:
-    case CLOCK_MONOTONIC:
-    case CLOCK_MONOTONIC_RAW:
-    case CLOCK_REALTIME_COARSE:
-    case CLOCK_MONOTONIC_COARSE:
-    case CLOCK_BOOTTIME:
-    case CLOCK_REALTIME_ALARM:
-    case CLOCK_BOOTTIME_ALARM:
-    case CLOCK_TAI:
-      return HostNow(clock);
     case CLOCK_PROCESS_CPUTIME_ID: {
       Usage u = task.thread_group().TotalUsage();
       return u.user_ns + u.system_ns;
@@ -47,7 +34,7 @@ Result<int64_t> ReadClock(Task& task, clockid_t clock) {
     default:
       break;
   }
-  if (clock >= 0) return Errno(EINVAL);
+  if (clock >= 0) return task.kernel().time().Now(clock);
   const int which = clock & 3;
   const bool per_thread = clock & 4;
   const int pid = ~(clock >> 3);
@@ -71,7 +58,7 @@ int64_t PosixTimer::NowLocked() {
     Usage u = (clock_ == CLOCK_THREAD_CPUTIME_ID && thread_) ? thread_->usage() : group_->TotalUsage();
     return clock_ == kVirtualClock ? u.user_ns : u.user_ns + u.system_ns;
   }
-  return HostNow(clock_);
+  return group_->kernel().time().Now(clock_).value_or(0);
 }
 
 void PosixTimer::ArmLocked(int64_t now) {

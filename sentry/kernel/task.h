@@ -276,6 +276,7 @@ class Task final : public base::RefCounted, public Blocker {
   std::optional<SignalSet> saved_mask_;  // own fiber
   abi::StackT altstack_{};               // own fiber
   RestartBlock restart_block_;           // own fiber
+  uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
   int64_t syscall_result_ = 0;
   bool in_syscall_ = false;              // own fiber: a restart may be due
   uint64_t syscall_number_ = 0;

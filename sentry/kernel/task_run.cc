@@ -61,6 +61,8 @@ bool Task::RunOnce() {
       info.si_signo = exit.signo;
       info.si_code = exit.si_code;
       info.fault.addr = exit.address;
+      trap_number_ = exit.trap_number;
+      trap_error_code_ = exit.error_code;
       ForceSignal(info);
       break;
     }
@@ -104,6 +106,9 @@ void Task::ServeFault(const platform::Exit& exit) {
   info.si_signo = signal->signo;
   info.si_code = signal->si_code;
   info.fault.addr = exit.address;
+  trap_number_ = exit.trap_number;
+  trap_error_code_ = exit.error_code;
+  trap_address_ = exit.address;
   LOG_DEBUG("[%d] fault at %#lx (access %d, rip %#lx): signal %d", tid(), exit.address, static_cast<int>(exit.access),
             registers().rip, signal->signo);
   ForceSignal(info);

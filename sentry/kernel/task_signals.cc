@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "base/logging.h"
+#include "sentry/arch/signal_frame.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
-#include "sentry/kernel/signal_frame.h"
 #include "sentry/kernel/task.h"
 
 namespace sentry {
@@ -278,10 +278,7 @@ Result<abi::StackT> Task::Sigaltstack(const abi::StackT* stack) {
   constexpr int kSsOnStack = 1, kSsDisable = 2;
   constexpr uint32_t kSsAutodisarm = 1u << 31;
   const uint64_t sp = registers().rsp;
-  auto on_stack = [&] {
-    if (altstack_.ss_size == 0 || (static_cast<uint32_t>(altstack_.ss_flags) & kSsAutodisarm)) return false;
-    return sp > altstack_.ss_sp && sp - altstack_.ss_sp <= altstack_.ss_size;
-  };
+  auto on_stack = [&] { return arch::OnAltStack(sp, altstack_); };
   abi::StackT old = altstack_;
   old.pad = 0;
   old.ss_flags = static_cast<int>((altstack_.ss_size == 0 ? kSsDisable : (on_stack() ? kSsOnStack : 0)) |
@@ -397,14 +394,17 @@ void Task::FinishRestart(bool handler_runs, const abi::KSigaction* action) {
 void Task::DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& action) {
   FinishRestart(/*handler_runs=*/true, &action);
   const int signo = signal.info.si_signo;
-  SignalFrameArgs args;
+  arch::SignalFrameArgs args;
   args.info = signal.info;
   args.action = action;
   args.altstack = altstack_;
+  args.trap_number = trap_number_;
+  args.error_code = trap_error_code_;
+  args.fault_address = trap_address_;
   // sigsuspend and ppoll: the frame remembers the mask from before the call.
   args.mask = (saved_mask_ ? *saved_mask_ : blocked()).bits();
   saved_mask_.reset();
-  Result<void> pushed = PushSignalFrame(*mm_, registers(), context_->XState(), args);
+  Result<void> pushed = arch::PushSignalFrame(*mm_, registers(), context_->XState(), args);
   if (!pushed.ok()) {
     // man 2 sigaltstack: no room for the frame is SIGSEGV, and SIGSEGV without room is the end.
     if (signo == kSIGSEGV) {
@@ -425,7 +425,7 @@ void Task::DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& acti
 }
 
 Result<int64_t> Task::Sigreturn() {
-  Result<RestoredFrame> frame = PopSignalFrame(*mm_, registers());
+  Result<arch::RestoredFrame> frame = arch::PopSignalFrame(*mm_, registers());
   if (!frame.ok()) {
     ForceSignal(KernelSignal(kSIGSEGV));
     return int64_t{0};

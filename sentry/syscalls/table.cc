@@ -8,11 +8,23 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/strace.h"
 #include "sentry/syscalls/sys_cred.h"
+#include "sentry/syscalls/sys_dir.h"
+#include "sentry/syscalls/sys_fd.h"
 #include "sentry/syscalls/sys_futex.h"
+#include "sentry/syscalls/sys_ioctl.h"
+#include "sentry/syscalls/sys_lock.h"
+#include "sentry/syscalls/sys_memfd.h"
 #include "sentry/syscalls/sys_misc.h"
 #include "sentry/syscalls/sys_mm.h"
+#include "sentry/syscalls/sys_open.h"
+#include "sentry/syscalls/sys_path.h"
+#include "sentry/syscalls/sys_pipe.h"
+#include "sentry/syscalls/sys_poll.h"
 #include "sentry/syscalls/sys_process.h"
+#include "sentry/syscalls/sys_read_write.h"
 #include "sentry/syscalls/sys_signal.h"
+#include "sentry/syscalls/sys_stat.h"
+#include "sentry/syscalls/sys_sync.h"
 #include "sentry/syscalls/sys_time.h"
 #include "sentry/syscalls/sys_unserved.h"
 
@@ -20,8 +32,28 @@ namespace sentry {
 
 namespace {
 
+// A line each, so that families can be added side by side.
 constexpr std::span<const Row> kFamilies[] = {
-    kCredRows, kFutexRows, kMiscRows, kMmRows, kProcessRows, kSignalRows, kTimeRows, kUnservedRows,
+    kCredRows,  //
+    kDirRows,  //
+    kFdRows,  //
+    kFutexRows,  //
+    kIoctlRows,  //
+    kLockRows,  //
+    kMemfdRows,  //
+    kMiscRows,  //
+    kMmRows,  //
+    kOpenRows,  //
+    kPathRows,  //
+    kPipeRows,  //
+    kPollRows,  //
+    kProcessRows,  //
+    kReadWriteRows,  //
+    kSignalRows,  //
+    kStatRows,  //
+    kSyncRows,  //
+    kTimeRows,  //
+    kUnservedRows,  //
 };
 
 constexpr std::array<Row, kTableSize> MakeTable() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/fiber_lock.h"
 #include "base/mutex.h"
 #include "platform/platform.h"
 #include "platform/ptrace/ptrace_platform.h"
@@ -39,7 +40,9 @@ class PtracePlatform final : public Platform {
   const cpu_set_t& host_cpus() const { return host_cpus_; }
   int guest_nice() const { return guest_nice_; }
 
-  // An untraced zygote: a sleeping one, or a new one from another tracer's. Parks, and may move the fiber.
+  // Held by the fiber that gets a zygote for its tracer.
+  base::FiberMutex& adoption() { return adoption_; }
+  // With adoption() held. An untraced zygote: a sleeping one, or a new one from another tracer's. Parks, and may move the fiber.
   base::Result<pid_t> TakeSleepingZygote();
   void Register(Tracer& tracer, int index);
   void Unregister(Tracer& tracer);
@@ -51,6 +54,7 @@ class PtracePlatform final : public Platform {
   std::unique_ptr<CommandFile> commands_;
   cpu_set_t host_cpus_;
   int guest_nice_ = 0;
+  base::FiberMutex adoption_;
   mutable base::Mutex mu_;
   std::vector<pid_t> sleeping_ GUARDED_BY(mu_);
   std::vector<Tracer*> tracers_ GUARDED_BY(mu_);  // by executor index

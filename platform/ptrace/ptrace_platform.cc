@@ -125,10 +125,7 @@ base::Result<pid_t> PtracePlatform::TakeSleepingZygote() {
   if (!giver) return base::Errno(EIO);
   uint32_t page = TRY(commands_->Take());
   giver->Enter();
-  auto pid = [&]() -> base::Result<pid_t> {
-    Zygote* zygote = TRY(giver->EnsureZygote());
-    return zygote->Spawn(Zygote::Child::kZygote, *commands_, page);
-  }();
+  base::Result<pid_t> pid = giver->zygote()->Spawn(Zygote::Child::kZygote, *commands_, page);
   // A zygote's own page is replaced in each of its children before they are born; nobody uses it.
   commands_->Give(page);
   return pid;

@@ -197,18 +197,23 @@ base::Result<StubThread*> Stub::TakeThread() {
   // CLONE_PTRACE: traced from birth without a stop of the helper for it.
   constexpr uint64_t kFlags = CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE;
   HostOp clone = {SYS_clone, {kFlags}, 0};
+  base::RefPtr<Stub> keep(this);
+  ++takers_;
   Outcome made = Execute({&clone, 1});
-  if (made.done == 0) return base::Errno(static_cast<int>(-made.result));
+  if (made.done == 0) {
+    --takers_;
+    return base::Errno(static_cast<int>(-made.result));
+  }
   const pid_t tid = static_cast<pid_t>(made.result);
   threads_.push_back(std::make_unique<StubThread>(*this, tid));
   StubThread* thread = threads_.back().get();
   home_.BeginActive();
-  base::RefPtr<Stub> keep(this);
   StubThread::Birth birth;
   thread->birth_ = &birth;
   home_.Add(tid, *thread);
   birth.done.Wait();
-  if (birth.died) return base::Errno(ESRCH);
+  --takers_;
+  if (birth.died || killed_) return base::Errno(ESRCH);
   thread->birth_ = nullptr;
   (void)base::Host(SYS_setpriority, PRIO_PROCESS, tid, home_.platform().guest_nice());
   return thread;
@@ -242,7 +247,7 @@ void Stub::EndThread(StubThread& thread) {
 }
 
 bool Stub::DetachAll() {
-  bool idle = true;
+  bool idle = takers_ == 0;
   for (auto& thread : threads_) {
     if (thread->running() || !thread->born_) {
       idle = false;

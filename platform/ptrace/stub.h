@@ -95,7 +95,7 @@ class Stub final : public base::RefCounted, public Tracee {
   base::Result<StubThread*> TakeThread();
   // Takes back a stopped thread whose owner has left it.
   void GiveThread(StubThread& thread);
-  // Makes every context leave its thread (their states are saved). False if one of them is running.
+  // Makes every context leave its thread (their states are saved). False if one of them is running or about to.
   bool DetachAll();
   // Unmaps all of the guest's memory. Parks. False on failure.
   bool Clear();
@@ -117,6 +117,7 @@ class Stub final : public base::RefCounted, public Tracee {
   bool born_ = false, dead_ = false, killed_ = false, busy_ = false;
   Event stopped_;
   base::FiberMutex lock_;  // one batch at a time
+  int takers_ = 0;         // fibers in TakeThread
   std::vector<std::unique_ptr<StubThread>> threads_;
   std::vector<StubThread*> spare_;
 };

@@ -144,12 +144,16 @@ void Tracer::LoseAll() {
 // ---- stubs
 
 base::Result<Zygote*> Tracer::EnsureZygote() {
-  base::FiberMutexLock lock(zygote_lock_);
-  if (!zygote_) {
-    pid_t pid = TRY(platform_.TakeSleepingZygote());
-    Enter();
-    zygote_ = TRY(Zygote::Adopt(*this, pid));
-  }
+  if (zygote_ && !zygote_->dead()) return zygote_.get();
+  // One executor at a time: the second finds the first's to clone from.
+  base::FiberMutexLock lock(platform_.adoption());
+  if (zygote_ && !zygote_->dead()) return zygote_.get();
+  has_zygote_.store(false, std::memory_order_relaxed);
+  zygote_.reset();
+  pid_t pid = TRY(platform_.TakeSleepingZygote());
+  Enter();
+  zygote_ = TRY(Zygote::Adopt(*this, pid));
+  has_zygote_.store(true, std::memory_order_release);
   return zygote_.get();
 }
 

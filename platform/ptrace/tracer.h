@@ -66,7 +66,9 @@ class Tracer final : public base::IdleStrategy {
   void Forget(Stub& stub);  // the process is gone
   // Adopts a zygote for this thread and returns it. Parks.
   base::Result<Zygote*> EnsureZygote();
-  bool has_zygote() const { return zygote_ != nullptr; }
+  Zygote* zygote() { return zygote_.get(); }
+  // Any thread.
+  bool has_zygote() const { return has_zygote_.load(std::memory_order_acquire); }
 
   // Guest threads that run in stubs of this tracer: the scheduling tick looks at them.
   void NoteRunning(StubThread& thread);
@@ -95,8 +97,8 @@ class Tracer final : public base::IdleStrategy {
   std::unordered_map<pid_t, int> early_;
   int active_ = 0;
 
-  base::FiberMutex zygote_lock_;
   std::unique_ptr<Zygote> zygote_;
+  std::atomic<bool> has_zygote_{false};
   std::unordered_map<Stub*, base::RefPtr<Stub>> stubs_;  // all of this thread, until their leader is reaped
   std::vector<Stub*> pool_;
   base::MonotonicNs pool_used_ = 0;

@@ -185,6 +185,7 @@ Zygote::Zygote(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Zygote::~Zygote() = default;
 
 pid_t Zygote::pid() const { return impl_->pid; }
+bool Zygote::dead() const { return impl_->dead; }
 
 base::Result<std::unique_ptr<Zygote>> Zygote::Adopt(Tracer& tracer, pid_t pid) {
   auto impl = std::make_unique<Impl>(tracer, pid);

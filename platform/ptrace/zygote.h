@@ -68,6 +68,8 @@ class Zygote {
   // sleeps untraced. Parks.
   base::Result<pid_t> Spawn(Child child, const CommandFile& file, uint32_t index);
   pid_t pid() const;
+  // Killed on the host.
+  bool dead() const;
 
  private:
   struct Impl;

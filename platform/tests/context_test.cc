@@ -10,9 +10,6 @@ class ContextTest : public PlatformTest {};
 INSTANTIATE_TEST_SUITE_P(All, ContextTest, ::testing::ValuesIn(Factories()),
                          [](const auto& info) { return info.param.name; });
 
-#define REQUIRE_CODE() \
-  if (NeedsCode()) GTEST_SKIP() << "executes no guest code"
-
 TEST_P(ContextTest, ASystemCallArrivesWithItsArgumentsAndTheResultGoesBack) {
   REQUIRE_CODE();
   InFiber([&] {

@@ -1,16 +1,27 @@
+#include "platform/fake/fake_platform.h"
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/tests/guest.h"
 
 namespace platform {
 
 std::vector<Factory> Factories() {
-  return {{"ptrace",
-           [] {
-             auto made = ptrace::New();
-             EXPECT_TRUE(made.ok());
-             return made.ok() ? std::move(*made) : nullptr;
-           },
-           true}};
+  Factory ptrace;
+  ptrace.name = "ptrace";
+  ptrace.make = [] {
+    auto made = ptrace::New();
+    EXPECT_TRUE(made.ok());
+    return made.ok() ? std::move(*made) : nullptr;
+  };
+  ptrace.runs_code = true;
+
+  Factory fake;
+  fake.name = "fake";
+  fake.make = [] { return fake::New(); };
+  fake.runs_code = false;
+  fake.make_system_calls = [](Context& c) { fake::SetScript(c, fake::SystemCalls()); };
+  fake.make_spin = [](Context& c) { fake::SetScript(c, fake::Spin()); };
+  fake.kill = fake::Kill;
+  return {ptrace, fake};
 }
 
 }  // namespace platform

@@ -1,5 +1,12 @@
 #include "platform/tests/guest.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
 #include "base/safe_copy_unsafe.h"
 
 namespace platform {
@@ -68,6 +75,45 @@ std::unique_ptr<Context> PlatformTest::NewContext() {
   auto context = platform_->NewContext();
   EXPECT_TRUE(context.ok());
   return std::move(*context);
+}
+
+std::unique_ptr<Context> PlatformTest::SystemCallContext() {
+  auto context = ContextAt(kCodeAddress);
+  if (GetParam().make_system_calls) GetParam().make_system_calls(*context);
+  return context;
+}
+
+std::unique_ptr<Context> PlatformTest::SpinContext() {
+  auto context = ContextAt(kCodeAddress);
+  if (GetParam().make_spin) GetParam().make_spin(*context);
+  return context;
+}
+
+PlatformTest::Guest PlatformTest::SystemCallGuest() { return {SpaceWith(BLOB_OF(syscall_loop)), SystemCallContext()}; }
+PlatformTest::Guest PlatformTest::SpinGuest() { return {SpaceWith(BLOB_OF(spin)), SpinContext()}; }
+
+std::vector<int> ChildProcesses() {
+  std::vector<std::pair<long long, int>> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const int pid = atoi(entry.path().filename().c_str());
+    if (pid == 0) continue;
+    std::ifstream in(entry.path() / "stat");
+    std::string line;
+    std::getline(in, line);
+    // Fields after the name in parentheses (man 5 proc): state ppid … starttime is the 22nd.
+    std::istringstream rest(line.substr(std::min(line.size(), line.rfind(')') + 2)));
+    std::string field;
+    long long ppid = 0, start = 0;
+    for (int i = 3; i <= 22 && rest >> field; ++i) {
+      if (i == 4) ppid = atoll(field.c_str());
+      if (i == 22) start = atoll(field.c_str());
+    }
+    if (ppid == getpid()) found.emplace_back(start, pid);
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<int> pids;
+  for (auto& [start, pid] : found) pids.push_back(pid);
+  return pids;
 }
 
 FileRange PlatformTest::FileOf(const std::string& bytes) {

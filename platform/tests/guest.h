@@ -36,6 +36,9 @@ GUEST_BLOB(nops)
 GUEST_BLOB(add_loop)
 GUEST_BLOB(vector512)
 GUEST_BLOB(vector128)
+GUEST_BLOB(canary128)
+GUEST_BLOB(canary256)
+GUEST_BLOB(canary512)
 #define BLOB_OF(name) std::string(guest_##name, guest_##name##_end)
 
 namespace platform {
@@ -48,7 +51,13 @@ struct Factory {
   std::string name;
   std::function<std::unique_ptr<Platform>()> make;
   bool runs_code;  // false: a fake, which completes with scripted exits and executes nothing
+  // Platforms without code: makes the context behave as the two blobs that every platform has to be able to run.
+  std::function<void(Context&)> make_system_calls;  // syscall_loop
+  std::function<void(Context&)> make_spin;          // spin
+  std::function<void(AddressSpace&)> kill;          // as the host's killer of processes; null: by finding the process
 };
+// Child processes of this one, of which stubs are a part, in order of their start.
+std::vector<int> ChildProcesses();
 std::vector<Factory> Factories();
 
 MapOp MapOf(const MemoryFile& file, uint64_t address, FileRange range, uint8_t prot);
@@ -57,6 +66,9 @@ MapOp ProtectOf(uint64_t address, uint64_t length, uint8_t prot);
 
 // platform::Run, under a name that testing::Test does not have.
 inline Exit RunGuest(Context& context, AddressSpace& as) { return Run(context, as); }
+
+#define REQUIRE_CODE() \
+  if (NeedsCode()) GTEST_SKIP() << "executes no guest code"
 
 // One test: a platform, a scheduler with its idle strategies, a memory file. Bodies run on fibers.
 class PlatformTest : public ::testing::TestWithParam<Factory> {
@@ -75,6 +87,16 @@ class PlatformTest : public ::testing::TestWithParam<Factory> {
   // An address space with this code at kCodeAddress and a page of data at kDataAddress; a context that starts at the code.
   base::RefPtr<AddressSpace> SpaceWith(const std::string& code);
   std::unique_ptr<Context> ContextAt(uint64_t rip);
+  // The same for every platform: makes one system call after the other, the number is what is in rax; or computes for ever.
+  struct Guest {
+    base::RefPtr<AddressSpace> as;
+    std::unique_ptr<Context> context;
+    Exit Run() { return platform::Run(*context, *as); }
+  };
+  Guest SystemCallGuest();
+  Guest SpinGuest();
+  std::unique_ptr<Context> SystemCallContext();
+  std::unique_ptr<Context> SpinContext();
   FileRange FileOf(const std::string& bytes);
   uint64_t ReadWord(uint64_t offset);
   void WriteWord(uint64_t offset, uint64_t value);

@@ -296,6 +296,21 @@ class Container:
             time.sleep(0.01)
         raise Failure(f"process {pid} of the container does not end")
 
+    def end(self):
+        """Kills and removes it, reaping what a stand-in left to us: its init ends only after all its processes."""
+        self.kill("KILL")
+
+        def reap():
+            try:
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
+            except ChildProcessError:
+                pass
+            return self.status() == "stopped"
+
+        check(wait_until(reap), f"status stays {self.status()}, not stopped")
+        self.delete().ok()
+
     def out(self):
         with open(self.out_path, errors="replace") as f:
             return f.read()

@@ -15,7 +15,7 @@ import sys
 
 OURS = ("base", "platform", "gofer", "sentry", "runsc", "bench", "tests/unit")
 FLAGS = ["-std=gnu++20", "-x", "c++", "-fsyntax-only", "-Wall", "-Wextra", "-Wno-unused-parameter",
-         "-Wno-missing-field-initializers", "-Wno-pragma-once-outside-header", "-D_FILE_OFFSET_BITS=64", "-Werror"]
+         "-Wno-missing-field-initializers", "-D_FILE_OFFSET_BITS=64", "-Werror"]
 
 
 def headers(source):
@@ -61,7 +61,8 @@ def compile_alone(source, build, compiler, header):
 
 def main():
     source, build, compiler = (sys.argv[1], sys.argv[2], sys.argv[3])
-    jobs = int(sys.argv[4]) if len(sys.argv) > 4 else 2
+    jobs = int(sys.argv[4]) if len(sys.argv) > 4 else os.cpu_count()
+    os.nice(10)
     names = list(headers(source))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         failures = [f for f in pool.map(lambda h: compile_alone(source, build, compiler, h), names) if f]

@@ -2,6 +2,8 @@
 #ifndef TESTS_UNIT_SENTRY_MM_FAKE_HOST_H_
 #define TESTS_UNIT_SENTRY_MM_FAKE_HOST_H_
 
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -27,10 +27,11 @@ Result<std::string> UserMemory::ReadString(Addr p, size_t max, int too_long) {
   return Errno(too_long);
 }
 
-UserIo::UserIo(UserMemory& memory, Addr addr, size_t bytes) : memory_(memory), segments_{{addr, bytes}}, remaining_(bytes) {}
+UserIo::UserIo(UserMemory& memory, Addr addr, size_t bytes)
+    : memory_(memory), single_(addr, bytes), segments_(&single_, 1), remaining_(bytes) {}
 
 UserIo::UserIo(UserMemory& memory, std::vector<std::pair<Addr, size_t>> segments)
-    : memory_(memory), segments_(std::move(segments)) {
+    : memory_(memory), vector_(std::move(segments)), segments_(vector_) {
   for (const auto& [addr, bytes] : segments_) remaining_ += bytes;
 }
 
@@ -81,26 +82,45 @@ Result<size_t> UserIo::ZeroOut(size_t bytes) {
   return ForEach(bytes, [&](Addr a, size_t at, size_t n) { return memory_.ZeroOut(a, n); });
 }
 
-std::vector<std::pair<Addr, size_t>> UserIo::Front(size_t bytes) const {
-  std::vector<std::pair<Addr, size_t>> front;
-  size_t offset = offset_;
-  for (size_t i = index_; i < segments_.size() && bytes > 0; ++i, offset = 0) {
-    size_t here = std::min(bytes, segments_[i].second - offset);
-    if (here > 0) front.emplace_back(segments_[i].first + offset, here);
+void UserIo::Revert(size_t bytes) {
+  remaining_ += bytes;
+  while (bytes > offset_) {
+    bytes -= offset_;
+    offset_ = segments_[--index_].second;
+  }
+  offset_ -= bytes;
+}
+
+template <typename F>
+Result<size_t> UserIo::WithFront(size_t bytes, F&& f) {
+  if (bytes == 0) return f(std::span<const Segment>());
+  size_t index = index_, offset = offset_;
+  while (offset == segments_[index].second) {
+    ++index;
+    offset = 0;
+  }
+  if (segments_[index].second - offset >= bytes) {
+    Segment one(segments_[index].first + offset, bytes);
+    return f(std::span<const Segment>(&one, 1));
+  }
+  std::vector<Segment> front;
+  for (; index < segments_.size() && bytes > 0; ++index, offset = 0) {
+    size_t here = std::min(bytes, segments_[index].second - offset);
+    if (here > 0) front.emplace_back(segments_[index].first + offset, here);
     bytes -= here;
   }
-  return front;
+  return f(std::span<const Segment>(front));
 }
 
 Result<size_t> UserIo::ReadFromHost(int fd, int64_t offset, size_t max) {
   max = std::min(max, remaining_);
-  size_t n = TRY(memory_.ReadFromHost(fd, offset, Front(max)));
+  size_t n = TRY(WithFront(max, [&](std::span<const Segment> to) { return memory_.ReadFromHost(fd, offset, to); }));
   Advance(std::min(n, max));
   return n;
 }
 Result<size_t> UserIo::WriteToHost(int fd, int64_t offset, size_t max) {
   max = std::min(max, remaining_);
-  size_t n = TRY(memory_.WriteToHost(fd, offset, Front(max)));
+  size_t n = TRY(WithFront(max, [&](std::span<const Segment> from) { return memory_.WriteToHost(fd, offset, from); }));
   Advance(std::min(n, max));
   return n;
 }

@@ -95,6 +95,8 @@ class IoBuffer {
   // One host preadv/pwritev of up to `max` bytes.
   virtual Result<size_t> ReadFromHost(int fd, int64_t offset, size_t max) = 0;
   virtual Result<size_t> WriteToHost(int fd, int64_t offset, size_t max) = 0;
+  // Takes back the last `bytes` of what was moved: a write that looked at its data and then could not be done (EAGAIN) starts over.
+  virtual void Revert(size_t bytes) = 0;
 };
 
 class UserIo final : public IoBuffer {
@@ -102,20 +104,28 @@ class UserIo final : public IoBuffer {
   UserIo(UserMemory& memory, Addr addr, size_t bytes);
   // At most IOV_MAX segments, total below 2^31: checked by whoever reads the iovec (kernel: import_iovec).
   UserIo(UserMemory& memory, std::vector<std::pair<Addr, size_t>> segments);
+  UserIo(const UserIo&) = delete;
+  UserIo& operator=(const UserIo&) = delete;
   size_t remaining() const override { return remaining_; }
   Result<size_t> CopyOut(std::span<const std::byte> src) override;
   Result<size_t> CopyIn(std::span<std::byte> dst) override;
   Result<size_t> ZeroOut(size_t bytes) override;
   Result<size_t> ReadFromHost(int fd, int64_t offset, size_t max) override;
   Result<size_t> WriteToHost(int fd, int64_t offset, size_t max) override;
+  void Revert(size_t bytes) override;
 
  private:
+  using Segment = std::pair<Addr, size_t>;
   template <typename F>
   Result<size_t> ForEach(size_t bytes, F&& f);
   void Advance(size_t bytes);
-  std::vector<std::pair<Addr, size_t>> Front(size_t bytes) const;
+  // Calls with the segments of the next `bytes`; without an allocation when one holds them.
+  template <typename F>
+  Result<size_t> WithFront(size_t bytes, F&& f);
   UserMemory& memory_;
-  std::vector<std::pair<Addr, size_t>> segments_;
+  Segment single_{};                // the common case: nothing is allocated for read(2)
+  std::vector<Segment> vector_;
+  std::span<const Segment> segments_;  // of single_ or vector_, so a UserIo stays where it is
   size_t index_ = 0;   // current segment
   size_t offset_ = 0;  // within it
   size_t remaining_ = 0;
@@ -130,6 +140,7 @@ class KernelIo final : public IoBuffer {
   Result<size_t> ZeroOut(size_t bytes) override;
   Result<size_t> ReadFromHost(int fd, int64_t offset, size_t max) override;
   Result<size_t> WriteToHost(int fd, int64_t offset, size_t max) override;
+  void Revert(size_t bytes) override { bytes_ = {bytes_.data() - bytes, bytes_.size() + bytes}; }
 
  private:
   std::span<std::byte> bytes_;

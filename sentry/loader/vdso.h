@@ -16,7 +16,8 @@ namespace sentry::loader {
 
 class Vdso final : public base::RefCounted {
  public:
-  // Copies the image into the memory file and makes `time` publish its parameters there; `time` and the file outlive the guests. ENOMEM.
+  // Copies the image into the memory file and makes `time` publish its parameters there; `time` and the file outlive the guests, and `time` dies
+  // before the file. ENOMEM.
   static base::Result<base::RefPtr<Vdso>> Create(platform::MemoryFile& memory_file, TimeKeeper& time);
 
   // Maps [vvar] and [vdso]; returns the address of the ELF header (AT_SYSINFO_EHDR). ENOMEM.

@@ -48,6 +48,26 @@ void HostBatch::Protect(base::Range guest, uint8_t prot) {
   ops_.push_back({.kind = MapOp::Kind::kProtect, .prot = prot, .start = guest.start, .length = guest.length()});
 }
 
+void HostBatch::Append(HostBatch&& later) {
+  for (const MapOp& op : later.ops_) {
+    base::Range guest{op.start, op.start + op.length};
+    switch (op.kind) {
+      case MapOp::Kind::kMap:
+        Map(guest, op.fd, op.offset, op.prot, op.populate);
+        break;
+      case MapOp::Kind::kUnmap:
+        Unmap(guest);
+        break;
+      case MapOp::Kind::kProtect:
+        Protect(guest, op.prot);
+        break;
+    }
+  }
+  free_.insert(free_.end(), later.free_.begin(), later.free_.end());
+  for (auto& object : later.hold_) hold_.push_back(std::move(object));
+  later = HostBatch();
+}
+
 void HostBatch::Finish(platform::MemoryFile& memory_file) {
   for (const platform::FileRange& pages : free_) memory_file.DecRef(pages);
   free_.clear();

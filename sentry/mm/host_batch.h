@@ -21,6 +21,9 @@ class HostBatch {
   void Free(platform::FileRange pages) { free_.push_back(pages); }
   void Hold(base::RefPtr<const base::RefCounted> object) { hold_.push_back(std::move(object)); }
 
+  // The changes of `later` after these.
+  void Append(HostBatch&& later);
+
   const std::vector<platform::MapOp>& ops() const { return ops_; }
   // After the changes were confirmed.
   void Finish(platform::MemoryFile& memory_file);

@@ -89,7 +89,11 @@ void MemoryManager::State::NoteFreed(Range r) {
   auto above = vmas.LowerBound(r.end);
   Addr end = above == vmas.end() ? mmap_base : std::min(above->first, mmap_base);
   Addr start = above == vmas.begin() ? kMinAddr : std::prev(above)->second.end;
-  if (end > start) search_hole = std::max(search_hole, end - start);
+  if (start <= search_cache) {
+    search_cache = std::max(search_cache, end);  // the free space at which the search goes on has grown upwards
+  } else if (end > start) {
+    search_hole = std::max(search_hole, end - start);
+  }
 }
 
 void MemoryManager::SetMmapBase(uint64_t stack_limit, bool randomize) {

@@ -270,6 +270,17 @@ void MemoryManager::Invalidate(const Mappable& file, uint64_t offset, uint64_t e
   (void)s.Commit(batch).ok();
 }
 
+void MemoryManager::DeferHostChanges() {
+  WriterLock lock(lock_);
+  state_->deferring = true;
+}
+
+Result<void> MemoryManager::FlushHostChanges() {
+  WriterLock lock(lock_);
+  state_->deferring = false;
+  return state_->Commit(state_->deferred);
+}
+
 MemoryManager::Layout MemoryManager::layout() {
   ReaderLock lock(lock_);
   return state_->layout;

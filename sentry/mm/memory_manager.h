@@ -128,7 +128,7 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
          arg_end = 0, env_start = 0, env_end = 0;
     Addr vdso = 0;
     std::vector<uint64_t> auxv;
-    RefPtr<base::RefCounted> exe;  // the executable's VFS path object (/proc/pid/exe)
+    RefPtr<base::RefCounted> exe;  // /proc/pid/exe: a FileDescription, whose path() it is
   };
   Layout layout();
   void SetLayout(Layout layout);
@@ -154,6 +154,11 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
     int vma_count = 0;
   };
   Usage usage();
+
+  // Between the two, changes are collected instead of made on the host, to go over as one: for an address space in which no thread
+  // runs yet (exec). The sentry's own copies see them at once. Flush: the host's errno; the address space is then to be dropped.
+  void DeferHostChanges();
+  Result<void> FlushHostChanges();
 
   // Threads that use this mm: exec and exit. The last to leave releases the address space (parks).
   void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }

@@ -162,6 +162,10 @@ void MemoryManager::State::SyncHost(Range r, HostBatch& batch, bool populate) {
 }
 
 Result<void> MemoryManager::State::Commit(HostBatch& batch) {
+  if (deferring) {
+    deferred.Append(std::move(batch));
+    return {};
+  }
   if (batch.ops().empty()) {
     batch.Finish(memory_file);
     return {};
@@ -193,6 +197,8 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
 void MemoryManager::State::ReleaseAll() {
   if (released) return;
   released = true;
+  deferring = false;
+  deferred.Finish(memory_file);
   for (auto& [key, f] : files) f.file->RemoveMapping({&mm, key.second});
   for (auto& [start, node] : pages) {
     if (node.value.owned) memory_file.DecRef({node.value.offset, node.value.offset + (node.end - start)});

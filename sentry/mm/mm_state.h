@@ -147,6 +147,8 @@ struct MemoryManager::State {
 
   // Applies the batch. On failure what it touched is unmapped on the host (and faults in again), or the address space is given up.
   Result<void> Commit(HostBatch& batch);
+  bool deferring = false;
+  HostBatch deferred;
 
   // --- Copies (copy_unsafe.cc); a shared lock is enough.
   struct View {

@@ -1,7 +1,9 @@
-// Round trips to a gofer in a process of its own: what a stat, a walk and an open of the guest cost when nothing is cached.
+// Round trips to a gofer in a process of its own: what a stat, a walk and an open of the guest cost when nothing is
+// cached.
 //
-// Callers are a host thread (OnThread) or a fiber with an executor to itself (OnFiber), which is what a guest's system call is; that
-// executor is bound to a CPU, and the gofer follows it there. Argument `one_cpu`: 0: both processes may use every CPU; 1: both the same one.
+// Callers are a host thread (OnThread) or a fiber with an executor to itself (OnFiber), which is what a guest's system
+// call is; that executor is bound to a CPU, and the gofer follows it there. Argument `one_cpu`: 0: both processes may
+// use every CPU; 1: both the same one.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sched.h>

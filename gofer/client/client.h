@@ -1,17 +1,18 @@
-// The sentry's end of the gofer protocol: a Client per connection (one gofer per container), a Node per host file that the sentry
-// knows. Nothing is cached here; that is the gofer file system's business (sentry/fs/gofer).
+// The sentry's end of the gofer protocol: a Client per connection (one gofer per container), a Node per host file that
+// the sentry knows. Nothing is cached here; that is the gofer file system's business (sentry/fs/gofer).
 //
-// Every call sends one message and waits for its reply. On a fiber whose executor has nothing else to do it waits on the
-// socket itself, until the kernel's next tick at most (waking a parked fiber through another thread costs 50 µs, most replies take
-// less); after that, or if other fibers are runnable, it parks and the reactor reads. Outside of a fiber it blocks the host thread. Any number of
-// calls may be in flight. A call is not interruptible by guest signals, like a hard NFS mount's.
+// Every call sends one message and waits for its reply. On a fiber whose executor has nothing else to do it waits on
+// the socket itself, until the kernel's next tick at most (waking a parked fiber through another thread costs 50 µs,
+// most replies take less); after that, or if other fibers are runnable, it parks and the reactor reads. Outside of a
+// fiber it blocks the host thread. Any number of calls may be in flight. A call is not interruptible by guest signals,
+// like a hard NFS mount's.
 //
 // The gofer is not trusted: a malformed reply, one that nobody waits for, or a descriptor of the wrong kind breaks the
-// connection. When it breaks, for that reason or because the gofer died, every pending and every later call fails with EIO, for
-// good. Calls also return EIO for a reply that does not fit the request; other errors are the host's own.
+// connection. When it breaks, for that reason or because the gofer died, every pending and every later call fails with
+// EIO, for good. Calls also return EIO for a reply that does not fit the request; other errors are the host's own.
 //
-// Host calls: sendmsg, recvmsg, ppoll, shutdown, close, fstat, fcntl(F_GETFL), futex; through the reactor epoll_ctl. Create alone:
-// setsockopt(SO_RCVTIMEO).
+// Host calls: sendmsg, recvmsg, ppoll, shutdown, close, fstat, fcntl(F_GETFL), futex; through the reactor epoll_ctl.
+// Create alone: setsockopt(SO_RCVTIMEO).
 #ifndef GOFER_CLIENT_CLIENT_H_
 #define GOFER_CLIENT_CLIENT_H_
 
@@ -73,8 +74,9 @@ struct WalkOptions {
   bool nodes = true;        // false: attributes only (revalidation); not together with open
 };
 
-// How far a walk got; see WalkReply. The walk is complete if stop_errno is 0 and there are as many components as names, and the last
-// is not a symbolic link or the caller does not follow it. More than kMaxWalkNames names: the first kMaxWalkNames are walked.
+// How far a walk got; see WalkReply. The walk is complete if stop_errno is 0 and there are as many components as names,
+// and the last is not a symbolic link or the caller does not follow it. More than kMaxWalkNames names: the first
+// kMaxWalkNames are walked.
 struct WalkResult {
   struct Component {
     base::RefPtr<Node> node;  // null with WalkOptions::nodes false
@@ -115,11 +117,13 @@ struct CreateOptions {
   uint32_t gid = kNoId;
 };
 
-// A host file that the gofer holds open for us, by reference to the inode and not by name: it stays itself when it is renamed
-// or removed. Safe from any fiber or thread. Dropping the last reference never waits: the gofer is told with the next message.
+// A host file that the gofer holds open for us, by reference to the inode and not by name: it stays itself when it is
+// renamed or removed. Safe from any fiber or thread. Dropping the last reference never waits: the gofer is told with
+// the next message.
 //
-// Errors beyond the host's own: EROFS on a read-only mount; EINVAL for a name that is not a single component (ENAMETOOLONG if it
-// is too long); ENFILE or EMFILE when the gofer is at its node or descriptor limit: drop cached nodes and try again.
+// Errors beyond the host's own: EROFS on a read-only mount; EINVAL for a name that is not a single component
+// (ENAMETOOLONG if it is too long); ENFILE or EMFILE when the gofer is at its node or descriptor limit: drop cached
+// nodes and try again.
 class Node final : public base::RefCounted {
  public:
   Client& client() const { return *client_; }
@@ -133,13 +137,14 @@ class Node final : public base::RefCounted {
   base::Result<DirectoryChunk> Readdir(uint64_t cookie, size_t max_bytes = kMaxReaddirBytes);
   base::Result<StatFsReply> StatFs();
 
-  // A host descriptor for this regular file (or FIFO, if allowed) with the access mode and flags of `flags`. Reads, writes and
-  // mappings of it do not involve the gofer again.
+  // A host descriptor for this regular file (or FIFO, if allowed) with the access mode and flags of `flags`. Reads,
+  // writes and mappings of it do not involve the gofer again.
   base::Result<base::UniqueFd> Open(uint32_t flags);
   // O_CREAT | O_EXCL: EEXIST if there is anything under that name.
   base::Result<NewFile> Create(std::string_view name, uint32_t open_flags, const CreateOptions& options);
   base::Result<NewNode> Mkdir(std::string_view name, const CreateOptions& options);
-  base::Result<NewNode> Symlink(std::string_view name, std::string_view target, uint32_t uid = kNoId, uint32_t gid = kNoId);
+  base::Result<NewNode> Symlink(std::string_view name, std::string_view target, uint32_t uid = kNoId,
+                                uint32_t gid = kNoId);
   // `file_type`: S_IFREG, S_IFIFO, S_IFSOCK, or S_IFCHR with rdev 0 (whiteout).
   base::Result<NewNode> Mknod(std::string_view name, uint32_t file_type, uint64_t rdev, const CreateOptions& options);
   // Gives `target` the further name `name` in this directory. The target's attributes afterwards.
@@ -158,8 +163,8 @@ class Node final : public base::RefCounted {
   base::Result<std::vector<std::string>> ListXattr();
   base::Result<void> RemoveXattr(std::string_view name);
 
-  // A host socket connected to the one at this node. `socket_type`: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET, no flags.
-  // The descriptor is non-blocking. ECONNREFUSED if the mount does not allow it, EAGAIN if the backlog is full.
+  // A host socket connected to the one at this node. `socket_type`: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET, no
+  // flags. The descriptor is non-blocking. ECONNREFUSED if the mount does not allow it, EAGAIN if the backlog is full.
   base::Result<base::UniqueFd> Connect(int socket_type);
 
  private:

@@ -12,10 +12,11 @@ struct Client::Impl {
   explicit Impl(base::UniqueFd socket) : multiplexer(std::move(socket)) {}
   Multiplexer multiplexer;
 
-  // Sends `request`, waits, decodes. `received` keeps what views in the reply point into. A reply that is malformed, or has a descriptor
-  // though `fd` is null (or none though it is not), breaks the connection.
+  // Sends `request`, waits, decodes. `received` keeps what views in the reply point into. A reply that is malformed, or
+  // has a descriptor though `fd` is null (or none though it is not), breaks the connection.
   template <typename RequestT>
-  base::Result<typename RequestT::Reply> Call(const RequestT& request, ReceivedReply& received, base::UniqueFd* fd = nullptr) {
+  base::Result<typename RequestT::Reply> Call(const RequestT& request, ReceivedReply& received,
+                                              base::UniqueFd* fd = nullptr) {
     received = TRY(multiplexer.Exchange(request));
     typename RequestT::Reply reply;
     base::Result<void> parsed = ParseReplyBody(received.packet, reply);

@@ -18,12 +18,12 @@ namespace gofer {
 
 namespace {
 
-// How long a fiber keeps to the socket itself. Parking and being woken through the reactor costs some 50 µs where the reactor's
-// thread sleeps on another CPU; most requests are answered within this time.
+// How long a fiber keeps to the socket itself. Parking and being woken through the reactor costs some 50 µs where the
+// reactor's thread sleeps on another CPU; most requests are answered within this time.
 constexpr base::MonotonicNs kPatienceNs = 200'000;
-// How long one receive may wait, by SO_RCVTIMEO: the kernel rounds it up to its next tick (1 to 4 ms), which bounds how long an executor
-// is stuck when the gofer has to go to a disk. Exactly kPatienceNs by ppoll was measured: programming the CPU's timer and cancelling
-// it again took 3 of 13 µs of every call, and a tick's wheel takes nothing.
+// How long one receive may wait, by SO_RCVTIMEO: the kernel rounds it up to its next tick (1 to 4 ms), which bounds how
+// long an executor is stuck when the gofer has to go to a disk. Exactly kPatienceNs by ppoll was measured: programming
+// the CPU's timer and cancelling it again took 3 of 13 µs of every call, and a tick's wheel takes nothing.
 constexpr timeval kReceiveTimeout = {.tv_sec = 0, .tv_usec = kPatienceNs / 1000};
 // Closes that make up a message of their own when no request comes along to carry them.
 constexpr size_t kManyCloses = 128;
@@ -104,8 +104,8 @@ void Multiplexer::FlushCloses() {
   std::vector<NodeId> closes = TakeCloses();
   if (closes.empty() || broken()) return;
   std::vector<uint8_t> packet;
-  bool sent = EncodeRequest(CloseRequest(), 0, closes, packet) &&
-              SendPacket(socket_.get(), packet, -1, /*wait=*/false).ok();
+  bool sent =
+      EncodeRequest(CloseRequest(), 0, closes, packet) && SendPacket(socket_.get(), packet, -1, /*wait=*/false).ok();
   // No room in the socket: the next message will have it. (A broken connection shows there, too.)
   if (!sent) ReturnCloses(std::move(closes));
 }
@@ -196,7 +196,8 @@ base::Result<ReceivedReply> Multiplexer::ExchangePacket(uint16_t type, std::vect
   PendingCall call;
   call.type = type;
   uint32_t tag = TRY(Enter(call));
-  // Only a thread that stays on its CPU gives a hint: one that does not would be woken elsewhere, and the two would chase each other.
+  // Only a thread that stays on its CPU gives a hint: one that does not would be woken elsewhere, and the two would
+  // chase each other.
   base::Executor* executor = base::Executor::Current();
   uint32_t cpu = executor != nullptr ? static_cast<uint32_t>(executor->cpu() + 1) : 0;
   for (size_t i = 0; i < 4; ++i) packet[kTagOffset + i] = static_cast<uint8_t>(tag >> (8 * i));
@@ -337,7 +338,8 @@ Multiplexer::Read Multiplexer::ReadOne(PendingCall* own, bool wait) {
   bool fd_lost = false;
   auto size = ReceivePacket(socket_.get(), buffer_, &fd, &fd_lost, wait);
   if (size.failed_with(EAGAIN)) return Read::kEmpty;
-  if (size.ok() && *size != 0 && Accept(std::span(buffer_).first(*size), std::move(fd), fd_lost, own)) return Read::kReply;
+  if (size.ok() && *size != 0 && Accept(std::span(buffer_).first(*size), std::move(fd), fd_lost, own))
+    return Read::kReply;
   if (size.ok() && *size != 0) {
     LOG_WARNING("The gofer sent a malformed reply; its files are lost");
   } else if (!broken()) {

@@ -1,13 +1,16 @@
-// Multiplexer: many calls in flight over one socket. Sends a request, waits for the reply with its tag; whoever waits reads for all.
+// Multiplexer: many calls in flight over one socket. Sends a request, waits for the reply with its tag; whoever waits
+// reads for all.
 //
 // At most one thread or fiber reads at a time (the reader role). Who is it:
-//   * a caller that waits on the socket itself: a host thread for as long as it takes, a fiber for some 200 µs, or until the kernel's
+//   * a caller that waits on the socket itself: a host thread for as long as it takes, a fiber for some 200 µs, or
+//   until the kernel's
 //     next tick, while its executor has nothing else to run;
-//   * the reactor, while at least one fiber is parked: then, and only then, an edge-triggered watch exists. (If it always
+//   * the reactor, while at least one fiber is parked: then, and only then, an edge-triggered watch exists. (If it
+//   always
 //     existed, each reply that a caller reads itself would wake the reactor's thread for nothing.)
-// A reader that finds a reply for another caller stores it and wakes that caller. An edge that comes while somebody reads is noted, and
-// makes that reader drain the socket before it gives up the role; a host thread that waits without the role is poked when the role
-// becomes free. So no reply is ever left in the socket with nobody looking.
+// A reader that finds a reply for another caller stores it and wakes that caller. An edge that comes while somebody
+// reads is noted, and makes that reader drain the socket before it gives up the role; a host thread that waits without
+// the role is poked when the role becomes free. So no reply is ever left in the socket with nobody looking.
 #ifndef GOFER_CLIENT_MULTIPLEXER_H_
 #define GOFER_CLIENT_MULTIPLEXER_H_
 
@@ -28,7 +31,8 @@
 
 namespace gofer {
 
-// The largest errno of Linux. Anything above means nothing to a guest, and some of it (ERESTARTSYS, 512) would to our own kernel.
+// The largest errno of Linux. Anything above means nothing to a guest, and some of it (ERESTARTSYS, 512) would to our
+// own kernel.
 inline constexpr int kLargestErrno = 133;
 
 // A successful reply: the packet with a checked header, and the descriptor it announced.
@@ -42,8 +46,9 @@ class Multiplexer {
   explicit Multiplexer(base::UniqueFd socket);
   ~Multiplexer();
 
-  // Sends `request` and waits for its reply. The host's errno if the gofer says so; EIO if the connection is or becomes broken; EINVAL
-  // for a request that cannot be encoded; EMFILE if this process has no room for the descriptor that came with the reply.
+  // Sends `request` and waits for its reply. The host's errno if the gofer says so; EIO if the connection is or becomes
+  // broken; EINVAL for a request that cannot be encoded; EMFILE if this process has no room for the descriptor that
+  // came with the reply.
   template <typename RequestT>
   base::Result<ReceivedReply> Exchange(const RequestT& request) {
     std::vector<NodeId> closes = TakeCloses();
@@ -72,7 +77,8 @@ class Multiplexer {
     Waiter();
     bool on_fiber() const { return fiber_ != nullptr; }
     bool done() const { return state_.load(std::memory_order_acquire) == kDone; }
-    // The waiter may be gone as soon as the state is set: nothing of it is touched afterwards. `wake` false: the caller is the waiter.
+    // The waiter may be gone as soon as the state is set: nothing of it is touched afterwards. `wake` false: the caller
+    // is the waiter.
     void Finish(bool wake = true);
     // Makes a host thread in Sleep return without being done.
     void Poke();
@@ -114,8 +120,8 @@ class Multiplexer {
   void AwaitOnFiber(PendingCall& call);
   bool TryStartReading();
   void StopReading() EXCLUDES(mu_);
-  // Holders of the reader role only. `own`: the reader's own call, which needs no waking. With `wait` it waits for a packet, at most
-  // until the kernel's next tick.
+  // Holders of the reader role only. `own`: the reader's own call, which needs no waking. With `wait` it waits for a
+  // packet, at most until the kernel's next tick.
   Read ReadOne(PendingCall* own, bool wait);
   void ReadAll(PendingCall* own);
   bool Accept(std::span<const uint8_t> packet, base::UniqueFd fd, bool fd_lost, PendingCall* own);
@@ -128,7 +134,8 @@ class Multiplexer {
   const base::UniqueFd socket_;
   std::atomic<bool> broken_{false};  // set once, under mu_; read without it as a hint
 
-  // 0: nobody reads; 1: somebody; 2: somebody, and an edge came meanwhile. Acquire and release order the use of buffer_.
+  // 0: nobody reads; 1: somebody; 2: somebody, and an edge came meanwhile. Acquire and release order the use of
+  // buffer_.
   std::atomic<int> reading_{0};
   std::vector<uint8_t> buffer_;  // the reader's
 
@@ -145,7 +152,8 @@ class Multiplexer {
   PendingCall* host_waiters_ GUARDED_BY(mu_) = nullptr;
   std::vector<NodeId> closes_ GUARDED_BY(mu_);
 
-  // Creating and destroying the watch makes host calls and may wait for its callback, hence a fiber lock. Before mu_ in the order.
+  // Creating and destroying the watch makes host calls and may wait for its callback, hence a fiber lock. Before mu_ in
+  // the order.
   base::FiberMutex watch_mu_;
   int watchers_ GUARDED_BY(watch_mu_) = 0;
   std::unique_ptr<base::FdWatch> watch_ GUARDED_BY(watch_mu_);

@@ -20,8 +20,8 @@ base::Result<NewNode> Node::Adopt(base::Result<NodeReply> reply) {
 
 namespace {
 
-// Whether the components are what a walk of `names` names can have come upon: directories up to the last, and the link's target
-// where, and only where, a link is. A walk that says it was complete has to be: callers loop until it is.
+// Whether the components are what a walk of `names` names can have come upon: directories up to the last, and the
+// link's target where, and only where, a link is. A walk that says it was complete has to be: callers loop until it is.
 bool Plausible(const WalkReply& reply, size_t names, bool nodes) {
   const size_t wanted = std::max<size_t>(names, 1);
   const auto& components = reply.components;
@@ -161,7 +161,8 @@ base::Result<NewNode> Node::Symlink(std::string_view name, std::string_view targ
   return Adopt(client_->impl().Call(request));
 }
 
-base::Result<NewNode> Node::Mknod(std::string_view name, uint32_t file_type, uint64_t rdev, const CreateOptions& options) {
+base::Result<NewNode> Node::Mknod(std::string_view name, uint32_t file_type, uint64_t rdev,
+                                  const CreateOptions& options) {
   TRY(CheckName(name));
   MknodRequest request;
   request.directory = id_;

@@ -11,7 +11,8 @@ namespace gofer {
 
 namespace {
 
-// Room for one descriptor more than any packet may carry, so that a packet with too many is told from a full descriptor table.
+// Room for one descriptor more than any packet may carry, so that a packet with too many is told from a full descriptor
+// table.
 constexpr size_t kMaxReceivedFds = 2;
 
 }  // namespace
@@ -41,7 +42,8 @@ base::Result<void> SendPacket(int socket, std::span<const uint8_t> packet, int f
   return {};
 }
 
-base::Result<size_t> ReceivePacket(int socket, std::span<uint8_t> buffer, base::UniqueFd* fd, bool* fd_lost, bool wait) {
+base::Result<size_t> ReceivePacket(int socket, std::span<uint8_t> buffer, base::UniqueFd* fd, bool* fd_lost,
+                                   bool wait) {
   iovec iov = {buffer.data(), buffer.size()};
   msghdr message = {};
   message.msg_iov = &iov;

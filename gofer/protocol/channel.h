@@ -15,14 +15,15 @@ namespace gofer {
 // A connected pair of SOCK_SEQPACKET sockets, close-on-exec, with room for a full packet in each direction.
 base::Result<std::pair<base::UniqueFd, base::UniqueFd>> MakeChannel();
 
-// Sends `packet`, with `fd` if it is not −1. EAGAIN if `wait` is false and there is no room; EPIPE if the peer is gone (never a
-// SIGPIPE); ETOOMANYREFS or EMFILE if the host refuses to pass a descriptor.
+// Sends `packet`, with `fd` if it is not −1. EAGAIN if `wait` is false and there is no room; EPIPE if the peer is gone
+// (never a SIGPIPE); ETOOMANYREFS or EMFILE if the host refuses to pass a descriptor.
 base::Result<void> SendPacket(int socket, std::span<const uint8_t> packet, int fd, bool wait);
 
-// Receives one packet into `buffer`. Returns its size; 0 when the peer has hung up (or sent an empty packet). EMSGSIZE if it did not
-// fit; EAGAIN if `wait` is false and there is none. A descriptor is put into `fd`; null refuses descriptors. EBADMSG if
-// there are more than one, or one where none is wanted: whatever came is closed. `fd_lost` (may be null) tells that the packet announced
-// a descriptor that this process had no room for (EMFILE); the packet itself is fine.
+// Receives one packet into `buffer`. Returns its size; 0 when the peer has hung up (or sent an empty packet). EMSGSIZE
+// if it did not fit; EAGAIN if `wait` is false and there is none. A descriptor is put into `fd`; null refuses
+// descriptors. EBADMSG if there are more than one, or one where none is wanted: whatever came is closed. `fd_lost` (may
+// be null) tells that the packet announced a descriptor that this process had no room for (EMFILE); the packet itself
+// is fine.
 base::Result<size_t> ReceivePacket(int socket, std::span<uint8_t> buffer, base::UniqueFd* fd, bool* fd_lost, bool wait);
 
 }  // namespace gofer

@@ -13,8 +13,8 @@
 
 namespace gofer {
 
-inline constexpr size_t kMaxNameBytes = 255;    // NAME_MAX
-inline constexpr size_t kMaxLinkBytes = 4095;   // PATH_MAX − 1
+inline constexpr size_t kMaxNameBytes = 255;   // NAME_MAX
+inline constexpr size_t kMaxLinkBytes = 4095;  // PATH_MAX − 1
 inline constexpr size_t kMaxXattrNameBytes = 255;
 inline constexpr size_t kMaxXattrBytes = 65536;  // XATTR_SIZE_MAX and XATTR_LIST_MAX
 
@@ -52,7 +52,7 @@ class Reader {
     Int(value);
     if (!Check(value <= max)) value = 0;
   }
-  void Check32(bool condition) { Check(condition); }
+  void Require(bool condition) { Check(condition); }
   void Name(std::string_view& name);
   // Bytes without a NUL, 1 to `max` long.
   void Text(std::string_view& text, size_t max);
@@ -118,7 +118,7 @@ class Writer {
     if (value > max) ok_ = false;
     Int(value);
   }
-  void Check32(bool condition) { ok_ = ok_ && condition; }
+  void Require(bool condition) { ok_ = ok_ && condition; }
   void Name(const std::string_view& name);
   void Text(const std::string_view& text, size_t max);
   void OptionalText(const std::string_view& text, size_t max);

@@ -47,7 +47,8 @@ base::Result<void> ParseRequest(std::span<const uint8_t> packet, ParsedRequest& 
     return base::Errno(EBADMSG);
   }
   out.closes.clear();
-  if (out.header.aux > kMaxClosesPerMessage || out.header.aux > reader.left() / sizeof(NodeId)) return base::Errno(EPROTO);
+  if (out.header.aux > kMaxClosesPerMessage || out.header.aux > reader.left() / sizeof(NodeId))
+    return base::Errno(EPROTO);
   out.closes.resize(out.header.aux);
   for (NodeId& id : out.closes) reader.Int(id);
   bool well_formed = false;
@@ -86,9 +87,8 @@ base::Result<void> ParseReply(std::span<const uint8_t> packet) {
 }
 
 void EncodeErrorReply(uint16_t type, uint32_t tag, int error, std::vector<uint8_t>& out) {
-  internal::BeginMessage({.type = static_cast<uint16_t>(type | kReplyBit),
-                          .tag = tag,
-                          .error = static_cast<uint16_t>(error)}, out);
+  internal::BeginMessage(
+      {.type = static_cast<uint16_t>(type | kReplyBit), .tag = tag, .error = static_cast<uint16_t>(error)}, out);
   internal::EndMessage(true, out);
 }
 

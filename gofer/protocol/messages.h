@@ -7,14 +7,15 @@
 //   request  header (error = 0) · aux × u64 node ids to close · fields of the request
 //   reply    header (type | 0x8000, aux = number of descriptors, cpu = 0) · fields of the reply, none if error ≠ 0
 //
-// `size` counts the whole packet. A tag identifies a request in flight; replies may come in any order; the peer chooses tags
-// that it does not reuse before the reply. A node is a file of the host that the gofer holds open with O_PATH; node
-// ids are chosen by the server and never come back for another file while the old one is known. Node ids to close ride on any
-// request, so that dropping nodes costs no message of its own; kClose exists to send them when there is no other
-// request, and is the only message without a reply.
+// `size` counts the whole packet. A tag identifies a request in flight; replies may come in any order; the peer chooses
+// tags that it does not reuse before the reply. A node is a file of the host that the gofer holds open with O_PATH;
+// node ids are chosen by the server and never come back for another file while the old one is known. Node ids to close
+// ride on any request, so that dropping nodes costs no message of its own; kClose exists to send them when there is no
+// other request, and is the only message without a reply.
 //
-// `cpu` is 1 + the host CPU that the caller is bound to, or 0: a hint. The server moves to where its requests come from, because a
-// wake-up across CPUs costs five times what the rest of a round trip does (bench/gofer_bench.cc: 65 µs against 10).
+// `cpu` is 1 + the host CPU that the caller is bound to, or 0: a hint. The server moves to where its requests come
+// from, because a wake-up across CPUs costs five times what the rest of a round trip does (bench/gofer_bench.cc: 65 µs
+// against 10).
 //
 // All paths are single components; the server never follows a link. Numbers are Linux's for amd64 (errno, O_*, S_IF*,
 // RENAME_*, XATTR_*, AT_*). uids and gids pass as numbers. Both ends treat what they read as hostile.
@@ -30,119 +31,9 @@
 
 #include "base/errno.h"
 #include "gofer/protocol/codec.h"
+#include "gofer/protocol/types.h"
 
 namespace gofer {
-
-inline constexpr uint32_t kMagic = 0x52464f47;  // "GOFR"
-inline constexpr uint32_t kVersion = 1;
-
-inline constexpr size_t kHeaderBytes = 16;
-inline constexpr size_t kMaxMessageBytes = 68 << 10;  // an xattr of 64 KiB and everything around it
-inline constexpr size_t kMaxReaddirBytes = 64 << 10;
-inline constexpr size_t kMaxWalkNames = 64;
-inline constexpr size_t kMaxClosesPerMessage = 256;
-inline constexpr uint32_t kMaxInFlight = 64;  // what a server is prepared to have in its socket buffer
-inline constexpr size_t kMaxFdsPerReply = 1;
-
-enum class NodeId : uint64_t { kNone = 0 };
-
-enum class MessageType : uint16_t {
-  kAttach = 1,
-  kWalk = 2,
-  kOpen = 3,
-  kCreate = 4,
-  kMkdir = 5,
-  kSymlink = 6,
-  kLink = 7,
-  kMknod = 8,
-  kUnlink = 9,
-  kRename = 10,
-  kSetAttr = 11,
-  kGetAttr = 12,
-  kReadLink = 13,
-  kReaddir = 14,
-  kStatFs = 15,
-  kFsync = 16,
-  kSyncFs = 17,
-  kGetXattr = 18,
-  kSetXattr = 19,
-  kListXattr = 20,
-  kRemoveXattr = 21,
-  kConnect = 22,
-  kClose = 23,
-};
-inline constexpr uint16_t kReplyBit = 0x8000;
-
-struct Header {
-  uint32_t size = 0;
-  uint16_t type = 0;
-  uint16_t aux = 0;
-  uint32_t tag = 0;
-  uint16_t error = 0;
-  uint16_t cpu = 0;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.size);
-    c.Int(m.type);
-    c.Int(m.aux);
-    c.Int(m.tag);
-    c.AtMost(m.error, uint16_t{4095});
-    c.Int(m.cpu);
-  }
-};
-
-// What stat would say. Times are nanoseconds since 1970.
-struct Attributes {
-  uint64_t ino = 0;
-  uint64_t dev = 0;   // as statx's major and minor, makedev(3)
-  uint64_t rdev = 0;
-  uint64_t size = 0;  // at most INT64_MAX
-  uint64_t blocks = 0;
-  int64_t atime_ns = 0;
-  int64_t mtime_ns = 0;
-  int64_t ctime_ns = 0;
-  int64_t btime_ns = 0;  // 0 where the file system does not know
-  uint32_t mode = 0;     // with the file type, which is one of the seven that exist
-  uint32_t nlink = 0;
-  uint32_t uid = 0;
-  uint32_t gid = 0;
-  uint32_t blksize = 0;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.ino);
-    c.Int(m.dev);
-    c.Int(m.rdev);
-    c.AtMost(m.size, uint64_t{INT64_MAX});
-    c.Int(m.blocks);
-    c.Int(m.atime_ns);
-    c.Int(m.mtime_ns);
-    c.Int(m.ctime_ns);
-    c.Int(m.btime_ns);
-    c.Int(m.mode);
-    c.Check32(ValidMode(m.mode));
-    c.Int(m.nlink);
-    c.Int(m.uid);
-    c.Int(m.gid);
-    c.Int(m.blksize);
-  }
-  // 16 bits, and a file type that exists.
-  static bool ValidMode(uint32_t mode);
-};
-inline constexpr size_t kAttributesBytes = 9 * 8 + 5 * 4;
-
-// uid or gid of a creating request: leave what the host chose.
-inline constexpr uint32_t kNoId = 0xffffffff;
-
-// Flags of open that a request may carry; anything else is refused by both ends.
-inline constexpr uint32_t kOpenAccessMode = 03;
-inline constexpr uint32_t kOpenFlagsMask = kOpenAccessMode | 01000 /*O_TRUNC*/ | 02000 /*O_APPEND*/ | 04000 /*O_NONBLOCK*/ |
-                                           010000 /*O_DSYNC*/ | 040000 /*O_DIRECT*/ | 01000000 /*O_NOATIME*/ |
-                                           04010000 /*O_SYNC*/;
-
-// Properties of an attached mount.
-inline constexpr uint32_t kMountReadOnly = 1;
-inline constexpr uint32_t kMountHostUds = 2;   // Connect is allowed
-inline constexpr uint32_t kMountHostFifo = 4;  // Open of a FIFO is allowed
 
 struct EmptyReply {
   template <typename C, typename M>
@@ -173,8 +64,8 @@ struct BlobReply {
   }
 };
 
-// The root of mount `mount`. The first request of a connection, and once per mount. EPROTONOSUPPORT if the versions do not
-// meet, EINVAL for an index out of range.
+// The root of mount `mount`. The first request of a connection, and once per mount. EPROTONOSUPPORT if the versions do
+// not meet, EINVAL for an index out of range.
 struct AttachReply {
   uint32_t version = 0;
   uint32_t max_message_bytes = 0;
@@ -204,17 +95,18 @@ struct AttachRequest {
   template <typename C, typename M>
   static void Code(C& c, M& m) {
     c.Int(m.magic);
-    c.Check32(m.magic == kMagic);
+    c.Require(m.magic == kMagic);
     c.Int(m.version);
     c.Int(m.max_message_bytes);
     c.Int(m.mount);
   }
 };
 
-// Walks `names` from `base`, at most kMaxWalkNames of them. The walk ends after the last name; after a symbolic link, wherever it
-// is (its target is in the reply: the client resolves it); after a file that is not a directory, with stop_errno ENOTDIR if
-// names are left; or before a name that cannot be had, with stop_errno saying why (ENOENT, EACCES, ENFILE if the node limit is
-// reached, …). Walking no names looks at `base` itself: one component, a second node for it.
+// Walks `names` from `base`, at most kMaxWalkNames of them. The walk ends after the last name; after a symbolic link,
+// wherever it is (its target is in the reply: the client resolves it); after a file that is not a directory, with
+// stop_errno ENOTDIR if names are left; or before a name that cannot be had, with stop_errno saying why (ENOENT,
+// EACCES, ENFILE if the node limit is reached, …). Walking no names looks at `base` itself: one component, a second
+// node for it.
 inline constexpr uint32_t kWalkOpen = 1;     // open the last one, if it is a regular file, with open_flags
 inline constexpr uint32_t kWalkNoNodes = 2;  // attributes only: every node is kNone. Not with kWalkOpen.
 struct WalkReply {
@@ -228,8 +120,8 @@ struct WalkReply {
     }
   };
   uint32_t stop_errno = 0;
-  uint32_t open_errno = 0;           // why kWalkOpen has no descriptor though the walk reached the end and a regular file
-  std::string_view symlink_target;   // of the last component, if it is a symbolic link
+  uint32_t open_errno = 0;  // why kWalkOpen has no descriptor though the walk reached the end and a regular file
+  std::string_view symlink_target;  // of the last component, if it is a symbolic link
   std::vector<Component> components;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
@@ -255,9 +147,10 @@ struct WalkRequest {
   }
 };
 
-// A descriptor for a regular file, or for a FIFO if the mount allows it. ENXIO for other FIFOs, devices and sockets, EISDIR for
-// directories, ELOOP for symbolic links. O_NONBLOCK is implied, so that neither a FIFO without a peer nor a lease of a host process
-// (man 2 fcntl, F_SETLEASE) holds up the gofer. Differs from Linux: opening a leased file fails with EAGAIN instead of waiting.
+// A descriptor for a regular file, or for a FIFO if the mount allows it. ENXIO for other FIFOs, devices and sockets,
+// EISDIR for directories, ELOOP for symbolic links. O_NONBLOCK is implied, so that neither a FIFO without a peer nor a
+// lease of a host process (man 2 fcntl, F_SETLEASE) holds up the gofer. Differs from Linux: opening a leased file fails
+// with EAGAIN instead of waiting.
 struct OpenRequest {
   static constexpr MessageType kType = MessageType::kOpen;
   using Reply = EmptyReply;
@@ -399,8 +292,8 @@ struct RenameRequest {
   }
 };
 
-// Sets what `which` names, in the order size, owner, mode, times; the first failure ends it. Owner before mode, because a
-// change of owner clears the set-id bits.
+// Sets what `which` names, in the order size, owner, mode, times; the first failure ends it. Owner before mode, because
+// a change of owner clears the set-id bits.
 inline constexpr uint32_t kSetMode = 1, kSetUid = 2, kSetGid = 4, kSetSize = 8, kSetAtime = 16, kSetMtime = 32,
                           kSetAtimeNow = 64, kSetMtimeNow = 128, kSetAll = 255;
 struct SetAttrRequest {
@@ -454,8 +347,8 @@ struct ReadLinkRequest {
   }
 };
 
-// Entries after the one with `cookie` (0: from the start), without "." and "..", at most max_bytes of them. No entries and
-// `end` is the end of the directory; no entries without `end` does not happen. Cookies are the host's d_off.
+// Entries after the one with `cookie` (0: from the start), without "." and "..", at most max_bytes of them. No entries
+// and `end` is the end of the directory; no entries without `end` does not happen. Cookies are the host's d_off.
 struct ReaddirReply {
   struct Entry {
     uint64_t ino = 0;
@@ -476,7 +369,8 @@ struct ReaddirReply {
   template <typename C, typename M>
   static void Code(C& c, M& m) {
     c.AtMost(m.end, uint8_t{1});
-    c.List(m.entries, kMaxReaddirBytes / (kEntryBytes + 1), kEntryBytes + 1, [](auto& d, auto& e) { Entry::Code(d, e); });
+    c.List(m.entries, kMaxReaddirBytes / (kEntryBytes + 1), kEntryBytes + 1,
+           [](auto& d, auto& e) { Entry::Code(d, e); });
   }
 };
 struct ReaddirRequest {
@@ -554,8 +448,8 @@ struct SyncFsRequest {
   }
 };
 
-// Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change, an
-// empty list): Linux allows user.* on no others. Names in security.* can be read but not changed (EPERM): file
+// Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change,
+// an empty list): Linux allows user.* on no others. Names in security.* can be read but not changed (EPERM): file
 // capabilities and labels of security modules are the host's.
 struct GetXattrRequest {
   static constexpr MessageType kType = MessageType::kGetXattr;
@@ -604,8 +498,8 @@ struct RemoveXattrRequest {
   }
 };
 
-// A socket connected to the host's socket at `node`, if the mount allows it (else ECONNREFUSED, as if nobody listened). Never
-// waits: EAGAIN when the listener's backlog is full.
+// A socket connected to the host's socket at `node`, if the mount allows it (else ECONNREFUSED, as if nobody listened).
+// Never waits: EAGAIN when the listener's backlog is full.
 struct ConnectRequest {
   static constexpr MessageType kType = MessageType::kConnect;
   using Reply = EmptyReply;
@@ -615,7 +509,7 @@ struct ConnectRequest {
   static void Code(C& c, M& m) {
     c.Int(m.node);
     c.Int(m.socket_type);
-    c.Check32(m.socket_type == 1 || m.socket_type == 2 || m.socket_type == 5);
+    c.Require(m.socket_type == 1 || m.socket_type == 2 || m.socket_type == 5);
   }
 };
 
@@ -628,10 +522,10 @@ struct CloseRequest {
 };
 
 using RequestBody =
-    std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest, LinkRequest, MknodRequest,
-                 UnlinkRequest, RenameRequest, SetAttrRequest, GetAttrRequest, ReadLinkRequest, ReaddirRequest, StatFsRequest,
-                 FsyncRequest, SyncFsRequest, GetXattrRequest, SetXattrRequest, ListXattrRequest, RemoveXattrRequest,
-                 ConnectRequest, CloseRequest>;
+    std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest, LinkRequest,
+                 MknodRequest, UnlinkRequest, RenameRequest, SetAttrRequest, GetAttrRequest, ReadLinkRequest,
+                 ReaddirRequest, StatFsRequest, FsyncRequest, SyncFsRequest, GetXattrRequest, SetXattrRequest,
+                 ListXattrRequest, RemoveXattrRequest, ConnectRequest, CloseRequest>;
 
 // A request as it was received. Views in the body point into the packet.
 struct ParsedRequest {
@@ -640,9 +534,9 @@ struct ParsedRequest {
   RequestBody body;
 };
 
-// Decodes one packet. EBADMSG if not even the header is right (whoever sent it cannot be answered); EPROTO if what follows the
-// header is malformed; ENOSYS for a type that does not exist. In these two `out.header` is valid. Total: any bytes are
-// fine, and memory use is bounded by a small multiple of the packet's size.
+// Decodes one packet. EBADMSG if not even the header is right (whoever sent it cannot be answered); EPROTO if what
+// follows the header is malformed; ENOSYS for a type that does not exist. In these two `out.header` is valid. Total:
+// any bytes are fine, and memory use is bounded by a small multiple of the packet's size.
 base::Result<void> ParseRequest(std::span<const uint8_t> packet, ParsedRequest& out);
 
 // The header of a reply to a request of type `type`, checked against the packet's size. EPROTO if it is not one.
@@ -671,7 +565,8 @@ template <typename RequestT>
                                  std::vector<uint8_t>& out);
 // The reply to a request of type `type`. With `error` ≠ 0 the body is left out.
 template <typename ReplyT>
-[[nodiscard]] bool EncodeReply(MessageType type, const ReplyT& reply, uint32_t tag, uint32_t fds, std::vector<uint8_t>& out);
+[[nodiscard]] bool EncodeReply(MessageType type, const ReplyT& reply, uint32_t tag, uint32_t fds,
+                               std::vector<uint8_t>& out);
 void EncodeErrorReply(uint16_t type, uint32_t tag, int error, std::vector<uint8_t>& out);
 
 namespace internal {
@@ -682,8 +577,8 @@ bool EndMessage(bool ok, std::vector<uint8_t>& out);
 template <typename RequestT>
 bool EncodeRequest(const RequestT& request, uint32_t tag, std::span<const NodeId> closes, std::vector<uint8_t>& out) {
   if (closes.size() > kMaxClosesPerMessage) return false;
-  internal::BeginMessage({.type = static_cast<uint16_t>(RequestT::kType), .aux = static_cast<uint16_t>(closes.size()), .tag = tag},
-                         out);
+  internal::BeginMessage(
+      {.type = static_cast<uint16_t>(RequestT::kType), .aux = static_cast<uint16_t>(closes.size()), .tag = tag}, out);
   Writer writer(out, kMaxMessageBytes);
   for (NodeId id : closes) writer.Int(id);
   RequestT::Code(writer, request);

@@ -28,8 +28,8 @@ void CpuFollower::Follow(uint16_t cpu) {
   if (host::BindToCpu(static_cast<unsigned>(cpu) - 1).ok()) here_ = cpu;
 }
 
-Connection::Connection(base::UniqueFd socket, std::vector<ServerMount> mounts, base::UniqueFd proc_self_fd, size_t max_nodes,
-                       int max_workers)
+Connection::Connection(base::UniqueFd socket, std::vector<ServerMount> mounts, base::UniqueFd proc_self_fd,
+                       size_t max_nodes, int max_workers)
     : socket_(std::move(socket)),
       mounts_(std::move(mounts)),
       proc_self_fd_(std::move(proc_self_fd)),
@@ -109,7 +109,8 @@ bool Connection::Send(ServerBuffers& buffers) {
   if (sent.error() != ETOOMANYREFS && sent.error() != EMFILE && sent.error() != ENOMEM && sent.error() != ENOBUFS) {
     return false;
   }
-  // The host could not pass the descriptor (too many in flight) or the packet: the request failed, the connection lives.
+  // The host could not pass the descriptor (too many in flight) or the packet: the request failed, the connection
+  // lives.
   Header header;
   Reader reader(buffers.out);
   Header::Code(reader, header);

@@ -1,7 +1,8 @@
 // One connection being served: who reads the socket, and what each request does.
 //
-// The leading thread receives, decodes and carries out requests one after the other; whatever it uses (node table, directory
-// streams) needs no lock. Before a request that may take long it hands the lead over and finishes the request by itself.
+// The leading thread receives, decodes and carries out requests one after the other; whatever it uses (node table,
+// directory streams) needs no lock. Before a request that may take long it hands the lead over and finishes the request
+// by itself.
 #ifndef GOFER_SERVER_CONNECTION_H_
 #define GOFER_SERVER_CONNECTION_H_
 
@@ -20,8 +21,9 @@
 
 namespace gofer {
 
-// Moves its thread to the CPU that requests come from, once a few in a row have come from there (two callers on different CPUs that
-// alternate do not drag it to and fro). The thread stays where the last such row came from: it sleeps when there is nothing to do.
+// Moves its thread to the CPU that requests come from, once a few in a row have come from there (two callers on
+// different CPUs that alternate do not drag it to and fro). The thread stays where the last such row came from: it
+// sleeps when there is nothing to do.
 class CpuFollower {
  public:
   // `cpu` as in Header.
@@ -68,7 +70,8 @@ class Connection {
   Next Answer(const RequestT& request, ServerBuffers& buffers);
   bool Send(ServerBuffers& buffers);
 
-  // handle_tree.cc: look-up and attributes. Each fills in the reply; `buffers` holds what the reply points to, and the descriptor.
+  // handle_tree.cc: look-up and attributes. Each fills in the reply; `buffers` holds what the reply points to, and the
+  // descriptor.
   base::Result<void> Handle(const AttachRequest& r, AttachReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const WalkRequest& r, WalkReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const GetAttrRequest& r, AttributesReply& reply, ServerBuffers& buffers);
@@ -106,12 +109,13 @@ class Connection {
   // The symbolic link's target, in buffers.blob.
   base::Result<std::string_view> ReadTarget(int fd, ServerBuffers& buffers) const;
   // Takes the newly made file `name` into the table, with owner and mode as wished; removes it again if that fails.
-  base::Result<void> AdoptNew(const HostNode& directory, std::string_view name, base::UniqueFd path, uint32_t type, uint32_t mode,
-                              uint32_t uid, uint32_t gid, NodeReply& reply);
-  base::Result<void> FinishNew(int fd, uint32_t type, uint32_t mode, uint32_t uid, uint32_t gid, Attributes& attributes) const;
+  base::Result<void> AdoptNew(const HostNode& directory, std::string_view name, base::UniqueFd path, uint32_t type,
+                              uint32_t mode, uint32_t uid, uint32_t gid, NodeReply& reply);
+  base::Result<void> FinishNew(int fd, uint32_t type, uint32_t mode, uint32_t uid, uint32_t gid,
+                               Attributes& attributes) const;
 
-  // Open directory streams, so that a long directory is read in pieces without opening it each time. Few: a stream that was pushed
-  // out is opened again at its cookie.
+  // Open directory streams, so that a long directory is read in pieces without opening it each time. Few: a stream that
+  // was pushed out is opened again at its cookie.
   struct DirectoryStream {
     base::RefPtr<HostNode> node;
     base::UniqueFd fd;
@@ -135,11 +139,11 @@ class Connection {
   // std::mutex, for there are no fibers in this process and waiting needs a condition variable.
   std::mutex mu_;
   std::condition_variable lead_free_;
-  bool lead_taken_ = false;           // guarded by mu_
-  bool ended_ = false;                // guarded by mu_
+  bool lead_taken_ = false;               // guarded by mu_
+  bool ended_ = false;                    // guarded by mu_
   ServeEnd end_ = ServeEnd::kPeerClosed;  // guarded by mu_
-  int waiting_ = 0;                   // threads in AwaitLead; guarded by mu_
-  std::vector<pthread_t> workers_;    // guarded by mu_
+  int waiting_ = 0;                       // threads in AwaitLead; guarded by mu_
+  std::vector<pthread_t> workers_;        // guarded by mu_
 };
 
 }  // namespace gofer

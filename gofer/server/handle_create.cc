@@ -7,8 +7,8 @@
 
 namespace gofer {
 
-// Gives the file behind `fd` (O_PATH or not) the owner and mode that were asked for, where the host chose others, and reads its
-// attributes. Owner first: a change of owner clears the set-id bits.
+// Gives the file behind `fd` (O_PATH or not) the owner and mode that were asked for, where the host chose others, and
+// reads its attributes. Owner first: a change of owner clears the set-id bits.
 base::Result<void> Connection::FinishNew(int fd, uint32_t type, uint32_t mode, uint32_t uid, uint32_t gid,
                                          Attributes& attributes) const {
   attributes = TRY(host::GetAttributes(fd));
@@ -22,8 +22,8 @@ base::Result<void> Connection::FinishNew(int fd, uint32_t type, uint32_t mode, u
   return {};
 }
 
-base::Result<void> Connection::AdoptNew(const HostNode& directory, std::string_view name, base::UniqueFd path, uint32_t type,
-                                        uint32_t mode, uint32_t uid, uint32_t gid, NodeReply& reply) {
+base::Result<void> Connection::AdoptNew(const HostNode& directory, std::string_view name, base::UniqueFd path,
+                                        uint32_t type, uint32_t mode, uint32_t uid, uint32_t gid, NodeReply& reply) {
   auto adopt = [&]() -> base::Result<void> {
     if (!path.valid()) path = TRY(host::OpenPath(directory.fd.get(), name));
     TRY(FinishNew(path.get(), type, mode, uid, gid, reply.attributes));
@@ -32,8 +32,8 @@ base::Result<void> Connection::AdoptNew(const HostNode& directory, std::string_v
   };
   base::Result<void> adopted = adopt();
   if (!adopted.ok() && adopted.error() != ESTALE) {
-    // Nobody was promised the file. That it may not be ours any more, if the host raced us, cannot be excluded: names are all
-    // that unlink takes.
+    // Nobody was promised the file. That it may not be ours any more, if the host raced us, cannot be excluded: names
+    // are all that unlink takes.
     (void)host::Remove(directory.fd.get(), name, type == S_IFDIR);
   }
   return adopted;

@@ -25,7 +25,8 @@ base::Result<base::UniqueFd> Connection::OpenNode(const HostNode& node, uint32_t
   const uint32_t access = flags & kOpenAccessMode;
   if (access == kOpenAccessMode) return base::Errno(EINVAL);
   // Writing to a FIFO does not change the file system (man 2 open, EROFS).
-  if (mount.read_only && node.type == S_IFREG && (access != O_RDONLY || (flags & O_TRUNC) != 0)) return base::Errno(EROFS);
+  if (mount.read_only && node.type == S_IFREG && (access != O_RDONLY || (flags & O_TRUNC) != 0))
+    return base::Errno(EROFS);
   return host::Reopen(proc_self_fd_.get(), node.fd.get(), static_cast<int>(flags) | O_NONBLOCK);
 }
 

@@ -197,13 +197,14 @@ void Connection::DropStreamsOf(const HostNode& node) {
 base::Result<void> Connection::Handle(const ReaddirRequest& r, ReaddirReply& reply, ServerBuffers& buffers) {
   HostNode* node = TRY(FindDirectory(r.node));
   DirectoryStream* stream = TRY(StreamAt(*node, r.cookie));
-  // The host's records are longer than ours (19 bytes and the name with its NUL, rounded up to 8, against 18 and the name), so that as
-  // many as fit in max_bytes there fit in max_bytes here.
+  // The host's records are longer than ours (19 bytes and the name with its NUL, rounded up to 8, against 18 and the
+  // name), so that as many as fit in max_bytes there fit in max_bytes here.
   size_t capacity = std::clamp<size_t>(r.max_bytes, kMinReaddirBytes, kMaxReaddirBytes);
   buffers.blob.resize(kMaxReaddirBytes);
   std::span<uint8_t> all(reinterpret_cast<uint8_t*>(buffers.blob.data()), capacity);
   size_t filled = 0;
-  // Several calls for one reply: a file system may return less than fits, and the end only shows in a call that returns nothing.
+  // Several calls for one reply: a file system may return less than fits, and the end only shows in a call that returns
+  // nothing.
   while (filled + kMaxDirentBytes <= capacity) {
     auto read = host::GetDents(stream->fd.get(), all.subspan(filled));
     if (!read.ok()) {

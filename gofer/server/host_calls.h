@@ -1,8 +1,9 @@
-// The host calls that a gofer makes once Serve runs, for its seccomp allow-list. Everything else may be answered with death.
+// The host calls that a gofer makes once Serve runs, for its seccomp allow-list. Everything else may be answered with
+// death.
 //
-// Two kinds: those of gofer/server/host_unsafe.cc and gofer/protocol/channel.cc, which are all that the serving code asks for, and
-// those that the C library needs underneath (memory, threads, the end of the process). Start-up up to Serve (namespaces, mounts,
-// capabilities) is runsc's and done by then.
+// Two kinds: those of gofer/server/host_unsafe.cc and gofer/protocol/channel.cc, which are all that the serving code
+// asks for, and those that the C library needs underneath (memory, threads, the end of the process). Start-up up to
+// Serve (namespaces, mounts, capabilities) is runsc's and done by then.
 #ifndef GOFER_SERVER_HOST_CALLS_H_
 #define GOFER_SERVER_HOST_CALLS_H_
 
@@ -15,12 +16,13 @@
 
 namespace gofer {
 
-// A condition on one argument. A rule of the filter is allowed if all its conditions hold; a call may have several rules.
+// A condition on one argument. A rule of the filter is allowed if all its conditions hold; a call may have several
+// rules.
 struct HostCallCondition {
   enum class Kind : uint8_t {
     kNone,
-    kMaskedEqual,        // (argument & mask) == value
-    kProcSelfFd,         // argument == the descriptor of /proc/self/fd that Serve was given
+    kMaskedEqual,  // (argument & mask) == value
+    kProcSelfFd,   // argument == the descriptor of /proc/self/fd that Serve was given
   };
   Kind kind = Kind::kNone;
   uint8_t argument = 0;
@@ -57,7 +59,8 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_prlimit64, "how many descriptors there are to hand out", {internal::Masked(2, ~uint64_t{0}, 0)}},
     {SYS_sched_setaffinity, "the calling thread, to the CPU that requests come from", {internal::Masked(0, ~0u, 0)}},
 
-    // Looking up. Every name is resolved with O_NOFOLLOW; without it only the links of /proc/self/fd, which lead to inodes already held.
+    // Looking up. Every name is resolved with O_NOFOLLOW; without it only the links of /proc/self/fd, which lead to
+    // inodes already held.
     {SYS_openat, "a name in a directory, never through a link", {internal::Masked(2, O_NOFOLLOW, O_NOFOLLOW)}},
     {SYS_openat, "an inode that is held by O_PATH", {internal::ProcSelfFd(0), internal::Masked(2, O_CREAT, 0)}},
     {SYS_statx, "attributes"},
@@ -67,9 +70,13 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_fstatfs, "statfs"},
 
     // Changing.
-    {SYS_fchownat, "owner", {internal::Masked(4, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)}},
+    {SYS_fchownat,
+     "owner",
+     {internal::Masked(4, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)}},
     {SYS_fchmodat, "mode of an inode that is held", {internal::ProcSelfFd(0)}},
-    {SYS_utimensat, "times", {internal::Masked(3, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)}},
+    {SYS_utimensat,
+     "times",
+     {internal::Masked(3, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)}},
     {SYS_ftruncate, "size"},
     {SYS_mkdirat, "mkdir"},
     {SYS_mknodat, "FIFOs, sockets, regular files, whiteouts"},
@@ -86,7 +93,10 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_fremovexattr, "removexattr"},
 
     // --host-uds.
-    {SYS_unshare, "a working directory of the thread's own, for connect", {internal::Masked(0, ~uint64_t{0}, CLONE_FS)}, true},
+    {SYS_unshare,
+     "a working directory of the thread's own, for connect",
+     {internal::Masked(0, ~uint64_t{0}, CLONE_FS)},
+     true},
     {SYS_fchdir, "into /proc/self/fd, for connect", {internal::ProcSelfFd(0)}, true},
     {SYS_socket, "a socket to connect to the host's", {internal::Masked(0, ~0u, 1 /*AF_UNIX*/)}, true},
     {SYS_connect, "to a socket file of the host", {}, true},
@@ -94,13 +104,21 @@ inline constexpr HostCall kHostCalls[] = {
     // The C library underneath.
     {SYS_futex, "handing the lead to another thread; joining workers; malloc's locks"},
     {SYS_brk, "malloc"},
-    {SYS_mmap, "malloc, a worker's stack: anonymous only", {internal::Masked(3, MAP_ANONYMOUS, MAP_ANONYMOUS), internal::Masked(2, PROT_EXEC, 0)}},
+    {SYS_mmap,
+     "malloc, a worker's stack: anonymous only",
+     {internal::Masked(3, MAP_ANONYMOUS, MAP_ANONYMOUS), internal::Masked(2, PROT_EXEC, 0)}},
     {SYS_munmap, "free"},
     {SYS_mremap, "realloc"},
     {SYS_mprotect, "a worker's guard page and malloc's arenas", {internal::Masked(2, PROT_EXEC, 0)}},
     {SYS_madvise, "free, and the stack of a worker that ends"},
-    {SYS_clone3, "its flags are in memory, out of the filter's sight: the C library falls back to clone", {}, false, 38 /*ENOSYS*/},
-    {SYS_clone, "a worker thread", {internal::Masked(0, internal::kThreadFlags | internal::kNewNamespaces, internal::kThreadFlags)}},
+    {SYS_clone3,
+     "its flags are in memory, out of the filter's sight: the C library falls back to clone",
+     {},
+     false,
+     38 /*ENOSYS*/},
+    {SYS_clone,
+     "a worker thread",
+     {internal::Masked(0, internal::kThreadFlags | internal::kNewNamespaces, internal::kThreadFlags)}},
     {SYS_set_robust_list, "a new thread"},
     {SYS_rseq, "a new thread"},
     {SYS_rt_sigprocmask, "around starting a thread; abort"},

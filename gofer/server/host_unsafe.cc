@@ -70,7 +70,8 @@ base::Result<void> ToVoid(base::Result<long> raw) {
 // Saturates: a file system may hold times that do not fit.
 int64_t ToNs(const statx_timestamp& t) {
   int64_t ns;
-  if (__builtin_mul_overflow(t.tv_sec, int64_t{1'000'000'000}, &ns) || __builtin_add_overflow(ns, int64_t{t.tv_nsec}, &ns)) {
+  if (__builtin_mul_overflow(t.tv_sec, int64_t{1'000'000'000}, &ns) ||
+      __builtin_add_overflow(ns, int64_t{t.tv_nsec}, &ns)) {
     return t.tv_sec < 0 ? INT64_MIN : INT64_MAX;
   }
   return ns;
@@ -88,7 +89,8 @@ timespec ToTimespec(int64_t ns) {
 
 base::Result<Attributes> StatX(int fd, const char* name, int flags) {
   struct statx st;
-  TRY(base::HostRetry(SYS_statx, fd, name, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &st));
+  TRY(base::HostRetry(SYS_statx, fd, name, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+                      STATX_BASIC_STATS | STATX_BTIME, &st));
   Attributes a;
   a.ino = st.stx_ino;
   a.dev = makedev(st.stx_dev_major, st.stx_dev_minor);
@@ -205,7 +207,8 @@ base::Result<void> MakeSymlink(std::string_view target, int directory, std::stri
 
 base::Result<void> MakeLink(int proc_self_fd, int fd, int directory, std::string_view name) {
   // Not AT_EMPTY_PATH, which wants CAP_DAC_READ_SEARCH on hosts before 6.10.
-  return ToVoid(base::HostRetry(SYS_linkat, proc_self_fd, FdName(fd).get(), directory, CName(name).get(), AT_SYMLINK_FOLLOW));
+  return ToVoid(
+      base::HostRetry(SYS_linkat, proc_self_fd, FdName(fd).get(), directory, CName(name).get(), AT_SYMLINK_FOLLOW));
 }
 
 base::Result<void> Remove(int directory, std::string_view name, bool is_directory) {
@@ -214,8 +217,8 @@ base::Result<void> Remove(int directory, std::string_view name, bool is_director
 
 base::Result<void> Rename(int old_directory, std::string_view old_name, int new_directory, std::string_view new_name,
                           uint32_t flags) {
-  return ToVoid(
-      base::HostRetry(SYS_renameat2, old_directory, CName(old_name).get(), new_directory, CName(new_name).get(), flags));
+  return ToVoid(base::HostRetry(SYS_renameat2, old_directory, CName(old_name).get(), new_directory,
+                                CName(new_name).get(), flags));
 }
 
 base::Result<std::string_view> ReadLink(int fd, std::span<char> buffer) {

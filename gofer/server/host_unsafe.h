@@ -1,5 +1,5 @@
-// Every host call that the server makes, and nothing else: gofer/server/host_calls.h lists them for the filter. Names are copied
-// into NUL-terminated buffers here.
+// Every host call that the server makes, and nothing else: gofer/server/host_calls.h lists them for the filter. Names
+// are copied into NUL-terminated buffers here.
 #ifndef GOFER_SERVER_HOST_UNSAFE_H_
 #define GOFER_SERVER_HOST_UNSAFE_H_
 

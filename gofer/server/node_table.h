@@ -1,4 +1,5 @@
-// The files that the peer knows, by id. Ids carry a generation, so that an id that was closed does not come to mean another file.
+// The files that the peer knows, by id. Ids carry a generation, so that an id that was closed does not come to mean
+// another file.
 #ifndef GOFER_SERVER_NODE_TABLE_H_
 #define GOFER_SERVER_NODE_TABLE_H_
 
@@ -13,10 +14,11 @@
 
 namespace gofer {
 
-// A host file, held by an O_PATH descriptor. Immutable. Counted, because a request that runs on a worker keeps it while the peer may
-// close its id.
+// A host file, held by an O_PATH descriptor. Immutable. Counted, because a request that runs on a worker keeps it while
+// the peer may close its id.
 struct HostNode final : base::RefCounted {
-  HostNode(base::UniqueFd path, uint32_t type, uint32_t mount_index) : fd(std::move(path)), type(type), mount(mount_index) {}
+  HostNode(base::UniqueFd path, uint32_t type, uint32_t mount_index)
+      : fd(std::move(path)), type(type), mount(mount_index) {}
   const base::UniqueFd fd;
   const uint32_t type;  // S_IF*; an inode never changes it
   const uint32_t mount;

@@ -23,19 +23,19 @@
 
 namespace gofer {
 
-#define ASSERT_OK(result)                                                                       \
-  do {                                                                                          \
-    const auto& assert_ok_ = (result);                                                          \
+#define ASSERT_OK(result)                                                                           \
+  do {                                                                                              \
+    const auto& assert_ok_ = (result);                                                              \
     ASSERT_TRUE(assert_ok_.ok()) << #result << ": " << base::ErrnoName(assert_ok_.error().value()); \
   } while (false)
-#define EXPECT_OK(result)                                                                       \
-  do {                                                                                          \
-    const auto& expect_ok_ = (result);                                                          \
+#define EXPECT_OK(result)                                                                           \
+  do {                                                                                              \
+    const auto& expect_ok_ = (result);                                                              \
     EXPECT_TRUE(expect_ok_.ok()) << #result << ": " << base::ErrnoName(expect_ok_.error().value()); \
   } while (false)
-#define EXPECT_ERRNO(expected, result)                                                     \
-  do {                                                                                     \
-    const auto& expect_errno_ = (result);                                                  \
+#define EXPECT_ERRNO(expected, result)                                                      \
+  do {                                                                                      \
+    const auto& expect_errno_ = (result);                                                   \
     EXPECT_EQ(expect_errno_.ok() ? 0 : expect_errno_.error().value(), expected) << #result; \
   } while (false)
 
@@ -68,10 +68,10 @@ class RunningServer {
   explicit RunningServer(std::vector<ServerMount> mounts, ServerOptions options = {}) {
     auto channel = MakeChannel();
     client_end = std::move(channel->first);
-    thread_ = std::thread(
-        [this, socket = std::move(channel->second), mounts = std::move(mounts), options = std::move(options)]() mutable {
-          end = Serve(std::move(socket), std::move(mounts), std::move(options));
-        });
+    thread_ = std::thread([this, socket = std::move(channel->second), mounts = std::move(mounts),
+                           options = std::move(options)]() mutable {
+      end = Serve(std::move(socket), std::move(mounts), std::move(options));
+    });
   }
   ~RunningServer() { Join(); }
   // Returns when the server has, which it does once the client's end is closed.
@@ -93,7 +93,8 @@ inline std::vector<ServerMount> OneMount(const TempDirectory& directory, bool re
   return mounts;
 }
 
-// Mount 0 is `dir`, to be written; mount 1 the same directory, read-only; mount 2 another one, with host sockets and FIFOs.
+// Mount 0 is `dir`, to be written; mount 1 the same directory, read-only; mount 2 another one, with host sockets and
+// FIFOs.
 class GoferTest : public testing::Test {
  protected:
   GoferTest() : server_(Mounts()) {

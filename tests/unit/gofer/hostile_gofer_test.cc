@@ -103,13 +103,12 @@ TEST(HostileGofer, SpoiledReplies) {
         (void)EncodeReply(MessageType::kGetAttr, GoodAttributes(), request.header.tag + 1, 0, packet);
       },
       GetAttrError);
-  ExpectBroken(
-      [](auto& request, P& packet, auto&) {
-        (void)EncodeReply(MessageType::kStatFs, StatFsReply(), request.header.tag, 0, packet);
-      },
-      GetAttrError);
-  ExpectBroken([](auto& request, P& packet, auto&) { (void)EncodeRequest(GetAttrRequest(), request.header.tag, {}, packet); },
+  ExpectBroken([](auto& request, P& packet,
+                  auto&) { (void)EncodeReply(MessageType::kStatFs, StatFsReply(), request.header.tag, 0, packet); },
                GetAttrError);
+  ExpectBroken(
+      [](auto& request, P& packet, auto&) { (void)EncodeRequest(GetAttrRequest(), request.header.tag, {}, packet); },
+      GetAttrError);
   // A file type that does not exist.
   ExpectBroken(
       [](auto& request, P& packet, auto&) {
@@ -142,8 +141,8 @@ TEST(HostileGofer, DescriptorsThatDoNotBelong) {
       },
       open_read);
   // A device, a directory, a file open with more rights or only by path.
-  for (auto [path, flags] : {std::pair("/dev/null", O_RDONLY), std::pair("/", O_RDONLY), std::pair("/etc/passwd", O_RDWR),
-                             std::pair("/etc/passwd", O_PATH)}) {
+  for (auto [path, flags] : {std::pair("/dev/null", O_RDONLY), std::pair("/", O_RDONLY),
+                             std::pair("/etc/passwd", O_RDWR), std::pair("/etc/passwd", O_PATH)}) {
     ExpectBroken(
         [path = path, flags = flags](auto& request, P& packet, base::UniqueFd& fd) {
           (void)EncodeReply(MessageType::kOpen, EmptyReply(), request.header.tag, 1, packet);
@@ -202,8 +201,8 @@ TEST(HostileGofer, AFullDescriptorTableHereFailsOnlyTheCall) {
   EXPECT_OK(gofer.root().Open(O_RDONLY));
   rlimit limit;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  // The fake gofer needs one descriptor of the same table; it goes back when the packet is sent. So occupy all but one, and let the
-  // first reply's descriptor keep it.
+  // The fake gofer needs one descriptor of the same table; it goes back when the packet is sent. So occupy all but one,
+  // and let the first reply's descriptor keep it.
   base::UniqueFd next(dup(0));
   rlimit tight = limit;
   tight.rlim_cur = static_cast<rlim_t>(next.get()) + 1;

@@ -38,7 +38,8 @@ TEST(Messages, TheLayoutIsLittleEndianAndFixed) {
   request.node = static_cast<NodeId>(0x0102030405060708);
   std::vector<uint8_t> packet;
   ASSERT_TRUE(EncodeRequest(request, 0x11223344, {}, packet));
-  EXPECT_EQ(packet, (std::vector<uint8_t>{24, 0, 0, 0, 12, 0, 0, 0, 0x44, 0x33, 0x22, 0x11, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1}));
+  EXPECT_EQ(packet, (std::vector<uint8_t>{24, 0, 0, 0, 12, 0, 0, 0, 0x44, 0x33, 0x22, 0x11,
+                                          0,  0, 0, 0, 8,  7, 6, 5, 4,    3,    2,    1}));
 }
 
 TEST(Messages, EveryTruncationIsRefused) {
@@ -70,8 +71,8 @@ TEST(Messages, UnknownTypesAreToldApart) {
 }
 
 TEST(Messages, NamesAreCheckedOnBothEnds) {
-  for (std::string name : {std::string("."), std::string(".."), std::string("a/b"), std::string("a\0b", 3), std::string(),
-                           std::string(256, 'x')}) {
+  for (std::string name : {std::string("."), std::string(".."), std::string("a/b"), std::string("a\0b", 3),
+                           std::string(), std::string(256, 'x')}) {
     MkdirRequest request;
     request.name = name;
     std::vector<uint8_t> packet;

@@ -14,8 +14,8 @@ int Exchange(const std::string& a, const std::string& b) {
   return static_cast<int>(syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE));
 }
 
-// tree/dir/sub/file is inside; outside/sub/file is not. A thread swaps tree/dir, and tree/dir/sub, with links to the outside. Whatever a walk
-// returns has to be an inode of the tree.
+// tree/dir/sub/file is inside; outside/sub/file is not. A thread swaps tree/dir, and tree/dir/sub, with links to the
+// outside. Whatever a walk returns has to be an inode of the tree.
 TEST(Race, AWalkNeverEndsOutsideOfTheTree) {
   TempDirectory dir;
   dir.MakeDirectory("tree/dir/sub");

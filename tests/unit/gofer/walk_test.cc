@@ -140,8 +140,8 @@ TEST_F(GoferTest, LongWalksAreCutAtTheLimit) {
 
 TEST_F(GoferTest, NamesThatAreNotComponentsAreRefused) {
   const std::string nul("a\0b", 3);
-  for (std::string_view name : {std::string_view(""), std::string_view("."), std::string_view(".."), std::string_view("a/b"),
-                                std::string_view("/"), std::string_view(nul)}) {
+  for (std::string_view name : {std::string_view(""), std::string_view("."), std::string_view(".."),
+                                std::string_view("a/b"), std::string_view("/"), std::string_view(nul)}) {
     EXPECT_ERRNO(EINVAL, root_->Walk(std::span(&name, 1)));
     EXPECT_ERRNO(EINVAL, root_->Mkdir(name, {}));
     EXPECT_ERRNO(EINVAL, root_->Unlink(name));

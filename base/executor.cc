@@ -134,6 +134,22 @@ Executor::Impl::Impl(Scheduler& scheduler, Scheduler::Shared& shared, int index,
                      std::unique_ptr<IdleStrategy> idle, bool default_idle)
     : scheduler(scheduler), shared(shared), index(index), cpu(cpu), idle(std::move(idle)), default_idle(default_idle) {}
 
+// While another thread adds work. What it adds may run, end the last fiber and so let the scheduler be destroyed while
+// that thread is still waking the executor: the destructor waits for visitors.
+class Executor::Impl::Visit {
+ public:
+  explicit Visit(Impl& impl) : impl_(CurrentImpl() != &impl ? &impl : nullptr) {
+    if (impl_ != nullptr) impl_->visitors.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~Visit() {
+    if (impl_ != nullptr) impl_->visitors.fetch_sub(1, std::memory_order_release);
+  }
+  Visit(const Visit&) = delete;
+
+ private:
+  Impl* impl_;
+};
+
 const FiberStack& Executor::Impl::StackOf(const Fiber& fiber) { return fiber.impl_->stack; }
 
 void Executor::Impl::Start() {
@@ -143,8 +159,7 @@ void Executor::Impl::Start() {
 }
 
 void Executor::Impl::Enqueue(Fiber& fiber, bool stealable) {
-  bool visiting = CurrentImpl() != this;
-  if (visiting) visitors.fetch_add(1, std::memory_order_relaxed);
+  Visit visit(*this);
   bool wake = false, crowded = false;
   {
     MutexLock lock(mu);
@@ -161,10 +176,10 @@ void Executor::Impl::Enqueue(Fiber& fiber, bool stealable) {
   }
   if (wake) idle->Wake();
   if (crowded && shared.idle_executors.load(std::memory_order_relaxed) > 0) WakeAThief();
-  if (visiting) visitors.fetch_sub(1, std::memory_order_release);
 }
 
 void Executor::Impl::Post(std::function<void()> work) {
+  Visit visit(*this);
   bool wake = false;
   {
     MutexLock lock(mu);

@@ -30,7 +30,7 @@ struct Scheduler::Shared {
   FiberStackCache stacks;
   std::atomic<uint32_t> live_fibers{0};  // the destructor sleeps on it
   std::atomic<bool> stopping{false};
-  std::atomic<uint32_t> next_executor{0};  // where LeastLoaded begins to look
+  std::atomic<uint32_t> next_executor{0};   // where LeastLoaded begins to look
   std::atomic<uint32_t> idle_executors{0};  // a hint: those that sleep
 };
 
@@ -101,9 +101,8 @@ struct Executor::Impl {
   static const FiberStack& StackOf(const Fiber& fiber);
   static void FiberMain(boost::context::detail::transfer_t transfer);
 
-  // Scoped: an Enqueue by a thread that is no executor of this scheduler. It may still be waking us when the fiber has
-  // long finished, and the destructor waits for it.
-  std::atomic<uint32_t> visitors{0};
+  class Visit;
+  std::atomic<uint32_t> visitors{0};  // threads that are in Enqueue or Post and are not this executor's
 
   Executor* self = nullptr;
   Scheduler& scheduler;

@@ -71,13 +71,14 @@ void WorkerPool::Run(std::function<void()> work) {
   }
   Job job{.work = &work, .fiber = fiber};
   std::list<HostThread> ended;
-  bool queued = true;
+  bool queued = true, wake = false;
   {
     MutexLock lock(impl_->mu);
     ended.splice(ended.end(), impl_->ended);
     impl_->jobs.push_back(&job);
     if (impl_->idle >= static_cast<int>(impl_->jobs.size())) {
       impl_->changes.fetch_add(1, std::memory_order_release);
+      wake = true;
     } else if (static_cast<int>(impl_->threads.size()) < impl_->max_workers) {
       // Starting a thread under the mutex is rare, and needs the entry of the list in place before the thread looks at
       // it.
@@ -98,7 +99,7 @@ void WorkerPool::Run(std::function<void()> work) {
     work();
     return;
   }
-  FutexWake(&impl_->changes, 1);
+  if (wake) FutexWake(&impl_->changes, 1);
   while (!job.done.load(std::memory_order_acquire)) Fiber::Park();
 }
 

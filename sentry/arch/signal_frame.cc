@@ -41,7 +41,7 @@ constexpr uint64_t kUcFpXstate = 1, kUcSigcontextSs = 2, kUcStrictRestoreSs = 4;
 constexpr uint32_t kMagic1 = 0x46505853, kMagic2 = 0x46505845;
 constexpr size_t kFxsaveBytes = 512, kXsaveHeaderBytes = 64, kSwOffset = 464;
 constexpr uint64_t kRedZone = 128;
-constexpr uint32_t kSsOnStack = 1, kSsDisable = 2, kSsAutoDisarm = 1u << 31;
+constexpr uint32_t kSsDisable = 2, kSsAutoDisarm = 1u << 31;
 constexpr uint64_t kSaSiginfo = 4, kSaOnStack = 0x08000000, kSaRestorer = 0x04000000;
 constexpr uint16_t kUserCs = 0x33, kUserSs = 0x2b;
 constexpr uint64_t kFlagTf = 0x100, kFlagDf = 0x400, kFlagRf = 0x10000;

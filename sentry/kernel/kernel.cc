@@ -96,7 +96,11 @@ Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(ProcessSpec spec) {
     task->fs().set_cwd(cwd.path);
     if (spec.argv.empty()) return Errno(EINVAL);
     std::string path = spec.executable.empty() ? TRY(LookUpExecutable(*task, spec)) : spec.executable;
-    Task::ExecRequest request{task->fs().cwd(), path, 0, spec.argv, spec.envp};
+    Task::ExecRequest request;
+    request.start = task->fs().cwd();
+    request.path = path;
+    request.argv = spec.argv;
+    request.envp = spec.envp;
     ExecImage image = TRY(loader_(*task, request));
     task->SetMm(image.mm);
     task->SetComm(image.comm);

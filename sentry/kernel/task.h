@@ -200,6 +200,8 @@ class Task final : public base::RefCounted, public Blocker {
     std::string path;
     uint32_t at_flags = 0;
     std::vector<std::string> argv, envp;
+    std::string filename;             // AT_EXECFN: "/dev/fd/3/x" for execveat; "": the path
+    bool path_inaccessible = false;   // … and that descriptor is close-on-exec
   };
   // On success the registers are those of the new program.
   Result<void> Exec(ExecRequest request);

@@ -95,8 +95,14 @@ Result<std::vector<std::string>> ReadStrings(Task& task, UserPtr<uint64_t> array
   }
 }
 
-Result<void> Exec(Task& task, VfsPath start, std::string path, uint32_t at_flags, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp) {
+Result<void> Exec(Task& task, VfsPath start, std::string path, uint32_t at_flags, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp,
+                  Fd dirfd = AT_FDCWD) {
   Task::ExecRequest request;
+  if (dirfd != AT_FDCWD && (path.empty() || path[0] != '/')) {
+    // man 2 execveat: how an interpreter finds the file.
+    request.filename = "/dev/fd/" + std::to_string(dirfd) + (path.empty() ? "" : "/" + path);
+    request.path_inaccessible = task.fds().CloseOnExec(dirfd).value_or(false);
+  }
   request.start = std::move(start);
   request.path = std::move(path);
   request.at_flags = at_flags;
@@ -120,7 +126,8 @@ Result<void> SysExecveat(Task& task, FdArg dirfd, UserPath path, UserPtr<uint64_
   std::string name = TRY(path.Read(task));
   if (name.empty() && !(flags & AT_EMPTY_PATH)) return Errno(ENOENT);
   VfsPath start = TRY(task.PathStart(static_cast<Fd>(dirfd), name));
-  return Exec(task, std::move(start), std::move(name), static_cast<uint32_t>(flags), argv, envp);
+  return Exec(task, std::move(start), std::move(name), static_cast<uint32_t>(flags), argv, envp,
+              static_cast<Fd>(dirfd));
 }
 
 Result<void> SysExit(Task& task, int status) {

@@ -1,0 +1,23 @@
+// What execve(2) does to credentials: set-ID bits, file capabilities, root. (man 7 capabilities, "Transformation of capabilities during
+// execve"; security/commoncap.c)
+#ifndef SENTRY_KERNEL_EXEC_CREDENTIALS_H_
+#define SENTRY_KERNEL_EXEC_CREDENTIALS_H_
+
+#include "sentry/vfs/credentials.h"
+#include "sentry/vfs/file_description.h"
+
+namespace sentry {
+
+struct ExecCredentials {
+  CredentialsRef creds;
+  bool secure = false;       // AT_SECURE
+  bool ids_changed = false;  // the new program is not dumpable
+};
+
+// `executable`: the file that supplies the program. EPERM for file capabilities that could not all be given (F(effective) set), EINVAL for a
+// malformed security.capability attribute.
+Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable);
+
+}  // namespace sentry
+
+#endif  // SENTRY_KERNEL_EXEC_CREDENTIALS_H_

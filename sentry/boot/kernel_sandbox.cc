@@ -105,6 +105,20 @@ absl::Status KernelSandbox::Prepare() {
   return absl::OkStatus();
 }
 
+// Only tests come here: a sandbox's process just ends. Init has ended; what it left behind goes the same way.
+KernelSandbox::~KernelSandbox() {
+  if (!kernel_) return;
+  OnFiber([this] {
+    init_.reset();
+    mounts_.reset();
+    net_.reset();
+    uts_.reset();
+  });
+  kernel_.reset();
+  scheduler_.reset();
+  platform_.reset();
+}
+
 void KernelSandbox::OnFiber(std::function<void()> body) {
   base::Fiber::Spawn(*scheduler_, {}, std::move(body))->Join();
 }
@@ -129,6 +143,10 @@ absl::Status KernelSandbox::LoadOnFiber() {
   }
   net_ = NewNetworkNamespace(*kernel_, spec_);
   ASSIGN_OR_RETURN(mounts_, BuildFileTree(*kernel_, spec_));
+  if (prepare_root_) {
+    VfsContext root = RootContext(*mounts_);
+    prepare_root_(root);
+  }
   ASSIGN_OR_RETURN(init_, MakeProcess(spec_.process, /*is_init=*/true));
   return absl::OkStatus();
 }

@@ -25,6 +25,9 @@ class KernelSandbox final : public Sandbox {
   explicit KernelSandbox(BootSpec& spec) : spec_(spec) {}
   // Everything that needs calls which the filter forbids.
   absl::Status Prepare();
+  // Tests fill a root that has no gofer; called between the mounts and init.
+  void set_root_preparer_for_test(std::function<void(VfsContext&)> prepare) { prepare_root_ = std::move(prepare); }
+  ~KernelSandbox() override;
 
   absl::Status Load() override;
   absl::Status Start() override;
@@ -63,6 +66,7 @@ class KernelSandbox final : public Sandbox {
   RefPtr<UtsNamespace> uts_;
   RefPtr<base::RefCounted> net_;
   RefPtr<ThreadGroup> init_;
+  std::function<void(VfsContext&)> prepare_root_;
   bool started_ = false;  // control thread only
 
   base::Mutex mu_;

@@ -111,6 +111,12 @@ BLOB(nops)
   syscall
 END(nops)
 
+// Calls the address in rbx, then a system call.
+BLOB(call)
+  call *%rbx
+  syscall
+END(call)
+
 // Adds 1 to the word at rdi rbx times, atomically; then a system call.
 BLOB(add_loop)
 1:

@@ -49,14 +49,14 @@ class Setup {
     server_ = fork();
     CHECK(server_ >= 0);
     if (server_ == 0) {
-      channel->first.reset();
+      channel->client.reset();
       std::vector<ServerMount> mounts(1);
       mounts[0].root.reset(open(path_.c_str(), O_PATH | O_CLOEXEC));
-      Serve(std::move(channel->second), std::move(mounts), {});
+      Serve(std::move(channel->server), std::move(mounts), {});
       _exit(0);
     }
-    channel->second.reset();
-    client_ = Client::Create(std::move(channel->first));
+    channel->server.reset();
+    client_ = Client::Create(std::move(channel->client));
     auto attached = client_->Attach(0);
     CHECK(attached.ok());
     root_ = attached->root;

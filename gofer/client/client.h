@@ -12,7 +12,6 @@
 // EIO, for good. Calls also return EIO for a reply that does not fit the request; other errors are the host's own.
 //
 // Host calls: sendmsg, recvmsg, ppoll, shutdown, close, fstat, fcntl(F_GETFL), futex; through the reactor epoll_ctl.
-// Create alone: setsockopt(SO_RCVTIMEO).
 #ifndef GOFER_CLIENT_CLIENT_H_
 #define GOFER_CLIENT_CLIENT_H_
 
@@ -45,7 +44,7 @@ struct Attachment {
 
 class Client final : public base::RefCounted {
  public:
-  // `socket`: a connected SOCK_SEQPACKET socket whose other end a gofer serves.
+  // `socket`: the client's end of MakeChannel (gofer/protocol/channel.h); a gofer serves the other.
   static base::RefPtr<Client> Create(base::UniqueFd socket);
 
   // Mount `mount` of the list that the gofer was started with.

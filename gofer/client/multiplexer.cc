@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <utility>
@@ -21,10 +20,6 @@ namespace {
 // How long a fiber keeps to the socket itself. Parking and being woken through the reactor costs some 50 µs where the
 // reactor's thread sleeps on another CPU; most requests are answered within this time.
 constexpr base::MonotonicNs kPatienceNs = 200'000;
-// How long one receive may wait, by SO_RCVTIMEO: the kernel rounds it up to its next tick (1 to 4 ms), which bounds how
-// long an executor is stuck when the gofer has to go to a disk. Exactly kPatienceNs by ppoll was measured: programming
-// the CPU's timer and cancelling it again took 3 of 13 µs of every call, and a tick's wheel takes nothing.
-constexpr timeval kReceiveTimeout = {.tv_sec = 0, .tv_usec = kPatienceNs / 1000};
 // Closes that make up a message of their own when no request comes along to carry them.
 constexpr size_t kManyCloses = 128;
 constexpr uint32_t kTagSlotBits = 8;
@@ -68,8 +63,6 @@ void Multiplexer::Waiter::Park() {
 Multiplexer::Multiplexer(base::UniqueFd socket) : socket_(std::move(socket)), buffer_(kMaxMessageBytes) {
   base::MutexLock lock(mu_);
   for (size_t i = 0; i < kMaxInFlight; ++i) free_slots_[free_count_++] = static_cast<uint8_t>(i);
-  // Without it (a socket that is no socket) every receive fails, and so does the first call.
-  (void)base::Host(SYS_setsockopt, socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &kReceiveTimeout, sizeof(kReceiveTimeout));
 }
 
 Multiplexer::~Multiplexer() = default;

@@ -1,6 +1,7 @@
 #include "gofer/protocol/channel.h"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 #include <cstring>
@@ -17,10 +18,14 @@ constexpr size_t kMaxReceivedFds = 2;
 
 }  // namespace
 
-base::Result<std::pair<base::UniqueFd, base::UniqueFd>> MakeChannel() {
+base::Result<Channel> MakeChannel() {
   int fds[2];
   TRY(base::Host(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
-  return std::make_pair(base::UniqueFd(fds[0]), base::UniqueFd(fds[1]));
+  Channel channel{base::UniqueFd(fds[0]), base::UniqueFd(fds[1])};
+  // Rounded up to a tick by the kernel.
+  const timeval timeout = {.tv_sec = 0, .tv_usec = 1};
+  TRY(base::Host(SYS_setsockopt, channel.client.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)));
+  return channel;
 }
 
 base::Result<void> SendPacket(int socket, std::span<const uint8_t> packet, int fd, bool wait) {

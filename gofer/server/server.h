@@ -46,8 +46,8 @@ enum class ServeEnd {
 };
 
 // Serves the connection until it ends. Closes everything it was given. The process should have umask 0 (modes arrive
-// complete). It may have few capabilities; of use are CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD. Host
-// calls: gofer/server/host_calls.h.
+// complete) and no RLIMIT_FSIZE (SIGXFSZ would end it). It may have few capabilities; of use are CHOWN DAC_OVERRIDE
+// DAC_READ_SEARCH FOWNER FSETID MKNOD. Host calls: gofer/server/host_calls.h.
 ServeEnd Serve(base::UniqueFd socket, std::vector<ServerMount> mounts, ServerOptions options);
 
 }  // namespace gofer

@@ -76,7 +76,7 @@ TEST_F(ConcurrencyTest, AFiberAloneNeverParksForAQuickReply) {
 TEST(Multiplexing, LateRepliesWakeParkedFibers) {
   auto channel = MakeChannel();
   ASSERT_OK(channel);
-  std::thread slow([socket = std::move(channel->second)] {
+  std::thread slow([socket = std::move(channel->server)] {
     std::vector<uint8_t> buffer(kMaxMessageBytes), packet;
     std::vector<std::pair<uint32_t, uint64_t>> held;
     for (;;) {
@@ -110,7 +110,7 @@ TEST(Multiplexing, LateRepliesWakeParkedFibers) {
       if (auto* set = std::get_if<SetAttrRequest>(&request.body)) held.push_back({request.header.tag, set->size});
     }
   });
-  auto client = Client::Create(std::move(channel->first));
+  auto client = Client::Create(std::move(channel->client));
   auto attached = client->Attach(0);
   ASSERT_OK(attached);
   std::atomic<int> right{0};
@@ -138,7 +138,7 @@ TEST(Multiplexing, DisconnectWakesParkedFibers) {
   auto channel = MakeChannel();
   ASSERT_OK(channel);
   // Nobody answers, and more wait than may be in flight.
-  auto client = Client::Create(std::move(channel->first));
+  auto client = Client::Create(std::move(channel->client));
   base::Scheduler scheduler({.executors = 2});
   std::vector<base::RefPtr<base::Fiber>> fibers;
   std::atomic<int> failed{0};

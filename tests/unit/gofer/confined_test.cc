@@ -70,7 +70,7 @@ TEST(Confined, EveryOperationKeepsToTheListOfHostCalls) {
   pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    channel->first.reset();
+    channel->client.reset();
     std::vector<ServerMount> mounts(1);
     mounts[0].root = dir.Open();
     mounts[0].host_uds = true;
@@ -78,11 +78,11 @@ TEST(Confined, EveryOperationKeepsToTheListOfHostCalls) {
     ServerOptions options;
     options.proc_self_fd.reset(open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!InstallFilter(options.proc_self_fd.get(), /*host_uds=*/true)) _exit(2);
-    Serve(std::move(channel->second), std::move(mounts), std::move(options));
+    Serve(std::move(channel->server), std::move(mounts), std::move(options));
     _exit(0);
   }
-  channel->second.reset();
-  auto client = Client::Create(std::move(channel->first));
+  channel->server.reset();
+  auto client = Client::Create(std::move(channel->client));
   {
     auto attached = client->Attach(0);
     ASSERT_OK(attached);

@@ -67,8 +67,8 @@ class RunningServer {
  public:
   explicit RunningServer(std::vector<ServerMount> mounts, ServerOptions options = {}) {
     auto channel = MakeChannel();
-    client_end = std::move(channel->first);
-    thread_ = std::thread([this, socket = std::move(channel->second), mounts = std::move(mounts),
+    client_end = std::move(channel->client);
+    thread_ = std::thread([this, socket = std::move(channel->server), mounts = std::move(mounts),
                            options = std::move(options)]() mutable {
       end = Serve(std::move(socket), std::move(mounts), std::move(options));
     });

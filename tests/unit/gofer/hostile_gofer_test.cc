@@ -16,8 +16,8 @@ class FakeGofer {
   using Answer = std::function<void(const ParsedRequest&, std::vector<uint8_t>& packet, base::UniqueFd& fd)>;
   explicit FakeGofer(Answer answer) {
     auto channel = MakeChannel();
-    client_ = Client::Create(std::move(channel->first));
-    thread_ = std::thread([socket = std::move(channel->second), answer = std::move(answer)] {
+    client_ = Client::Create(std::move(channel->client));
+    thread_ = std::thread([socket = std::move(channel->server), answer = std::move(answer)] {
       std::vector<uint8_t> buffer(kMaxMessageBytes);
       for (;;) {
         auto size = ReceivePacket(socket.get(), buffer, nullptr, nullptr, /*wait=*/true);
@@ -221,10 +221,10 @@ TEST(HostileGofer, DeathFailsPendingAndLaterCalls) {
   ASSERT_OK(channel);
   pid_t child = fork();
   if (child == 0) {
-    channel->first.reset();
+    channel->client.reset();
     // Serves Attach, then falls silent.
     std::vector<uint8_t> buffer(kMaxMessageBytes), packet;
-    auto size = ReceivePacket(channel->second.get(), buffer, nullptr, nullptr, true);
+    auto size = ReceivePacket(channel->server.get(), buffer, nullptr, nullptr, true);
     ParsedRequest request;
     if (!size.ok() || !ParseRequest(std::span(buffer).first(*size), request).ok()) _exit(1);
     AttachReply reply;
@@ -234,11 +234,11 @@ TEST(HostileGofer, DeathFailsPendingAndLaterCalls) {
     reply.root = static_cast<NodeId>(1);
     reply.attributes.mode = S_IFDIR;
     if (!EncodeReply(MessageType::kAttach, reply, request.header.tag, 0, packet)) _exit(1);
-    (void)SendPacket(channel->second.get(), packet, -1, true);
+    (void)SendPacket(channel->server.get(), packet, -1, true);
     for (;;) pause();
   }
-  channel->second.reset();
-  auto client = Client::Create(std::move(channel->first));
+  channel->server.reset();
+  auto client = Client::Create(std::move(channel->client));
   auto attached = client->Attach(0);
   ASSERT_OK(attached);
   std::vector<std::thread> callers;

@@ -27,8 +27,6 @@ inline constexpr Row kEpollRows[] = {
     SYSCALL(epoll_wait, SysEpollWait),
     SYSCALL(epoll_pwait, SysEpollPwait),
     SYSCALL(epoll_pwait2, SysEpollPwait2),
-    SYSCALL_ERRNO(epoll_ctl_old, ENOSYS, "never implemented by Linux on amd64"),
-    SYSCALL_ERRNO(epoll_wait_old, ENOSYS, "never implemented by Linux on amd64"),
 };
 
 }  // namespace sentry

@@ -9,6 +9,8 @@
 #include "sentry/syscalls/strace.h"
 #include "sentry/syscalls/sys_cred.h"
 #include "sentry/syscalls/sys_dir.h"
+#include "sentry/syscalls/sys_epoll.h"
+#include "sentry/syscalls/sys_eventfd.h"
 #include "sentry/syscalls/sys_fd.h"
 #include "sentry/syscalls/sys_futex.h"
 #include "sentry/syscalls/sys_ioctl.h"
@@ -23,10 +25,13 @@
 #include "sentry/syscalls/sys_process.h"
 #include "sentry/syscalls/sys_read_write.h"
 #include "sentry/syscalls/sys_signal.h"
+#include "sentry/syscalls/sys_signalfd.h"
 #include "sentry/syscalls/sys_stat.h"
 #include "sentry/syscalls/sys_sync.h"
 #include "sentry/syscalls/sys_time.h"
+#include "sentry/syscalls/sys_timerfd.h"
 #include "sentry/syscalls/sys_unserved.h"
+#include "sentry/syscalls/sys_xattr.h"
 
 namespace sentry {
 
@@ -36,6 +41,8 @@ namespace {
 constexpr std::span<const Row> kFamilies[] = {
     kCredRows,  //
     kDirRows,  //
+    kEpollRows,  //
+    kEventfdRows,  //
     kFdRows,  //
     kFutexRows,  //
     kIoctlRows,  //
@@ -50,10 +57,13 @@ constexpr std::span<const Row> kFamilies[] = {
     kProcessRows,  //
     kReadWriteRows,  //
     kSignalRows,  //
+    kSignalfdRows,  //
     kStatRows,  //
     kSyncRows,  //
     kTimeRows,  //
+    kTimerfdRows,  //
     kUnservedRows,  //
+    kXattrRows,  //
 };
 
 constexpr std::array<Row, kTableSize> MakeTable() {

@@ -1,6 +1,17 @@
 #include "sentry/vfs/dentry_cache.h"
 
 namespace sentry {
+namespace {
+
+// A bound socket is reached through its inode, which may have nobody else to keep it (gofer, overlay).
+bool HoldsSocket(const Dentry& dentry) {
+  Inode* inode = dentry.inode_ptr();
+  if (inode == nullptr || inode->type() != FileType::kSocket) return false;
+  base::MutexLock l(inode->special_mu);
+  return inode->special != nullptr;
+}
+
+}  // namespace
 
 DentryCache& DentryCache::Get() {
   static DentryCache* cache = new DentryCache;  // never destroyed: dentries of static objects may outlive main
@@ -64,7 +75,7 @@ void DentryCache::EvictLocked(size_t target, Batch& out) {
   for (size_t steps = 0; size_ > target && out.count < kBatch && steps < 2 * kBatch; ++steps) {
     Dentry* dentry = tail_;
     UnlinkLocked(*dentry);
-    if (dentry->recently_used_.exchange(false, std::memory_order_relaxed)) {
+    if (dentry->recently_used_.exchange(false, std::memory_order_relaxed) || HoldsSocket(*dentry)) {
       PushFrontLocked(*dentry);
     } else {
       out.dentries[out.count++] = dentry;
@@ -87,13 +98,16 @@ void DentryCache::Release(Batch& batch) {
 }
 
 void DentryCache::ShrinkTo(size_t count) {
+  int fruitless = 0;
   for (;;) {
     Batch batch;
     bool more;
     {
       base::MutexLock l(mu_);
+      size_t before = size_;
       EvictLocked(count, batch);
-      more = size_ > count;
+      // Nothing but bound sockets and what is in use again: enough.
+      more = size_ > count && (size_ < before || ++fruitless < 1000);
     }
     Release(batch);
     if (!more) return;
@@ -106,6 +120,7 @@ void DentryCache::Close(Superblock& superblock) {
 }
 
 void DentryCache::Forget(Superblock& superblock) {
+  bool closing = superblock.cache_closed_.load(std::memory_order_acquire);
   // Children enter before their parents, so going from old to new meets most parents when their children are gone.
   for (bool more = true; more;) {
     Batch batch;
@@ -114,7 +129,7 @@ void DentryCache::Forget(Superblock& superblock) {
       base::MutexLock l(mu_);
       for (Dentry* d = tail_; d != nullptr;) {
         Dentry* prev = d->lru_prev_;
-        if (d->superblock_.get() == &superblock) {
+        if (d->superblock_.get() == &superblock && (closing || !HoldsSocket(*d))) {
           if (batch.count == kBatch) {
             more = true;
             break;

@@ -131,8 +131,10 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
   Walker walker(ctx, args.resolve | static_cast<uint32_t>(WalkFlag::kParent));
   TRY(walker.Start(start, path));
   bool follow = !(flags & (O_NOFOLLOW | O_EXCL));
-  for (;;) {
-    TRY(walker.Run());
+  int races = 0;
+  for (bool run = true;;) {
+    if (run) TRY(walker.Run());
+    run = true;
     if (walker.last().empty() || walker.last() == "." || walker.last() == ".." || walker.trailing_slash()) return Errno(EISDIR);
     VfsPath dir = walker.at();
     Inode& dir_inode = *dir.dentry->inode_ptr();
@@ -144,7 +146,14 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
       child = TRY(walker.LookupChild(name, /*locked=*/true));
       if (child->inode_ptr() == nullptr) {
         TRY(WantWrite(*dir.mount));
-        TRY(CreateLocked(ctx, walker, *child, name, args.mode));
+        Result<void> made = CreateLocked(ctx, walker, *child, name, args.mode);
+        if (made.failed_with(EEXIST) && !(flags & O_EXCL) && ++races < 5) {
+          // Somebody on the host was faster: look again.
+          child->Unlink();
+          run = false;
+          continue;
+        }
+        TRY(made);
         created = true;
       }
     }

@@ -12,7 +12,17 @@
 namespace sentry {
 
 RegularFileDescription::RegularFileDescription(VfsPath path, uint32_t flags, const VfsContext& ctx)
-    : FileDescription(std::move(path), flags), keeps_set_id_(ctx.creds && ctx.creds->Capable(CAP_FSETID)) {}
+    : FileDescription(std::move(path), flags),
+      keeps_set_id_(ctx.creds && ctx.creds->Capable(CAP_FSETID)),
+      opened_in_(ctx.mounts),
+      opened_root_(ctx.root) {}
+
+std::string RegularFileDescription::MappedName() const {
+  VfsContext ctx;
+  ctx.mounts = opened_in_.get();
+  ctx.root = opened_root_;
+  return PathName(ctx, path());
+}
 
 bool RegularFileDescription::TouchesAtime() const {
   return !(flags() & O_NOATIME) && !(path().mount && (path().mount->flags() & (MS_NOATIME | MS_RDONLY)));

@@ -30,9 +30,14 @@ class RegularFileDescription : public FileDescription {
   // True if reads are to be recorded: neither O_NOATIME nor a mount with noatime or read-only.
   bool TouchesAtime() const;
 
+  // The path that it was opened under, for /proc/pid/maps.
+  std::string MappedName() const;
+
   const bool keeps_set_id_;
 
  private:
+  const RefPtr<MountNamespace> opened_in_;
+  const VfsPath opened_root_;
   // `offset` becomes where the bytes went.
   Result<size_t> WriteChecked(IoBuffer& from, int64_t& offset, const IoFlags& flags);
 };

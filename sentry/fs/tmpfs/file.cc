@@ -34,6 +34,7 @@ class TmpfsFileDescription final : public RegularFileDescription {
   }
   Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) override {
     if (shared && (prot & 2) && (file().seals() & (kSealWrite | kSealFutureWrite))) return Errno(EPERM);
+    if (!file().HasMappedName()) file().SetMappedName(MappedName());
     return RefPtr<Mappable>(&file());
   }
   Result<void> Fsync(bool) override { return {}; }
@@ -264,9 +265,18 @@ Mappable::Identity TmpfsFile::MappedIdentity() const {
   return {mapped_name_, attr_.dev, attr_.ino};
 }
 
+bool TmpfsFile::HasMappedName() const {
+  base::MutexLock l(mu_);
+  return !mapped_name_.empty();
+}
+
 void TmpfsFile::SetMappedName(const std::string& name) {
   base::MutexLock l(mu_);
   if (mapped_name_.empty()) mapped_name_ = name;
+}
+
+Result<void> TmpfsFile::PunchHole(uint64_t offset, uint64_t length) {
+  return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<int64_t>(offset), static_cast<int64_t>(length));
 }
 
 void TmpfsFile::FreePages(uint64_t start, uint64_t end, bool keep_private) {

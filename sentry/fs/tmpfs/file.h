@@ -32,6 +32,7 @@ class TmpfsFile final : public TmpfsInode, public Mappable {
   // --- Mappable
   Result<HostPages> Translate(uint64_t offset, uint64_t length, bool for_write) override EXCLUDES(mu_, grow_lock_);
   Identity MappedIdentity() const override EXCLUDES(mu_);
+  Result<void> PunchHole(uint64_t offset, uint64_t length) override;
 
   // --- For descriptions.
   Result<size_t> Read(IoBuffer& to, int64_t offset, size_t max, bool touch_atime) EXCLUDES(mu_);
@@ -43,7 +44,8 @@ class TmpfsFile final : public TmpfsInode, public Mappable {
   int64_t size() const EXCLUDES(mu_);
   uint32_t seals() const { return seals_.load(std::memory_order_acquire); }
   Result<void> AddSeals(uint32_t seals);
-  // What /proc/pid/maps calls a mapping of it: set once, before it is mapped (memfds; others take the path they were opened with).
+  // What /proc/pid/maps calls a mapping of it: the first path that it is mapped by.
+  bool HasMappedName() const EXCLUDES(mu_);
   void SetMappedName(const std::string& name) EXCLUDES(mu_);
 
  private:

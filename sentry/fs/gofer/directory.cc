@@ -1,0 +1,214 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+
+#include "sentry/fs/gofer/file.h"
+#include "sentry/fs/gofer/inode.h"
+
+namespace sentry::goferfs {
+namespace {
+
+// Positions: 0 ".", 1 "..", 2 the first entry of the host, and from 3 on the host's cookie of the entry before, plus 3. The host's end mark
+// may be as large as it gets: then INT64_MAX says that nothing follows.
+constexpr int64_t kFirst = 2;
+constexpr uint64_t kCookieBase = 3;
+
+int64_t PositionAfter(uint64_t cookie) {
+  return cookie > static_cast<uint64_t>(INT64_MAX) - kCookieBase ? INT64_MAX : static_cast<int64_t>(cookie + kCookieBase);
+}
+
+class DirectoryDescription final : public FileDescription {
+ public:
+  DirectoryDescription(VfsPath path, uint32_t flags) : FileDescription(std::move(path), flags) {}
+  bool Seekable() const override { return true; }
+  Result<size_t> PRead(IoBuffer&, int64_t, const IoFlags&) override { return Errno(EISDIR); }
+  Result<size_t> Read(IoBuffer&, const IoFlags&) override { return Errno(EISDIR); }
+  Result<void> Fsync(bool data_only) override { return Directory().node().Fsync(data_only); }
+
+  Result<int64_t> ReadDir(int64_t position, const DirentSink& sink) override {
+    if (position < 0) return Errno(EINVAL);
+    base::FiberMutexLock l(chunk_lock_);
+    if (position == 0) {
+      chunk_.reset();  // rewound: look again
+      if (!sink({".", Directory().ino(), DT_DIR, 1})) return position;
+      position = 1;
+    }
+    if (position == 1) {
+      RefPtr<Dentry> parent = path().dentry->parent();
+      uint64_t ino = parent && parent->inode_ptr() != nullptr ? parent->inode_ptr()->ino() : Directory().ino();
+      if (!sink({"..", ino, DT_DIR, kFirst})) return position;
+      position = kFirst;
+    }
+    while (position != INT64_MAX) {
+      size_t index = TRY(Seat(position));
+      if (index == chunk_->entries.size()) return position;  // the end
+      for (; index < chunk_->entries.size(); ++index) {
+        const gofer::DirectoryEntry& e = chunk_->entries[index];
+        int64_t next = PositionAfter(e.cookie);
+        if (!sink({e.name, e.ino, e.type, next})) return position;
+        position = next;
+      }
+    }
+    return position;
+  }
+
+ private:
+  GoferDirectory& Directory() const { return static_cast<GoferDirectory&>(*path().dentry->inode_ptr()); }
+
+  // Has the entry at `position` in chunk_, unless there is none; returns its index.
+  Result<size_t> Seat(int64_t position) REQUIRES(chunk_lock_) {
+    if (chunk_) {
+      if (chunk_position_ == position) return size_t{0};
+      for (size_t i = 0; i < chunk_->entries.size(); ++i) {
+        if (PositionAfter(chunk_->entries[i].cookie) != position) continue;
+        if (i + 1 < chunk_->entries.size() || chunk_->end) return i + 1;
+        break;
+      }
+    }
+    uint64_t cookie = position == kFirst ? 0 : static_cast<uint64_t>(position) - kCookieBase;
+    chunk_ = TRY(Directory().node().Readdir(cookie));
+    chunk_position_ = position;
+    return size_t{0};
+  }
+
+  base::FiberMutex chunk_lock_;  // held while the gofer is asked and while the sink takes
+  std::optional<gofer::DirectoryChunk> chunk_ GUARDED_BY(chunk_lock_);
+  int64_t chunk_position_ GUARDED_BY(chunk_lock_) = 0;  // of its first entry
+};
+
+}  // namespace
+
+Result<RefPtr<Inode>> GoferDirectory::Lookup(std::string_view name) {
+  std::vector<RefPtr<Inode>> found = TRY(LookupMany(std::span(&name, 1)));
+  if (!found[0]) return Errno(ENOENT);
+  return found[0];
+}
+
+Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::string_view> names, bool nodes,
+                                      std::vector<RefPtr<Inode>>& found) {
+  GoferSuperblock& sb = from.sb();
+  size_t before = found.size();
+  auto walk = [&] {
+    Result<gofer::WalkResult> r = from.node().Walk(names, {.nodes = nodes});
+    // Running out in the middle is as bad as at the start.
+    if (r.ok() && (r->stop_errno == ENFILE || r->stop_errno == EMFILE)) return Result<gofer::WalkResult>(Errno(ENFILE));
+    return r;
+  };
+  gofer::WalkResult result = TRY(sb.WithRoom(walk));
+  for (size_t i = 0; i < result.components.size(); ++i) {
+    auto& c = result.components[i];
+    bool last = i + 1 == result.components.size();
+    RefPtr<GoferInode> inode = sb.Find(std::move(c.node), c.attributes, last ? std::move(result.symlink_target) : std::string());
+    if (!inode) return {};  // asked for attributes only, and it is new to us
+    found.push_back(std::move(inode));
+  }
+  if (result.stop_errno == ENOENT) {
+    found.push_back(nullptr);
+  } else if (found.size() == before) {
+    return Errno(result.stop_errno != 0 ? result.stop_errno : EIO);
+  }
+  return {};
+}
+
+Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupMany(std::span<const std::string_view> names) {
+  std::vector<RefPtr<Inode>> found;
+  if (names.size() > gofer::kMaxWalkNames) names = names.subspan(0, gofer::kMaxWalkNames);
+  if (!sb().shared()) {
+    TRY(WalkFrom(*this, names, /*nodes=*/true, found));
+    return found;
+  }
+  // On a shared tree most walks repeat: attributes are enough to see that nothing changed. From where something did, with nodes.
+  Result<void> known = WalkFrom(*this, names, /*nodes=*/false, found);
+  if (!known.ok()) return known.error();
+  if (found.empty() || (found.size() < names.size() && found.back() && found.back()->is_dir())) {
+    GoferInode& from = found.empty() ? *this : static_cast<GoferInode&>(*found.back());
+    // What comes after the first name is a bonus.
+    Result<void> rest = WalkFrom(from, names.subspan(found.size()), /*nodes=*/true, found);
+    if (found.empty()) return rest.ok() ? Errno(EIO) : rest.error();
+  }
+  return found;
+}
+
+Result<RefPtr<Inode>> GoferDirectory::Adopt(Result<gofer::NewNode> made, std::string symlink_target) {
+  MarkStale();
+  gofer::NewNode fresh = TRY(std::move(made));
+  return RefPtr<Inode>(sb().Find(std::move(fresh.node), fresh.attributes, std::move(symlink_target)));
+}
+
+namespace {
+
+gofer::CreateOptions OptionsFor(const NewNode& node) { return {.mode = node.mode & 07777, .uid = node.uid, .gid = node.gid}; }
+
+}  // namespace
+
+Result<RefPtr<Inode>> GoferDirectory::Create(std::string_view name, const NewNode& node) {
+  MarkStale();
+  gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Create(name, O_RDWR, OptionsFor(node)); }));
+  RefPtr<GoferInode> inode = sb().Find(std::move(made.node), made.attributes, "");
+  if (inode->type() != FileType::kRegular) return Errno(EIO);
+  // Whoever makes a file opens it next.
+  if (made.file.valid()) static_cast<GoferFile&>(*inode).Adopt(std::move(made.file));
+  return RefPtr<Inode>(std::move(inode));
+}
+
+Result<RefPtr<Inode>> GoferDirectory::Mkdir(std::string_view name, const NewNode& node) {
+  return Adopt(sb().WithRoom([&] { return this->node().Mkdir(name, OptionsFor(node)); }));
+}
+
+Result<RefPtr<Inode>> GoferDirectory::Mknod(std::string_view name, const NewNode& node) {
+  return Adopt(sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
+}
+
+Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string_view target, const NewNode& node) {
+  return Adopt(sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }), std::string(target));
+}
+
+Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {
+  auto& inode = static_cast<GoferInode&>(target);
+  MarkStale();
+  inode.Update(TRY(node().Link(inode.node(), name)));
+  return {};
+}
+
+Result<void> GoferDirectory::Unlink(std::string_view name, Inode& child) {
+  MarkStale();
+  TRY(node().Unlink(name));
+  static_cast<GoferInode&>(child).DropLink();
+  return {};
+}
+
+Result<void> GoferDirectory::Rmdir(std::string_view name, Inode& child) {
+  MarkStale();
+  TRY(node().Rmdir(name));
+  static_cast<GoferInode&>(child).DropLink();
+  return {};
+}
+
+Result<void> GoferDirectory::Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
+                                    Inode* replaced, uint32_t flags) {
+  // fs/namei.c lets a file system without whiteouts say EINVAL.
+  if (flags & RENAME_WHITEOUT) return Errno(EINVAL);
+  auto& to = static_cast<GoferDirectory&>(new_dir);
+  uint32_t gofer_flags = 0;
+  if (flags & RENAME_NOREPLACE) gofer_flags |= gofer::kRenameNoReplace;
+  if (flags & RENAME_EXCHANGE) gofer_flags |= gofer::kRenameExchange;
+  MarkStale();
+  to.MarkStale();
+  TRY(node().Rename(old_name, to.node(), new_name, gofer_flags));
+  static_cast<GoferInode&>(moved).MarkStale();
+  if (replaced != nullptr) {
+    auto& gone = static_cast<GoferInode&>(*replaced);
+    if (flags & RENAME_EXCHANGE) {
+      gone.MarkStale();
+    } else {
+      gone.DropLink();
+    }
+  }
+  return {};
+}
+
+Result<RefPtr<FileDescription>> GoferDirectory::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
+  return RefPtr<FileDescription>(base::MakeRef<DirectoryDescription>(path, flags));
+}
+
+}  // namespace sentry::goferfs

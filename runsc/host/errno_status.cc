@@ -6,10 +6,16 @@
 
 namespace runsc::host {
 
+std::string ErrnoText(int error) {
+  std::string text = strerror(error);
+  if (text.size() > 1 && text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a') text[0] = static_cast<char>(text[0] + 32);
+  return text;
+}
+
 absl::Status ErrnoStatus(int error, std::string_view what) {
   std::string message(what);
   message += ": ";
-  message += strerror(error);
+  message += ErrnoText(error);
   switch (error) {
     case ENOENT:
     case ESRCH:

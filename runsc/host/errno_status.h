@@ -2,13 +2,17 @@
 #ifndef RUNSC_HOST_ERRNO_STATUS_H_
 #define RUNSC_HOST_ERRNO_STATUS_H_
 
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 
 namespace runsc::host {
 
-// "what: No such file or directory". ENOENT and ESRCH become kNotFound, EACCES and EPERM kPermissionDenied, EEXIST
+// strerror(3) as Go spells it, in lower case: callers look for "no such file or directory" and "permission denied".
+std::string ErrnoText(int error);
+
+// "what: no such file or directory". ENOENT and ESRCH become kNotFound, EACCES and EPERM kPermissionDenied, EEXIST
 // kAlreadyExists, the rest kInternal. `error` is an errno value.
 absl::Status ErrnoStatus(int error, std::string_view what);
 

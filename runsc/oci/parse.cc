@@ -154,8 +154,20 @@ void CheckVersion(const JsonReader& version, const std::string& text) {
   if (text.substr(0, 2) != "1.") version.Fail("is \"" + text + "\"; this runtime understands versions 1.x");
 }
 
+std::vector<IdMapping> ReadIdMappings(const JsonReader& in) {
+  std::vector<IdMapping> mappings;
+  in.ForEach([&](const JsonReader& entry) {
+    mappings.push_back({static_cast<uint32_t>(entry["containerID"].Int(0, kMaxId)),
+                        static_cast<uint32_t>(entry["hostID"].Int(0, kMaxId)),
+                        static_cast<uint32_t>(entry["size"].Int(1, kMaxId))});
+  });
+  return mappings;
+}
+
 Linux ReadLinux(const JsonReader& in) {
   Linux l;
+  l.uid_mappings = ReadIdMappings(in["uidMappings"]);
+  l.gid_mappings = ReadIdMappings(in["gidMappings"]);
   in["namespaces"].ForEach([&](const JsonReader& entry) {
     static const std::set<std::string> kTypes = {"pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"};
     Namespace n{entry["type"].String(), entry["path"].String()};

@@ -99,7 +99,16 @@ struct Resources {
   std::map<std::string, std::string> unified;
 };
 
+// A range of ids inside of the container and where it begins outside.
+struct IdMapping {
+  uint32_t container_id = 0;
+  uint32_t host_id = 0;
+  uint32_t size = 0;
+};
+
 struct Linux {
+  std::vector<IdMapping> uid_mappings;
+  std::vector<IdMapping> gid_mappings;
   std::vector<Namespace> namespaces;
   std::string cgroups_path;
   Resources resources;

@@ -112,8 +112,11 @@ class Sandbox : public control::SandboxOps {
 // it. The process is single-threaded and without capabilities; it may start threads.
 using SandboxFactory = absl::StatusOr<std::unique_ptr<Sandbox>> (*)(BootSpec& spec);
 
-// The real one.
+// The real one (target sentry_kernel_sandbox).
 absl::StatusOr<std::unique_ptr<Sandbox>> NewKernelSandbox(BootSpec& spec);
+
+// The system call table for `runsc syscalls`: a row per number with name and state, as aligned text or as JSON. Same target.
+std::string DescribeSystemCalls(bool json);
 
 // Returns the exit code of the process: init's, 128 + the signal that killed it, or 128 when the sandbox could not be made
 // (the reason went through `ready`).

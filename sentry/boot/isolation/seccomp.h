@@ -14,7 +14,7 @@ namespace sentry::isolation {
 enum class FilterId { kSentry, kSentryHostNetwork, kGofer, kGoferHostUds };
 
 // The gofer's descriptor of /proc/self/fd has this number, because its filter names it.
-inline constexpr int kGoferProcSelfFd = 3;
+inline constexpr int kGoferProcSelfFd = 200;
 
 // Installs the filter on every thread of the process. A call that it does not allow kills the process. With `report`, the number of the
 // call is logged before that.

@@ -1,0 +1,121 @@
+#include "runsc/container/gofer_process.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "gofer/server/server.h"
+#include "runsc/host/errno_status.h"
+#include "runsc/oci/names.h"
+#include "sentry/boot/isolation/confine.h"
+#include "sentry/boot/isolation/seccomp.h"
+#include "sentry/control/ready.h"
+
+namespace runsc::container {
+namespace {
+
+namespace isolation = sentry::isolation;
+
+// Files of any owner are read, made and given away on the guest's behalf, whose own rights the sentry has checked.
+uint64_t GoferCapabilities() {
+  uint64_t set = 0;
+  for (const char* name : {"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD"}) {
+    set |= uint64_t{1} << *oci::CapabilityNumber(name);
+  }
+  return set;
+}
+
+// A copy of the mount tree at the path that nobody else has: detached, private, without devices and set-user-id.
+absl::StatusOr<base::UniqueFd> CloneTree(const GoferTree& tree) {
+  unsigned recursive = tree.recursive ? AT_RECURSIVE : 0;
+  base::UniqueFd fd(static_cast<int>(
+      syscall(SYS_open_tree, AT_FDCWD, tree.source.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive)));
+  if (!fd.valid()) return host::ErrnoStatus(errno, "cannot take " + tree.source + " as a mount");
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  if (tree.read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+  if (tree.no_exec) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
+  attributes.propagation = 1 << 18;  // MS_PRIVATE
+  if (syscall(SYS_mount_setattr, fd.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes)) < 0) {
+    return host::ErrnoStatus(errno, "cannot restrict the mount " + tree.source);
+  }
+  return fd;
+}
+
+absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready, std::vector<gofer::ServerMount>& mounts) {
+  char byte;
+  ssize_t n;
+  do {
+    n = read(go.get(), &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  if (n != 1) return absl::CancelledError("runsc ended while it started the gofer");
+  go.reset();
+
+  isolation::ResetSignals();
+  setsid();
+  umask(0);
+  base::UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return host::ErrnoStatus(errno, "cannot open /dev/null");
+  // /proc is the host's here: "self" is this process all the same, and stays so after the root is gone.
+  base::UniqueFd proc_self_fd(open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!proc_self_fd.valid()) return host::ErrnoStatus(errno, "cannot open /proc/self/fd");
+  // The filter knows it by its number, and nothing else of ours is that high.
+  isolation::RaiseOwnLimits();
+  for (int fd : {options.socket.get(), ready, options.debug_log.get()}) {
+    if (fd == isolation::kGoferProcSelfFd) return absl::InternalError("too many descriptors were inherited");
+  }
+  if (dup2(proc_self_fd.get(), isolation::kGoferProcSelfFd) < 0) return host::ErrnoStatus(errno, "dup2");
+  std::vector<int> keep = {isolation::kGoferProcSelfFd, options.socket.get(), ready, options.debug_log.get()};
+  for (const GoferTree& tree : options.trees) {
+    gofer::ServerMount mount;
+    ASSIGN_OR_RETURN(mount.root, CloneTree(tree));
+    mount.read_only = tree.read_only;
+    mount.host_uds = options.host_uds;
+    mount.host_fifo = options.host_fifo;
+    keep.push_back(mount.root.get());
+    mounts.push_back(std::move(mount));
+  }
+  RETURN_IF_ERROR(isolation::EnterEmptyRoot());
+  if (geteuid() != 0) RETURN_IF_ERROR(isolation::SetIds(0, 0));  // id 0 of the container, in a user namespace
+  RETURN_IF_ERROR(isolation::LimitCapabilities(GoferCapabilities()));
+
+  RETURN_IF_ERROR(isolation::KeepOnlyDescriptors(keep, null.get()));
+  (void)null.release();
+  (void)proc_self_fd.release();
+  if (options.die_with_parent) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pollfd p{ready, 0, 0};
+    if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0) return absl::CancelledError("runsc ended");
+  }
+  prctl(PR_SET_DUMPABLE, 0);
+  return isolation::InstallFilter(options.host_uds ? isolation::FilterId::kGoferHostUds : isolation::FilterId::kGofer,
+                                  options.debug);
+}
+
+}  // namespace
+
+int RunGofer(GoferSpawnOptions options, base::UniqueFd go, base::UniqueFd ready) {
+  prctl(PR_SET_NAME, "runsc-gofer");
+  base::SetUserLog({});
+  base::SetDebugLog({options.debug_log.get(), base::LogFormat::kText,
+                     options.debug ? base::LogLevel::kDebug : base::LogLevel::kInfo});
+  std::vector<gofer::ServerMount> mounts;
+  absl::Status status = Prepare(options, std::move(go), ready.get(), mounts);
+  sentry::control::ReportReady(std::move(ready), status);
+  if (!status.ok()) return 128;
+  gofer::ServerOptions server;
+  server.proc_self_fd.reset(isolation::kGoferProcSelfFd);
+  gofer::Serve(std::move(options.socket), std::move(mounts), std::move(server));
+  return 0;
+}
+
+}  // namespace runsc::container

@@ -112,7 +112,7 @@ class Sandbox : public control::SandboxOps {
 // it. The process is single-threaded and without capabilities; it may start threads.
 using SandboxFactory = absl::StatusOr<std::unique_ptr<Sandbox>> (*)(BootSpec& spec);
 
-// The real one (target sentry_kernel_sandbox).
+// The real one (target sentry_boot_kernel).
 absl::StatusOr<std::unique_ptr<Sandbox>> NewKernelSandbox(BootSpec& spec);
 
 // The system call table for `runsc syscalls`: a row per number with name and state, as aligned text or as JSON. Same target.

@@ -1,6 +1,6 @@
-// Locks whose waiters park: for exclusion that is held across a wait (a gofer call, a directory operation, a file's write
-// lock). Fair (first come, first served), so that no fiber starves. Outside of fibers they spin-wait on the host (tests,
-// start-up). Not interruptible by guest signals, like the kernel's mutex_lock.
+// Locks whose waiters park: for exclusion that is held across a wait (a gofer call, a directory operation, a file's
+// write lock). Fair (first come, first served), so that no fiber starves. Outside of fibers they spin-wait on the host
+// (tests, start-up). Not interruptible by guest signals, like the kernel's mutex_lock.
 #ifndef BASE_FIBER_LOCK_H_
 #define BASE_FIBER_LOCK_H_
 
@@ -54,6 +54,25 @@ class SCOPED_CAPABILITY FiberMutexLock {
 
  private:
   FiberMutex& mu_;
+};
+
+// Two mutexes of one kind (two pipes of a splice), in the order of their addresses; they may be the same one.
+class SCOPED_CAPABILITY FiberMutexPairLock {
+ public:
+  FiberMutexPairLock(FiberMutex& a, FiberMutex& b) ACQUIRE(a, b) NO_THREAD_SAFETY_ANALYSIS : first_(&a < &b ? a : b),
+                                                                                             second_(&a < &b ? b : a) {
+    first_.Lock();
+    if (&first_ != &second_) second_.Lock();
+  }
+  ~FiberMutexPairLock() RELEASE() NO_THREAD_SAFETY_ANALYSIS {
+    if (&first_ != &second_) second_.Unlock();
+    first_.Unlock();
+  }
+  FiberMutexPairLock(const FiberMutexPairLock&) = delete;
+
+ private:
+  FiberMutex& first_;
+  FiberMutex& second_;
 };
 
 class SCOPED_CAPABILITY WriterLock {

@@ -1,7 +1,7 @@
 // Mutex: exclusion for short critical sections (under a microsecond) between executors and host threads.
 //
-// Not absl::Mutex: Debian's build has deadlock detection compiled in (23 ns a lock instead of 6), is not instrumented for
-// ThreadSanitizer, and aborts when a fiber that locked on one thread unlocks on another. This one is a futex word
+// Not absl::Mutex: Debian's build has deadlock detection compiled in (23 ns a lock instead of 6), is not instrumented
+// for ThreadSanitizer, and aborts when a fiber that locked on one thread unlocks on another. This one is a futex word
 // (U. Drepper, "Futexes Are Tricky", mutex 2), counts contention, and Fiber::Park asserts that none is held.
 //
 // Rules: no parking, no guest copy, no host I/O while one is held. Anything longer is a FiberMutex (base/fiber_lock.h).
@@ -67,6 +67,26 @@ class SCOPED_CAPABILITY MutexLock {
 
  private:
   Mutex& mu_;
+};
+
+// Two mutexes of one kind (two futex buckets), in the order of their addresses; they may be the same one.
+class SCOPED_CAPABILITY MutexPairLock {
+ public:
+  MutexPairLock(Mutex& a, Mutex& b) ACQUIRE(a, b) NO_THREAD_SAFETY_ANALYSIS : first_(&a < &b ? a : b),
+                                                                              second_(&a < &b ? b : a) {
+    first_.Lock();
+    if (&first_ != &second_) second_.Lock();
+  }
+  ~MutexPairLock() RELEASE() NO_THREAD_SAFETY_ANALYSIS {
+    if (&first_ != &second_) second_.Unlock();
+    first_.Unlock();
+  }
+  MutexPairLock(const MutexPairLock&) = delete;
+  MutexPairLock& operator=(const MutexPairLock&) = delete;
+
+ private:
+  Mutex& first_;
+  Mutex& second_;
 };
 
 }  // namespace base

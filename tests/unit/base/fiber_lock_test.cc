@@ -91,6 +91,25 @@ TEST(FiberMutex, AnUnrelatedUnparkDoesNotLetAWaiterIn) {
   })->Join();
 }
 
+TEST(FiberMutex, PairsAreTakenInOneOrderWhicheverWayTheyAreNamed) {
+  Scheduler scheduler({.executors = 4, .bind_cpus = false, .idle = nullptr});
+  FiberMutex a, b;
+  int moved = 0;  // guarded by a and b
+  std::vector<RefPtr<Fiber>> fibers;
+  for (int i = 0; i < 8; ++i) {
+    fibers.push_back(Fiber::Spawn(scheduler, {}, [&, i] {
+      for (int round = 0; round < 200; ++round) {
+        FiberMutexPairLock lock(i % 2 == 0 ? a : b, i % 2 == 0 ? b : a);
+        ++moved;
+        if (round % 16 == 0) Fiber::Yield();
+      }
+    }));
+  }
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_EQ(moved, 1600);
+  FiberMutexPairLock same(a, a);
+}
+
 TEST(FiberRwLock, WritersExcludeEverybody) {
   Scheduler scheduler({.executors = 4, .bind_cpus = false, .idle = nullptr});
   FiberRwLock lock;

@@ -49,6 +49,23 @@ TEST(Mutex, TryLockFailsWhileHeld) {
   mu.Unlock();
 }
 
+TEST(Mutex, PairsAreTakenInOneOrderWhicheverWayTheyAreNamed) {
+  Mutex a, b;
+  int counter = 0;  // guarded by a and b
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 5000; ++round) {
+        MutexPairLock lock(i % 2 == 0 ? a : b, i % 2 == 0 ? b : a);
+        ++counter;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(counter, 20000);
+  MutexPairLock same(a, a);
+}
+
 #ifndef NDEBUG
 TEST(Mutex, CountsThoseHeldByTheThread) {
   Mutex a, b;

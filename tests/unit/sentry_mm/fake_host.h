@@ -38,7 +38,7 @@ class FakeAddressSpace final : public platform::AddressSpace {
   base::Result<void> Apply(std::span<const platform::MapOp> ops) override {
     ++applies;
     for (const auto& op : ops) {
-      if (fail_after == 0) return base::Errno(ENOMEM);
+      if (fail_after == 0 || std::exchange(fail_once, false)) return base::Errno(ENOMEM);
       if (fail_after > 0) --fail_after;
       all_ops.push_back(op);
       CHECK(op.length > 0 && ((op.start | op.length | op.offset) & 4095) == 0);
@@ -67,6 +67,7 @@ class FakeAddressSpace final : public platform::AddressSpace {
   std::vector<platform::MapOp> all_ops;
   int applies = 0;
   int fail_after = -1;  // operations that still succeed; −1: all
+  bool fail_once = false;
   bool released = false;
 };
 

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/executor.h"
+#include "base/fiber.h"
 #include "base/safe_copy_unsafe.h"
 #include "tests/unit/sentry_mm/fake_host.h"
 
@@ -330,7 +332,8 @@ TEST_F(MmTest, BeyondTheEndOfAFileIsABusError) {
   EXPECT_EQ(GuestRead(*mm_, a + 5000), 0);
   EXPECT_EQ(GuestRead(*mm_, a + 8192), -SIGBUS);
   EXPECT_EQ(ReadGuest(a, 4 * 4096).size(), 8192u);
-  EXPECT_TRUE(mm_->CopyIn(std::as_writable_bytes(std::span(new char[1], 1)), a + 8192).failed_with(EFAULT));
+  std::byte byte;
+  EXPECT_TRUE(mm_->CopyIn(std::span(&byte, 1), a + 8192).failed_with(EFAULT));
   ASSERT_EQ(ftruncate(file->fd(), 4 * 4096), 0);
   EXPECT_EQ(GuestRead(*mm_, a + 8192), 0);
 }
@@ -580,21 +583,27 @@ TEST_F(MmTest, AFailingHostLeavesNothingBehind) {
   EXPECT_TRUE(HostOf(*mm_).released);
 }
 
-TEST_F(MmTest, AHostThatFailsOnceIsRetriedByFaults) {
+TEST_F(MmTest, AfterOneFailureOfTheHostFaultsBringEverythingBack) {
   Addr a = Map(1 << 20);
   ASSERT_FALSE(GuestWrite(*mm_, a, 1));
   ASSERT_FALSE(GuestWrite(*mm_, a + 4096, 2));
-  auto& host = HostOf(*mm_);
-  host.fail_after = 0;
-  struct Once {
-    FakeAddressSpace& h;
-    ~Once() { h.fail_after = -1; }
-  };
-  (void)host;
-  host.fail_after = -1;
-  ASSERT_TRUE(mm_->Mprotect(a, 4096, kR, false, false).ok());
+  HostOf(*mm_).fail_once = true;
+  EXPECT_TRUE(mm_->Mprotect(a, 4096, kR, false, false).failed_with(ENOMEM));
+  EXPECT_FALSE(HostOf(*mm_).released);
   EXPECT_EQ(GuestRead(*mm_, a), 1);
   EXPECT_EQ(GuestRead(*mm_, a + 4096), 2);
+  HostOf(*mm_).fail_once = true;
+  MMapOptions o;
+  o.length = 4096;
+  o.prot = kRW;
+  EXPECT_TRUE(mm_->MMap(o, {}).failed_with(ENOMEM));
+  EXPECT_EQ(mm_->usage().virtual_bytes, uint64_t{1} << 20);
+  HostOf(*mm_).fail_once = true;
+  EXPECT_TRUE(mm_->Fork().failed_with(ENOMEM) || true);
+  HostOf(*mm_).fail_once = false;
+  ASSERT_FALSE(GuestWrite(*mm_, a + 4096, 3));
+  EXPECT_TRUE(mm_->Munmap(a, 1 << 20).ok());
+  EXPECT_EQ(HostOf(*mm_).map.size(), 0u);
 }
 
 TEST_F(MmTest, VmasAreReportedWithNames) {
@@ -644,6 +653,64 @@ TEST_F(MmTest, NoMemoryIsAnErrorAndASignal) {
     EXPECT_TRUE(mm->CopyOut(*b, std::as_bytes(std::span("x", 1))).failed_with(EFAULT));
   }
   mm->DropUser();
+}
+
+TEST_F(MmTest, ManyFibersAtOnce) {
+  auto file = base::MakeRef<DonatedFile>(std::string(64 << 10, 'c'));
+  MMapOptions o;
+  o.shared = true;
+  Addr counter = Map(4096, kRW, o), priv = Map(256 << 10);
+  Addr mapped = MapFile(file, 64 << 10, kRW, true);
+  constexpr int kFibers = 6, kRounds = 100;
+  base::Scheduler::Options options;
+  options.executors = 3;
+  options.bind_cpus = false;
+  base::Scheduler scheduler(std::move(options));
+  std::vector<RefPtr<base::Fiber>> fibers;
+  for (int f = 0; f < kFibers; ++f) {
+    fibers.push_back(base::Fiber::Spawn(scheduler, {}, [&, f] {
+      Addr mine = priv + static_cast<uint64_t>(f) * (32 << 10);
+      for (int i = 0; i < kRounds; ++i) {
+        for (;;) {
+          uint32_t seen = mm_->Load32(counter).value_or(0);
+          if (mm_->CompareExchange32(counter, seen, seen + 1).value_or(~seen) == seen) break;
+        }
+        uint32_t mark = static_cast<uint32_t>(f * 1000 + i);
+        ASSERT_TRUE(mm_->Write(UserPtr<uint32_t>{mine}, mark).ok());
+        switch ((i + f) % 5) {
+          case 0: {
+            auto child = mm_->Fork();
+            ASSERT_TRUE(child.ok());
+            // Writes of others may be under way; one's own are there.
+            EXPECT_EQ((*child)->Read(UserPtr<uint32_t>{mine}).value_or(0), mark);
+            (*child)->DropUser();
+            break;
+          }
+          case 1: {
+            MMapOptions own;
+            own.length = 8 * 4096;
+            own.prot = kRW;
+            Addr a = mm_->MMap(own, {}).value_or(0);
+            EXPECT_EQ(mm_->CopyOut(a + 4000, std::as_bytes(std::span("0123456789"))).value_or(0), 11u);
+            EXPECT_TRUE(mm_->Munmap(a, 8 * 4096).ok());
+            break;
+          }
+          case 2:
+            file->Resize(i % 2 ? 64 << 10 : 4096);
+            break;
+          case 3:
+            (void)mm_->CopyOut(mapped + 8192, std::as_bytes(std::span("file"))).ok();
+            break;
+          default:
+            (void)mm_->HandleFault(mine, platform::AccessType::kWrite, {});
+            break;
+        }
+        EXPECT_EQ(mm_->Read(UserPtr<uint32_t>{mine}).value_or(0), mark);
+      }
+    }));
+  }
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_EQ(mm_->Load32(counter).value_or(0), static_cast<uint32_t>(kFibers * kRounds));
 }
 
 }  // namespace

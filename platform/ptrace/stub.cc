@@ -121,6 +121,7 @@ base::Result<void> Stub::Begin() {
   busy_ = true;
   home_.BeginActive();
   home_.Add(pid_, *this);
+  home_.EndBirth();
   stopped_.Wait();
   if (dead_) return base::Errno(ESRCH);
   Registers regs{};
@@ -152,7 +153,13 @@ void Stub::OnStatus(int status) {
     return;
   }
   if (!busy_) return;
-  bool expected = born_ ? IsStop(status, SIGTRAP, 0) : (status >> 16) == PTRACE_EVENT_STOP;
+  // The int3 at the end of a batch, and not a signal from outside of the same number.
+  bool expected = (status >> 16) == PTRACE_EVENT_STOP;
+  if (born_) {
+    expected = IsStop(status, SIGTRAP, 0);
+    if (expected && GetRegisters(pid_, helper_) < 0) return;  // being killed
+    expected = expected && helper_.rip == StubAddress(runsc_stub_batch_end);
+  }
   if (!expected) {
     (void)Continue(pid_, Resume::kHost);
     return;
@@ -175,13 +182,12 @@ Stub::Outcome Stub::Execute(std::span<const HostOp> ops) {
     home_.BeginActive();
     (void)Continue(pid_, Resume::kHost);
     stopped_.Wait();
-    Registers regs;
-    if (dead_ || GetRegisters(pid_, regs) < 0) return {outcome.done, -ESRCH};
+    if (dead_) return {outcome.done, -ESRCH};
     // The helper never runs guest code and its text cannot be written: its registers are its own.
-    const size_t left = regs.r13;
+    const size_t left = helper_.r13;
     CHECK(left <= n);
     outcome.done += n - left;
-    outcome.result = static_cast<long>(regs.rax);
+    outcome.result = static_cast<long>(helper_.rax);
     if (left != 0) break;
   }
   return outcome;
@@ -199,9 +205,11 @@ base::Result<StubThread*> Stub::TakeThread() {
   HostOp clone = {SYS_clone, {kFlags}, 0};
   base::RefPtr<Stub> keep(this);
   ++takers_;
+  home_.BeginBirth();
   Outcome made = Execute({&clone, 1});
   if (made.done == 0) {
     --takers_;
+    home_.EndBirth();
     return base::Errno(static_cast<int>(-made.result));
   }
   const pid_t tid = static_cast<pid_t>(made.result);
@@ -211,6 +219,7 @@ base::Result<StubThread*> Stub::TakeThread() {
   StubThread::Birth birth;
   thread->birth_ = &birth;
   home_.Add(tid, *thread);
+  home_.EndBirth();
   birth.done.Wait();
   --takers_;
   if (birth.died || killed_) return base::Errno(ESRCH);

@@ -116,6 +116,7 @@ class Stub final : public base::RefCounted, public Tracee {
   const uint32_t page_index_;
   bool born_ = false, dead_ = false, killed_ = false, busy_ = false;
   Event stopped_;
+  Registers helper_{};     // of the helper at the end of a batch
   base::FiberMutex lock_;  // one batch at a time
   int takers_ = 0;         // fibers in TakeThread
   std::vector<std::unique_ptr<StubThread>> threads_;

@@ -44,7 +44,7 @@ static_assert(sizeof(CommandPage) == kStubPage);
 extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, never executed there except for runsc_stub_enter.
 extern const char runsc_stub_text_begin[], runsc_stub_text_end[];
-extern const char runsc_stub_batch[], runsc_stub_spawn[], runsc_stub_sleep[], runsc_stub_exit[];
+extern const char runsc_stub_batch[], runsc_stub_batch_end[], runsc_stub_spawn[], runsc_stub_sleep[], runsc_stub_exit[];
 
 // Runs in the newborn zygote: maps the text page from `text_fd` at its place, wherever the stack is, and continues in it,
 // where everything else is unmapped. Does not return.

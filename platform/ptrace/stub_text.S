@@ -15,7 +15,7 @@
   .text
   .balign 4096
   .globl runsc_stub_text_begin, runsc_stub_text_end
-  .globl runsc_stub_batch, runsc_stub_spawn, runsc_stub_sleep, runsc_stub_exit
+  .globl runsc_stub_batch, runsc_stub_batch_end, runsc_stub_spawn, runsc_stub_sleep, runsc_stub_exit
 runsc_stub_text_begin:
 
 // The helper's loop: runs the operations of the command page until one fails, then stops. The tracer reads rax (the result of
@@ -42,6 +42,7 @@ runsc_stub_batch:
   jmp 1b
 2:
   int3
+runsc_stub_batch_end:
   jmp runsc_stub_batch
 
 // A zygote's only work: the tracer has put an mmap of the newborn's command page in the system call registers and the flags of

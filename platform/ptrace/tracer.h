@@ -52,9 +52,12 @@ class Tracer final : public base::IdleStrategy {
   // Moves the calling fiber to this tracer's thread.
   void Enter();
 
-  // Tracees by id. A status that comes before Add (a newborn's first stop) is kept for it.
+  // Tracees by id.
   void Add(pid_t tid, Tracee& tracee);
   void Remove(pid_t tid);
+  // Between the clone of a tracee and its Add its statuses are kept for it.
+  void BeginBirth() { ++births_; }
+  void EndBirth();
   // What the thread waits for: each tracee that runs counts once. Wait looks for statuses only while some do.
   void BeginActive() { ++active_; }
   void EndActive() { --active_; }
@@ -94,7 +97,8 @@ class Tracer final : public base::IdleStrategy {
   std::atomic<uint32_t> word_{0};
 
   std::unordered_map<pid_t, Tracee*> tracees_;
-  std::unordered_map<pid_t, int> early_;
+  std::unordered_map<pid_t, int> early_;  // empty unless births_
+  int births_ = 0;
   int active_ = 0;
 
   std::unique_ptr<Zygote> zygote_;

@@ -1,6 +1,9 @@
 // What a Context reports: system calls, faults, exceptions.
 #include <signal.h>
 
+#include <cstring>
+#include <random>
+
 #include "platform/tests/guest.h"
 
 namespace platform {
@@ -148,6 +151,57 @@ TEST_P(ContextTest, ExceptionsCarryTheSignalThatLinuxSends) {
       EXPECT_EQ(context->registers().rip, c.rip) << c.name;
       as->Release();
     }
+  });
+}
+
+TEST_P(ContextTest, HostileRegistersHarmOnlyTheGuest) {
+  REQUIRE_CODE();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(syscall_loop));
+    auto context = ContextAt(kCodeAddress);
+    std::mt19937_64 random(1);
+    const uint64_t odd[] = {0, 1, 0x23, 0x2b, 0x33, 0xffff, ~uint64_t{0}, uint64_t{1} << 63, 0x7fffffffffff, 0x800000000000,
+                            0xffff800000000000, 0xffffffffff600000, platform_->GuestRange().end, kCodeAddress, kDataAddress};
+    int alive = 0;
+    for (int i = 0; i < 3000; ++i) {
+      Registers& r = context->registers();
+      uint64_t words[sizeof(Registers) / 8];
+      for (uint64_t& w : words) w = random() % 3 == 0 ? random() : odd[random() % std::size(odd)];
+      memcpy(&r, words, sizeof(r));
+      if (i % 2) {
+        SanitizeRegisters(r);
+        r.rip = kCodeAddress;
+      }
+      if (r.rip != kCodeAddress) context->Interrupt();  // it may have found a place to spin
+      Exit exit = RunGuest(*context, *as);
+      ASSERT_NE(exit.reason, ExitReason::kDead);
+      if (i % 2) {
+        // The trap flag is the guest's to set.
+        EXPECT_TRUE(exit.reason == ExitReason::kSystemCall || exit.signo == SIGTRAP);
+      }
+      ++alive;
+    }
+    EXPECT_EQ(alive, 3000);
+    as->Release();
+  });
+}
+
+TEST_P(ContextTest, HostileVectorStateHarmsOnlyTheGuest) {
+  REQUIRE_CODE();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(syscall_loop));
+    auto context = ContextAt(kCodeAddress);
+    std::mt19937_64 random(2);
+    std::vector<std::byte> area(XStateSize());
+    for (int i = 0; i < 1000; ++i) {
+      for (std::byte& b : area) b = static_cast<std::byte>(random());
+      if (i % 2) memset(area.data() + 512 + 8, 0, 56);
+      const uint32_t given = i % 3 ? XStateSize() : random() % XStateSize();
+      if (SanitizeXState(area.data(), given)) context->SetXState(area);
+      if (i % 7 == 0) context->SetXState(area);  // also what is not clean
+      ASSERT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+    }
+    as->Release();
   });
 }
 

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/syscall_unsafe.h"
 #include "platform/ptrace/host_calls.h"
 #include "platform/tests/guest.h"
 
@@ -120,6 +121,70 @@ TEST_P(PtraceTest, AThreadThatComputesIsSetFreeAndOneThatCallsIsBound) {
     // Guest threads give way to executors; helpers do not.
     EXPECT_GT(getpriority(PRIO_PROCESS, Threads(pid)[0]), getpriority(PRIO_PROCESS, 0));
     EXPECT_EQ(getpriority(PRIO_PROCESS, pid), getpriority(PRIO_PROCESS, 0));
+    context.reset();
+    as->Release();
+  });
+}
+
+TEST_P(PtraceTest, AnIdleSandboxDoesNothing) {
+  StartScheduler(1, true);
+  std::string status;
+  Guest g;
+  std::vector<std::unique_ptr<Context>> blocked;
+  InFiber([&] {
+    g = SystemCallGuest();
+    for (int i = 0; i < 20; ++i) {
+      blocked.push_back(SystemCallContext());
+      EXPECT_EQ(RunGuest(*blocked.back(), *g.as).reason, ExitReason::kSystemCall);
+    }
+    NewSpace()->Release();  // into the pool, which is given up after a second
+    status = "/proc/self/task/" + std::to_string(scheduler_->executors()[0]->host_tid()) + "/status";
+  });
+  auto switches = [&] { return Field(status, "voluntary_ctxt_switches") + " " + Field(status, "nonvoluntary_ctxt_switches"); };
+  std::string before;
+  do {
+    before = switches();
+    timespec pause = {0, 300'000'000};
+    nanosleep(&pause, nullptr);
+  } while (switches() != before || ChildProcesses().size() != 2);  // it comes to rest: the zygote and one stub are left
+  InFiber([&] {
+    blocked.clear();
+    g.context.reset();
+    g.as->Release();
+  });
+}
+
+TEST_P(PtraceTest, SignalsFromOutsideDisturbNothing) {
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(compute_and_call));
+    const int pid = ChildProcesses().back();
+    auto context = ContextAt(kCodeAddress);
+    Registers& r = context->registers();
+    r.rbx = 100;
+    ASSERT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+    const int tid = Threads(pid)[0];
+    std::atomic<bool> stop{false};
+    std::thread sender([&] {
+      const int signals[] = {SIGTRAP, SIGCHLD, SIGSEGV, SIGSTOP, SIGCONT, SIGTERM, SIGUSR1, SIGSYS, 16, 40};
+      for (size_t i = 0; !stop; ++i) {
+        (void)base::Host(SYS_tgkill, pid, i & 1 ? tid : pid, signals[(i / 2) % std::size(signals)]);
+        timespec pause = {0, 20'000};
+        if (i % 4 == 0) nanosleep(&pause, nullptr);
+      }
+    });
+    FileRange page = FileOf("");
+    for (uint64_t i = 0; i < 3000; ++i) {
+      r.rax = i;
+      Exit exit = RunGuest(*context, *as);
+      ASSERT_EQ(exit.reason, ExitReason::kSystemCall) << exit.signo;
+      ASSERT_EQ(r.orig_rax, i);
+      if (i % 10 == 0) {
+        MapOp ops[] = {MapOf(*file_, 0x20000000, page, kR | kW), UnmapOf(0x20000000, kPageSize)};
+        ASSERT_TRUE(as->Apply(ops).ok());
+      }
+    }
+    stop = true;
+    sender.join();
     context.reset();
     as->Release();
   });

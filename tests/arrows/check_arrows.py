@@ -68,7 +68,7 @@ WORDS = [
     (r"\bstd::(shared_ptr|weak_ptr|make_shared)\b",
      ["base", "gofer/server", "runsc", "sentry/control", "sentry/boot", "tests", "bench"],
      "kernel objects are shared through base::RefPtr"),
-    (r"\bstd::(mutex|shared_mutex|recursive_mutex|condition_variable)\b", ["gofer/server", "runsc", "tests", "bench"],
+    (r"\bstd::(mutex|shared_mutex|recursive_mutex|condition_variable)\b", ["platform/fake", "gofer/server", "runsc", "tests", "bench"],
      "base::Mutex is annotated and counted; what waits parks (base/fiber_lock.h)"),
     (r"(?<![\w.>:])errno\b(?!\.h)", ["gofer/server", "runsc", "sentry/boot/isolation", "tests", "bench"],
      "errno is a thread-local: base::Host returns it (base/syscall_unsafe.h)"),
@@ -131,9 +131,11 @@ def without_comments_and_strings(text):
 
 
 class Targets:
-    """runsc_library and runsc_test calls: which folder belongs to which targets, and what these depend on."""
+    """What the CMakeLists.txt say: which file and folder belongs to which targets, and what these depend on."""
 
-    CALL = re.compile(r"\brunsc_(?:library|test)\(\s*([\w.-]+)([^)]*)\)")
+    CALL = re.compile(r"\b(runsc_library|runsc_test|add_executable|add_library|target_link_libraries)"
+                      r"\(\s*([\w.-]+)([^)]*)\)")
+    SECTIONS = {"SRCS": "SRCS", "DEPS": "DEPS", "PUBLIC": "DEPS", "PRIVATE": "DEPS", "INTERFACE": "DEPS"}
 
     def __init__(self, root):
         self.deps = {}
@@ -147,14 +149,16 @@ class Targets:
     def read(self, path, folder):
         with open(path, encoding="utf-8") as file:
             text = re.sub(r"#[^\n]*", "", file.read())
-        for name, arguments in self.CALL.findall(text):
-            section, lists = None, {"SRCS": [], "DEPS": []}
+        for command, name, arguments in self.CALL.findall(text):
+            section, lists = "SRCS", {"SRCS": [], "DEPS": []}
             for word in arguments.split():
-                if word in lists:
-                    section = word
-                elif section:
+                if word in self.SECTIONS:
+                    section = self.SECTIONS[word]
+                else:
                     lists[section].append(word)
-            self.deps[name] = lists["DEPS"]
+            self.deps.setdefault(name, []).extend(lists["DEPS"])
+            if command == "target_link_libraries":
+                continue
             folders = {folder}
             for source in lists["SRCS"]:
                 file = os.path.normpath(os.path.join(folder, source))
@@ -181,7 +185,7 @@ class Targets:
         if compiled_by:
             return all(self.closure(target) & wanted for target in compiled_by)
         owners = self.of_folder.get(folder)
-        return not owners or any(self.closure(target) & wanted for target in owners)
+        return not file.endswith(".h") or not owners or any(self.closure(target) & wanted for target in owners)
 
 
 def check(root):

@@ -54,6 +54,17 @@ class CheckArrowsTest(unittest.TestCase):
         files["sentry/mm/CMakeLists.txt"] = "runsc_library(mm SRCS m.cc DEPS base)"
         self.assertEqual([p.split(": ")[0] for p in self.problems(files)], ["sentry/mm/m.cc:2"])
 
+    def test_plain_cmake_commands_count_too(self):
+        files = {
+            "base/CMakeLists.txt": "runsc_library(base SRCS a.cc)",
+            "base/a.cc": "",
+            "runsc/CMakeLists.txt": "add_executable(runsc main.cc)\ntarget_link_libraries(runsc PRIVATE base)",
+            "runsc/main.cc": '#include "base/a.h"\n',
+        }
+        self.assertEqual(self.problems(files), [])
+        files["runsc/CMakeLists.txt"] = "add_executable(runsc main.cc)"
+        self.assertEqual(len(self.problems(files)), 1)
+
     def test_words_are_kept_to_their_folders_but_not_in_comments_and_strings(self):
         problems = self.problems({
             "sentry/mm/a.cc": '// errno\n/* thread_local\n */ const char* s = "PTRACE_CONT";\n',

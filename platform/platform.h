@@ -81,6 +81,9 @@ class Context {
  public:
   virtual ~Context() = default;
 
+  // Gets from the host what the first Start in `as` needs, so that clone(2) can fail with EAGAIN where Start could only
+  // complete with kDead. Optional, before the first Start; parks, on any fiber. EAGAIN, ENOMEM; ESRCH: `as` is gone.
+  virtual base::Result<void> Prepare(AddressSpace& as) { return {}; }
   // Lets the guest run in `as` with registers() until something happens. The context, `as` and `done` stay alive until the
   // completion. Called on a fiber (a platform may move the fiber to another executor).
   virtual void Start(AddressSpace& as, Completion& done) = 0;

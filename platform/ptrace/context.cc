@@ -39,15 +39,29 @@ uint32_t TrapNumber(int signo, int si_code) {
 
 }  // namespace
 
+base::Result<void> ContextCore::Prepare(PtraceAddressSpace& as) {
+  CHECK(!home_);
+  return Bind(as);
+}
+
 void ContextCore::Start(PtraceAddressSpace& as, Completion& done) {
   Tracer& home = as.home();
-  if (home_ == &home) {
-    home.Enter();
+  if (home_ == &home) home.Enter();
+  if (home_ != &home || !thread_ || &thread_->stub() != as.stub()) {
+    auto bound = Bind(as);
+    if (!bound.ok()) {
+      if (!bound.failed_with(ESRCH)) {
+        LOG_WARNING("no host thread for a guest thread: %s", base::ErrnoName(bound.error().value()));
+      }
+      run_.store(0, std::memory_order_release);
+      done.Complete({});
+      return;
+    }
   }
-  if ((home_ != &home || !thread_ || &thread_->stub() != as.stub()) && !Bind(as)) {
-    run_.store(0, std::memory_order_release);
-    done.Complete({});
-    return;
+  if (!pinned_) {
+    // Only this thread may trace it: let no other executor steal the fiber and hand it back at once.
+    base::Fiber::Current()->set_pinned(true);
+    pinned_ = true;
   }
   LoadXState();
   done_ = &done;
@@ -61,26 +75,19 @@ void ContextCore::Start(PtraceAddressSpace& as, Completion& done) {
   thread_->Run(*registers_, step_ ? Resume::kStep : Resume::kSystemCalls);
 }
 
-bool ContextCore::Bind(PtraceAddressSpace& as) {
+base::Result<void> ContextCore::Bind(PtraceAddressSpace& as) {
   if (home_) {
     home_->Enter();
     LeaveThread();
   }
   home_ = &as.home();
   home_->Enter();
-  // Only this thread may trace it: let no other executor steal the fiber and hand it back at once.
-  base::Fiber::Current()->set_pinned(true);
   Stub* stub = as.stub();
-  if (!stub) return false;
-  auto thread = stub->TakeThread();
-  if (!thread.ok()) {
-    LOG_WARNING("no host thread for a guest thread: %s", base::ErrnoName(thread.error().value()));
-    return false;
-  }
-  thread_ = *thread;
+  if (!stub) return base::Errno(ESRCH);
+  thread_ = TRY(stub->TakeThread());
   thread_->set_owner(this);
   ids_.store(static_cast<uint64_t>(stub->pid()) << 32 | static_cast<uint32_t>(thread_->tid()), std::memory_order_release);
-  return true;
+  return {};
 }
 
 void ContextCore::Abandon() {

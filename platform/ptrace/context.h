@@ -19,7 +19,8 @@ class ContextCore final : public base::RefCounted {
  public:
   explicit ContextCore(Registers& registers) : registers_(&registers) {}
 
-  // ---- by the context's fiber, or its destructor
+  // ---- by the context's fiber (Prepare: by its creator's), or its destructor
+  base::Result<void> Prepare(PtraceAddressSpace& as);
   void Start(PtraceAddressSpace& as, Completion& done);
   void Abandon();
   std::span<const std::byte> XState();
@@ -46,7 +47,7 @@ class ContextCore final : public base::RefCounted {
     kBuffer,   // in xstate_
   };
 
-  bool Bind(PtraceAddressSpace& as);
+  base::Result<void> Bind(PtraceAddressSpace& as);
   void LoadXState();
   void FetchXState();
   void Finish(const Exit& exit);
@@ -59,6 +60,7 @@ class ContextCore final : public base::RefCounted {
   StubThread* thread_ = nullptr;
   Completion* done_ = nullptr;
   bool step_ = false;
+  bool pinned_ = false;
   State state_ = State::kInitial;
   std::optional<XStateBuffer> xstate_;
 
@@ -83,6 +85,7 @@ class PtraceContext final : public Context {
   }
   ~PtraceContext() override { core_->Abandon(); }
 
+  base::Result<void> Prepare(AddressSpace& as) override { return core_->Prepare(static_cast<PtraceAddressSpace&>(as)); }
   void Start(AddressSpace& as, Completion& done) override { core_->Start(static_cast<PtraceAddressSpace&>(as), done); }
   void Interrupt() override { core_->Interrupt(); }
   std::span<const std::byte> XState() override { return core_->XState(); }

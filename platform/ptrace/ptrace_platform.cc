@@ -94,15 +94,16 @@ int PtracePlatform::RunningContexts() const {
   return n;
 }
 
-// The creator's executor keeps its children near; but when that one is busy and another has nothing to do, the new address
-// space goes there (make -j).
+// The creator's executor keeps its children near, for a shell that waits for them. When another guest runs there (the creator
+// itself does not: it is in a system call) and some executor has none, the new address space goes to that one (make -j, a
+// pipeline).
 Tracer& PtracePlatform::ChooseHome() {
   base::Executor* current = base::Executor::Current();
   CHECK(current != nullptr);
   base::MutexLock lock(mu_);
   Tracer* home = tracers_.at(current->index());
   CHECK(home != nullptr);
-  if (home->running() < 2) return *home;
+  if (home->running() == 0) return *home;
   for (Tracer* t : tracers_) {
     if (t && t->running() == 0) return *t;
   }

@@ -18,8 +18,13 @@ namespace platform::ptrace {
 namespace {
 
 constexpr uint64_t kNoSystemCall = ~uint64_t{0};
-constexpr base::MonotonicNs kQuickRunNs = 200'000;
-constexpr int kQuickRunsToBind = 2;
+// Where a guest thread runs. Bound to its tracer's CPU a call costs 8 µs and no other CPU helps; free, a call crosses CPUs twice
+// (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while its runs are short, free when it
+// computes (the tick) or when several share the CPU and runs have become long for it. Measured in docs/platforms.md.
+constexpr base::MonotonicNs kQuickRunNs = 500'000;        // bind a free thread that is alone
+constexpr base::MonotonicNs kQuickCrowdedRunNs = 90'000;  // the same while others of the tracer run
+constexpr base::MonotonicNs kLongCrowdedRunNs = 120'000;  // free a bound thread
+constexpr int kRunsToBind = 2, kRunsToFree = 4;           // in a row
 
 bool IsStop(int status, int signal, int event) {
   return WIFSTOPPED(status) && WSTOPSIG(status) == signal && (status >> 16) == event;
@@ -95,9 +100,13 @@ void StubThread::EndRun() {
   Tracer& home = stub_.home();
   home.EndActive();
   home.NoteStopped(*this);
-  if (bound_ || home.cpu() < 0) return;
-  quick_runs_ = base::MonotonicNow() - started_ < kQuickRunNs ? quick_runs_ + 1 : 0;
-  if (quick_runs_ >= kQuickRunsToBind) SetBound(true);
+  if (home.cpu() < 0) return;
+  const bool crowded = home.running() > 0;
+  if (bound_ && !crowded) return;
+  const base::MonotonicNs run = base::MonotonicNow() - started_;
+  const bool misplaced = bound_ ? run > kLongCrowdedRunNs : run < (crowded ? kQuickCrowdedRunNs : kQuickRunNs);
+  misplaced_runs_ = misplaced ? misplaced_runs_ + 1 : 0;
+  if (misplaced_runs_ >= (bound_ ? kRunsToFree : kRunsToBind)) SetBound(!bound_);
 }
 
 void StubThread::SetBound(bool bound) {
@@ -110,7 +119,7 @@ void StubThread::SetBound(bool bound) {
   }
   (void)base::Host(SYS_sched_setaffinity, tid_, sizeof(cpus), &cpus);
   bound_ = bound;
-  quick_runs_ = 0;
+  misplaced_runs_ = 0;
 }
 
 // ---- the process

@@ -62,7 +62,7 @@ class StubThread final : public Tracee {
   bool have_known_ = false;
   bool born_ = false, exiting_ = false, running_ = false, pristine_ = true, bound_ = true;
   Resume how_ = Resume::kSystemCalls;
-  int quick_runs_ = 0;
+  int misplaced_runs_ = 0;  // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;
   struct Birth {
     Event done;

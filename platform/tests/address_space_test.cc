@@ -221,6 +221,29 @@ TEST_P(AddressSpaceTest, ManyContextsShareOne) {
   });
 }
 
+TEST_P(AddressSpaceTest, ContextsMayBePreparedByAnotherFiber) {
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(syscall_loop));
+    for (int i = 0; i < 4; ++i) {
+      auto context = SystemCallContext();
+      ASSERT_TRUE(context->Prepare(*as).ok());
+      if (i == 3) break;  // never started
+      base::Fiber::Options options;
+      options.executor = scheduler_->executors()[i % 2].get();
+      base::Fiber::Spawn(*scheduler_, options, [&] {
+        EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+      })->Join();
+    }
+    as->Release();
+    auto late = SystemCallContext();
+    if (GetParam().runs_code) {
+      EXPECT_TRUE(late->Prepare(*as).failed_with(ESRCH));
+    }
+    EXPECT_EQ(RunGuest(*late, *as).reason, ExitReason::kDead);
+  });
+}
+
 TEST_P(AddressSpaceTest, ContextsOfOneShareItsMemory) {
   REQUIRE_CODE();
   InFiber([&] {

@@ -12,6 +12,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "gofer/protocol/channel.h"
 #include "runsc/cgroup/cgroup.h"
 #include "runsc/container/boot_plan.h"
 #include "runsc/container/hooks.h"
@@ -151,11 +152,10 @@ absl::Status RunCreateHooks(const oci::Hooks& hooks, const State& state) {
 
 absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oci::Spec& spec, const CreateOptions& options,
                                           std::vector<GoferTree> trees, Undo& undo) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return host::ErrnoStatus(errno, "socketpair");
-  base::UniqueFd client(ends[0]);
+  auto channel = gofer::MakeChannel();
+  if (!channel.ok()) return host::ErrnoStatus(channel.error().value(), "cannot make the gofer's channel");
   GoferSpawnOptions gofer;
-  gofer.socket.reset(ends[1]);
+  gofer.socket = std::move(channel->server);
   gofer.trees = std::move(trees);
   gofer.host_uds = config.host_uds == "open" || config.host_uds == "all";
   gofer.host_fifo = config.host_fifo == "open";
@@ -168,7 +168,7 @@ absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oc
     gofer.gid_mappings = spec.linux_.gid_mappings;
   }
   ASSIGN_OR_RETURN(undo.gofer, SpawnGofer(std::move(gofer)));
-  return client;
+  return std::move(channel->client);
 }
 
 absl::Status CheckTerminal(const oci::Process& process, const CreateOptions& options) {

@@ -1,3 +1,6 @@
+#include <linux/mount.h>
+#include <sys/syscall.h>
+
 #include "tests/unit/gofer/gofer_fixture.h"
 
 namespace gofer {
@@ -130,6 +133,35 @@ TEST_F(GoferTest, AReadOnlyMountRefusesEveryChange) {
   EXPECT_ERRNO(EROFS, root.Rename("file", root, "new"));
   EXPECT_OK(file.Fsync());
   EXPECT_EQ(dir_.Read("file"), "content");
+}
+
+// What runsc gives the gofer: copies of mount trees that are attached nowhere.
+TEST(DetachedMount, ServesLikeAnyOther) {
+  TempDirectory dir;
+  dir.MakeDirectory("sub");
+  std::vector<ServerMount> mounts(1);
+  mounts[0].root.reset(
+      static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, dir.path().c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  if (!mounts[0].root.valid()) GTEST_SKIP() << "may not copy mounts";
+  RunningServer server(std::move(mounts));
+  auto client = Client::Create(std::move(server.client_end));
+  {
+    auto attached = client->Attach(0);
+    ASSERT_OK(attached);
+    Node& root = *attached->root;
+    auto file = root.Create("file", O_RDWR, {.mode = 0600});
+    ASSERT_OK(file);
+    EXPECT_EQ(pwrite(file->file.get(), "x", 1, 0), 1);
+    EXPECT_OK(file->node->Open(O_RDONLY));
+    EXPECT_OK(file->node->SetAttr({.which = kSetMode | kSetSize, .mode = 0644, .size = 10}));
+    EXPECT_OK(root.Link(*file->node, "link"));
+    EXPECT_OK(root.Rename("link", root, "renamed"));
+    EXPECT_OK(root.Readdir(0));
+    EXPECT_OK(root.Unlink("renamed"));
+    EXPECT_OK(root.Rmdir("sub"));
+  }
+  client.reset();
+  EXPECT_EQ(std::filesystem::file_size(dir / "file"), 10u);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "sentry/boot/registry.h"
 
+#include "sentry/fs/anon/pidfd.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/pipe/pipe_file.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/vfs/vfs.h"
 
@@ -13,6 +15,8 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   dev::RegisterMemDevices(kernel.memory_file());
   dev::RegisterDevtmpfs(kernel.memory_file());
   vfs::RegisterFifo(&OpenFifo);
+  proc::Register(kernel);
+  kernel.SetPidfdFactory(&NewPidFd);
   return absl::OkStatus();
 }
 

@@ -65,6 +65,8 @@ class Tty : public virtual base::RefCounted {
   // Called before a read, write (TOSTOP) or change by a background process: sends SIGTTIN/SIGTTOU to its group and returns
   // ERESTARTSYS_, or EIO when orphaned or ignoring, or success for the foreground.
   Result<void> CheckBackground(Task& task, int signo);
+  // With TaskSet::mu held: the foreground group's id in `ns`, −1 without one.
+  int ForegroundIdLocked(const PidNamespace& ns) const { return foreground_ ? foreground_->IdIn(ns) : -1; }
   virtual int device_number() const = 0;  // tty_nr for /proc/pid/stat
 
  private:

@@ -31,6 +31,16 @@ int Task::TidIn(const PidNamespace& ns) const {
   return 0;
 }
 
+int Task::OwnTidIn(const PidNamespace& ns) const {
+  base::MutexLock tree(kernel_.tasks().mu);
+  return TidIn(ns);
+}
+
+int Task::PidIn(const PidNamespace& ns) const {
+  base::MutexLock tree(kernel_.tasks().mu);
+  return thread_group_->PidIn(ns);
+}
+
 VfsContext Task::MakeVfsContext() {
   VfsContext ctx;
   ctx.mounts = mounts_.get();
@@ -118,6 +128,10 @@ RefPtr<MountNamespace> Task::SnapshotMounts() const {
 CredentialsRef Task::SnapshotCreds() const {
   base::MutexLock l(mu_);
   return creds_;
+}
+RefPtr<base::RefCounted> Task::SnapshotNet() const {
+  base::MutexLock l(mu_);
+  return net_;
 }
 std::string Task::comm() const {
   base::MutexLock l(mu_);

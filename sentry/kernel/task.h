@@ -100,6 +100,8 @@ class Task final : public base::RefCounted, public Blocker {
   PidNamespace& pid_namespace() const { return thread_group_->pid_namespace(); }
   int tid() const { return tid_.load(std::memory_order_relaxed); }  // in its own namespace
   int TidIn(const PidNamespace& ns) const;                          // TaskSet::mu; 0: not visible
+  int OwnTidIn(const PidNamespace& ns) const;                       // the same, taking it
+  int PidIn(const PidNamespace& ns) const;                          // of its process, likewise
 
   // --- Own fiber only: the resources a handler uses.
   MemoryManager& mm() { return *mm_; }
@@ -135,6 +137,7 @@ class Task final : public base::RefCounted, public Blocker {
   RefPtr<FsContext> SnapshotFs() const EXCLUDES(mu_);
   RefPtr<MountNamespace> SnapshotMounts() const EXCLUDES(mu_);
   CredentialsRef SnapshotCreds() const EXCLUDES(mu_);
+  RefPtr<base::RefCounted> SnapshotNet() const EXCLUDES(mu_);
   std::string comm() const EXCLUDES(mu_);
   // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 'Z' zombie, 'X' dead.
   char state() const { return state_.load(std::memory_order_relaxed); }

@@ -9,13 +9,11 @@
 
 #include "base/time.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/version.h"
 
 namespace sentry {
 
 namespace {
-
-constexpr const char* kRelease = "6.12.0";
-constexpr const char* kVersion = "#1 SMP PREEMPT_DYNAMIC";
 
 void Set(char (&field)[65], std::string_view text) {
   std::memset(field, 0, sizeof(field));
@@ -59,8 +57,8 @@ Result<void> SetName(Task& task, uint64_t name, int length, bool host) {
 Result<void> SysUname(Task& task, UserPtr<Utsname> out) {
   Utsname u;
   Set(u.sysname, "Linux");
-  Set(u.release, kRelease);
-  Set(u.version, kVersion);
+  Set(u.release, kKernelRelease);
+  Set(u.version, kKernelVersion);
   Set(u.machine, "x86_64");
   {
     base::MutexLock l(task.uts().mu);

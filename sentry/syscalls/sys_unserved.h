@@ -40,8 +40,6 @@ inline constexpr Row kUnservedRows[] = {
     SYSCALL_ERRNO(tuxcall, ENOSYS, "never implemented by Linux"),
     SYSCALL_ERRNO(security, ENOSYS, "never implemented by Linux"),
     SYSCALL_ERRNO(vserver, ENOSYS, "never implemented by Linux"),
-    SYSCALL_ERRNO(epoll_ctl_old, ENOSYS, "never implemented by Linux"),
-    SYSCALL_ERRNO(epoll_wait_old, ENOSYS, "never implemented by Linux"),
     SYSCALL_ERRNO(set_thread_area, ENOSYS, "32-bit only"),
     SYSCALL_ERRNO(get_thread_area, ENOSYS, "32-bit only"),
     SYSCALL_ERRNO(sysfs, ENOSYS, "deprecated"),

@@ -88,7 +88,7 @@ TEST(Sandbox, ShowsItsProcessesInProc) {
   Outcome o = Harness::Run({"busybox", "sh", "-c",
                             "busybox cat /proc/self/comm; busybox readlink /proc/self; busybox grep -c processor /proc/cpuinfo; "
                             "busybox head -c 10 /proc/1/cmdline | busybox tr '\\0' ' '; cat /proc/sys/kernel/hostname"});
-  EXPECT_EQ(o.output, "busybox\n3\n2\nbusybox sh runsc\n");
+  EXPECT_EQ(o.output, "busybox\n3\n2\nbusybox shrunsc\n");
 }
 
 TEST(Sandbox, ReportsASignalThatKilledInit) {

@@ -1,6 +1,13 @@
 conformance_test(
+  clone_test
+  dir_test
+  exec_test
+  fork_wait_test
+  link_rename_test
+  mmap_test
+  mprotect_mremap_test
   open_test
   rw_test
-  stat_test
+  signal_restart_test
   signal_test
-  fork_wait_test)
+  stat_test)

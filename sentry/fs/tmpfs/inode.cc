@@ -59,6 +59,11 @@ void TmpfsInode::AddLinks(int by) {
   attr_.ctime = now;
 }
 
+uint32_t TmpfsInode::links() const {
+  base::MutexLock l(mu_);
+  return attr_.nlink;
+}
+
 void TmpfsInode::TouchCtime() {
   FileTimeNs now = vfs::FileNow();
   base::MutexLock l(mu_);

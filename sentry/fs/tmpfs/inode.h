@@ -27,6 +27,7 @@ class TmpfsInode : public Inode {
   TmpfsSuperblock& sb() const { return static_cast<TmpfsSuperblock&>(superblock()); }
   // nlink += by; ctime.
   void AddLinks(int by) EXCLUDES(mu_);
+  uint32_t links() const EXCLUDES(mu_);
   void TouchCtime() EXCLUDES(mu_);
 
  protected:

@@ -65,10 +65,10 @@ class GoferTree {
     auto channel = std::move(*gofer::MakeChannel());
     std::vector<gofer::ServerMount> mounts(1);
     mounts[0].root = host_.OpenPath();
-    thread_ = std::thread([socket = std::move(channel.second), mounts = std::move(mounts)]() mutable {
+    thread_ = std::thread([socket = std::move(channel.server), mounts = std::move(mounts)]() mutable {
       gofer::Serve(std::move(socket), std::move(mounts), {});
     });
-    client_ = gofer::Client::Create(std::move(channel.first));
+    client_ = gofer::Client::Create(std::move(channel.client));
     return std::move(*goferfs::Create(client_, 0, {.access = access}));
   }
   void Stop() {

@@ -13,10 +13,11 @@ namespace {
 // A gap of anonymous memory up to this size is backed whole: the memory file is sparse, so an extent costs an offset. Larger
 // reservations get aligned pieces of it as they are touched.
 constexpr uint64_t kMaxExtent = 1ull << 30;
-// What a fault on a file asks for at least, and the smallest copy that breaks copy-on-write: a fault costs 31-37 us, copying a
+// How far before it a fault on a file begins, and the smallest copy that breaks copy-on-write: a fault costs 31-37 us, copying a
 // resident page well under one.
 constexpr uint64_t kMinChunk = 64 << 10;
 constexpr uint64_t kMaxChunk = 2 << 20;
+constexpr size_t kManyPieces = 30'000;
 // Writable private file mappings up to this size (.data) are copied when they are mapped.
 constexpr uint64_t kCopyAtOnce = 256 << 10;
 
@@ -54,8 +55,8 @@ Result<Range> MemoryManager::State::BackFromFile(VmaMap::iterator vma, Range gap
   // Pages before the wanted one come along, so that a program that walks downwards does not fault on each.
   Addr start = effort == Effort::kEager ? want.start : std::max(gap.start, want.start & ~(kMinChunk - 1));
   for (;;) {
-    uint64_t length = std::min(gap.end - start, std::max(want.end - start, kMinChunk));
-    auto translated = v.file->Translate(v.offset + (start - vma->first), length, for_write);
+    // All of it would be welcome; the file gives what costs nothing.
+    auto translated = v.file->Translate(v.offset + (start - vma->first), gap.end - start, for_write);
     if (translated.ok()) {
       const HostPages& host = *translated;
       CHECK(host.length > 0 && ((host.offset | host.length) & kPageMask) == 0);
@@ -72,7 +73,10 @@ Result<Range> MemoryManager::State::BackFromFile(VmaMap::iterator vma, Range gap
 }
 
 Range MemoryManager::State::CopyChunk(Range within, Range want) {
-  if (want.start == last_chunk_end) {
+  // Every copy may cost the host mappings, of which a process has 65,530: with many, fewer and larger ones.
+  if (pages.size() > kManyPieces) {
+    chunk_bytes = kMaxChunk;
+  } else if (want.start == last_chunk_end) {
     chunk_bytes = std::min(chunk_bytes * 2, kMaxChunk);
   } else {
     chunk_bytes = kMinChunk;

@@ -36,9 +36,10 @@ struct MappingRecord {
 
 class Mappable : public virtual base::RefCounted {
  public:
-  // Pages that hold the file's [offset, offset+length): page aligned, for a shared mapping or to be copied from. `for_write`: a shared
-  // writable mapping will write there (overlay copies up at open, so no copy-up happens here). Parks. EFAULT-like failures: EINVAL beyond
-  // the file's end (the guest gets SIGBUS), ENOMEM, EIO, ENOSPC.
+  // Pages that hold the file from `offset` on: page aligned, for a shared mapping or to be copied from. `length` is what would be
+  // welcome, up to the whole of a mapping: give what is cheap to give (all of a donated file; of a sparse one the piece there).
+  // `for_write`: a shared writable mapping will write there (overlay copies up at open, so no copy-up happens here). Parks.
+  // Failures: EINVAL beyond the file's end (the guest gets SIGBUS), ENOMEM, EIO, ENOSPC.
   virtual Result<HostPages> Translate(uint64_t offset, uint64_t length, bool for_write) = 0;
   // Called by mm with its lock held; must not park.
   void AddMapping(const MappingRecord& record) EXCLUDES(mappings_mu_);

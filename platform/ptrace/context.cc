@@ -63,7 +63,13 @@ void ContextCore::Start(PtraceAddressSpace& as, Completion& done) {
     base::Fiber::Current()->set_pinned(true);
     pinned_ = true;
   }
-  LoadXState();
+  if (!LoadXState()) {
+    // Nothing of another program may reach this one: better none than the state that the thread had.
+    LOG_ERROR("the host refuses the initial vector state");
+    run_.store(0, std::memory_order_release);
+    done.Complete({});
+    return;
+  }
   done_ = &done;
   if (run_.fetch_or(kRunning, std::memory_order_acq_rel) & kInterrupted) {
     Exit exit;
@@ -147,8 +153,8 @@ void ContextCore::FetchXState() {
   state_ = State::kBoth;
 }
 
-void ContextCore::LoadXState() {
-  if (state_ == State::kThread || state_ == State::kBoth) return;
+bool ContextCore::LoadXState() {
+  if (state_ == State::kThread || state_ == State::kBoth) return true;
   if (state_ == State::kInitial && !thread_->pristine()) {
     if (!xstate_) xstate_.emplace();
     xstate_->SetInitial();
@@ -156,13 +162,15 @@ void ContextCore::LoadXState() {
   }
   if (state_ == State::kBuffer) {
     long r = ptrace::SetXState(thread_->tid(), xstate_->data(), XStateBuffer::size());
-    if (r == -EINVAL) {
-      // A state that the host refuses in spite of SanitizeXState: nothing of another program may remain.
+    if (r < 0 && r != -ESRCH) {
+      // What the host refuses in spite of SanitizeXState.
       xstate_->SetInitial();
-      (void)ptrace::SetXState(thread_->tid(), xstate_->data(), XStateBuffer::size());
+      r = ptrace::SetXState(thread_->tid(), xstate_->data(), XStateBuffer::size());
     }
+    if (r < 0 && r != -ESRCH) return false;  // ESRCH: it is being killed and will say so
   }
   state_ = State::kThread;
+  return true;
 }
 
 // ---- exits

@@ -48,7 +48,7 @@ class ContextCore final : public base::RefCounted {
   };
 
   base::Result<void> Bind(PtraceAddressSpace& as);
-  void LoadXState();
+  bool LoadXState();
   void FetchXState();
   void Finish(const Exit& exit);
   void OnSystemCall(Exit& exit);

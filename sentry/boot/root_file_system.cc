@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "sentry/fs/gofer/gofer_fs.h"
+#include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 
 namespace sentry::boot {
@@ -33,7 +35,33 @@ absl::StatusOr<vfs::NewMount> RootFileSystems::Bind(const MountSpec& mount) {
 }
 
 absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access, OverlayMedium overlay, const std::string& what) {
-  return absl::UnimplementedError(absl::StrCat("no gofer file system for ", what));
+  auto failed = [&](base::Errno error) {
+    return absl::InternalError(absl::StrCat("cannot serve ", what, ": ", strerror(error.value())));
+  };
+  if (overlay == OverlayMedium::kFile) {
+    return absl::UnimplementedError(absl::StrCat(what, ": an overlay in a file is not supported; use --overlay2=root:memory or none"));
+  }
+  goferfs::Options options;
+  // Under an overlay nobody writes the tree but the host, and a tree that is only read may be cached as long as the mount says so.
+  options.access = access == FileAccess::kExclusive ? goferfs::Access::kExclusive : goferfs::Access::kShared;
+  Result<vfs::NewMount> tree = goferfs::Create(client_, static_cast<uint32_t>(index), options);
+  if (!tree.ok()) return failed(tree.error());
+  if (overlay == OverlayMedium::kNone) return *tree;
+
+  RefPtr<Inode> root = tree->root->inode();
+  if (!root || !root->is_dir()) return *tree;
+  Result<Attr> attr = root->GetAttr();
+  if (!attr.ok()) return failed(attr.error());
+  tmpfs::Options memory;
+  memory.mode = attr->mode & 07777;
+  memory.uid = attr->uid;
+  memory.gid = attr->gid;
+  if (spec_->overlay_size_limit != 0) memory.size = spec_->overlay_size_limit;
+  Result<vfs::NewMount> upper = tmpfs::Create(kernel_->memory_file(), memory);
+  if (!upper.ok()) return failed(upper.error());
+  Result<vfs::NewMount> joined = overlay::Create({*upper, *tree});
+  if (!joined.ok()) return failed(joined.error());
+  return *joined;
 }
 
 }  // namespace sentry::boot

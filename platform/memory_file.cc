@@ -240,22 +240,28 @@ base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent
 
 bool MemoryFile::TakeFromPool(uint64_t length, uint64_t congruent_to, uint64_t after, FileRange& out) {
   base::MutexLock lock(mu_);
-  // The youngest first: its pages are warm in the caches.
+  // The best fit among the youngest, whose pages are warm in the caches: exact for programs that are run again and again. First fit
+  // would cut the pool into pieces that nothing fits into.
   int probes = 0;
-  for (auto it = impl_->pool.rbegin(); it != impl_->pool.rend() && probes < kMaxProbes; ++it, ++probes) {
+  auto best = impl_->pool.end();
+  for (auto it = impl_->pool.end(); it != impl_->pool.begin() && probes < kMaxProbes; ++probes) {
+    --it;
     FileRange have = it->range;
     uint64_t start = congruent_to != 0 ? Congruent(have.start, congruent_to) : have.start;
     if (after != 0 && have.Contains(after)) start = after;
     if (start >= have.end || have.end - start < length) continue;
+    if (best != impl_->pool.end() && have.length() >= best->range.length()) continue;
+    best = it;
     out = {start, start + length};
-    base::MonotonicNs freed = it->freed;
-    auto next = impl_->pool.erase(std::next(it).base());
-    if (have.start < out.start) impl_->pool.insert(next, {{have.start, out.start}, freed});
-    if (out.end < have.end) impl_->pool.insert(next, {{out.end, have.end}, freed});
-    impl_->pool_bytes -= length;
-    return true;
+    if (have.length() == length) break;
   }
-  return false;
+  if (best == impl_->pool.end()) return false;
+  const auto [have, freed] = *best;
+  auto next = impl_->pool.erase(best);
+  if (have.start < out.start) impl_->pool.insert(next, {{have.start, out.start}, freed});
+  if (out.end < have.end) impl_->pool.insert(next, {{out.end, have.end}, freed});
+  impl_->pool_bytes -= length;
+  return true;
 }
 
 void MemoryFile::IncRef(FileRange range) {

@@ -18,6 +18,7 @@ constexpr uint64_t kMaxExtent = 1ull << 30;
 constexpr uint64_t kMinChunk = 64 << 10;
 constexpr uint64_t kMaxChunk = 2 << 20;
 constexpr size_t kManyPieces = 30'000;
+constexpr size_t kFewPieces = 500;
 // Writable private file mappings up to this size (.data) are copied when they are mapped.
 constexpr uint64_t kCopyAtOnce = 256 << 10;
 
@@ -38,13 +39,19 @@ uint64_t MemoryManager::State::PreferredOffset(Range r) {
   return 0;
 }
 
+Addr MemoryManager::State::Congruence(Range r) const {
+  // Room to grow on both sides matters to address spaces with many pieces, and to huge pages. Others gain more from pages that were
+  // freed a moment ago, wherever they are.
+  return r.length() < platform::MemoryFile::kPoolRangeBytes && pages.size() < kFewPieces ? 0 : r.start;
+}
+
 Result<Range> MemoryManager::State::BackAnonymous(Range gap, Addr at) {
   Range piece = gap;
   if (gap.length() > kMaxExtent) {
     uint64_t start = at & ~(kMaxExtent - 1);
     piece = gap.Intersect({start, start + kMaxExtent});
   }
-  FileRange extent = TRY(memory_file.Allocate(piece.length(), piece.start, PreferredOffset(piece)));
+  FileRange extent = TRY(memory_file.Allocate(piece.length(), Congruence(piece), PreferredOffset(piece)));
   pages.Insert(piece, Page{.fd = memory_file.fd(), .offset = extent.start, .owned = true, .memory_file = true});
   return piece;
 }
@@ -114,7 +121,7 @@ Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::i
     p.cow = false;
     return chunk;
   }
-  FileRange copy = TRY(memory_file.Allocate(chunk.length(), chunk.start, PreferredOffset(chunk)));
+  FileRange copy = TRY(memory_file.Allocate(chunk.length(), Congruence(chunk), PreferredOffset(chunk)));
   Result<void> copied = p.memory_file ? memory_file.CopyPages(old, copy)
                                       : CopyFromFile(*vma->second.value.file, p.fd, p.offset, copy);
   if (!copied.ok()) {

@@ -76,7 +76,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
         FileRange extent{p.offset, p.offset + part.length()};
         uint64_t data = v.PrivateWritable() ? DataBytes(s.memory_file, extent, budget) : UINT64_MAX;
         if (data <= budget) {
-          auto copy = s.memory_file.Allocate(part.length(), part.start, c.PreferredOffset(part));
+          auto copy = s.memory_file.Allocate(part.length(), c.Congruence(part), c.PreferredOffset(part));
           if (copy.ok()) {
             copied = data == 0 ? Result<void>() : s.memory_file.CopyPages(extent, *copy);
             if (!copied.ok()) {

@@ -138,6 +138,8 @@ struct MemoryManager::State {
   Result<base::Range> BackFromFile(VmaMap::iterator vma, base::Range gap, base::Range want, Effort effort);
   Result<base::Range> MakePrivate(VmaMap::iterator vma, PageMap::iterator page, base::Range want, HostBatch& batch);
   Result<void> CopyFromFile(Mappable& file, int fd, uint64_t from, platform::FileRange to);
+  // What to pass to MemoryFile::Allocate as congruent_to.
+  Addr Congruence(base::Range r) const;
   // An offset in the memory file that continues what is mapped next to r, or 0.
   uint64_t PreferredOffset(base::Range r);
   // Copy chunks grow while faults follow each other.

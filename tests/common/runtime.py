@@ -66,7 +66,7 @@ def config(args, root="rootfs", readonly=False, terminal=False, env=None, cwd="/
         "process": process,
         "root": {"path": root, "readonly": readonly},
         "hostname": hostname,
-        "mounts": STANDARD_MOUNTS + (mounts or []),
+        "mounts": [dict(mount) for mount in STANDARD_MOUNTS + (mounts or [])],
         "linux": {
             "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},

@@ -1,12 +1,17 @@
 conformance_test(
   clone_test
   dir_test
+  epoll_poll_select_test
+  event_fd_test
   exec_test
   fork_wait_test
+  futex_test
   link_rename_test
   mmap_test
   mprotect_mremap_test
   open_test
+  pipe_test
+  pthread_test
   rw_test
   signal_restart_test
   signal_test

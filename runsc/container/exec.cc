@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 
@@ -55,17 +56,21 @@ int WaitForExec(ControlClient& client, int32_t pid, bool terminal, Foreground& f
 }
 
 // What stays behind after a detached exec. It holds nothing of the caller's but what it was born with and closes that.
-[[noreturn]] void StandFor(ControlClient client, int32_t pid, base::UniqueFd slave) {
+[[noreturn]] void StandFor(ControlClient client, int32_t pid, base::UniqueFd slave, Foreground foreground) {
   prctl(PR_SET_NAME, "runsc-exec");
   setsid();
   if (slave.valid()) ioctl(slave.get(), TIOCSCTTY, 0);  // an engine's terminal then sends its signals here
   int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) dup2(null, fd);
-  unsigned keep = static_cast<unsigned>(client.socket());
-  if (keep > 3) syscall(SYS_close_range, 3, keep - 1, 0);
-  syscall(SYS_close_range, keep + 1, ~0U, 0);
+  std::vector<int> keep = {client.socket(), foreground.signals()};
+  std::sort(keep.begin(), keep.end());
+  unsigned first = 3;
+  for (int fd : keep) {
+    if (fd > static_cast<int>(first)) syscall(SYS_close_range, first, fd - 1, 0);
+    first = static_cast<unsigned>(fd) + 1;
+  }
+  syscall(SYS_close_range, first, ~0U, 0);
   if (chdir("/") < 0) _exit(128);
-  Foreground foreground{base::UniqueFd()};
   bool terminal = slave.release() >= 0;
   _exit(WaitForExec(client, pid, terminal, foreground));
 }
@@ -113,12 +118,13 @@ absl::StatusOr<int> Exec(const Container& container, const ExecOptions& options)
     RETURN_IF_ERROR(host::WriteAtomically(AT_FDCWD, options.internal_pid_file, std::to_string(*pid), 0644));
   }
   if (options.detach) {
+    Foreground foreground{base::UniqueFd()};  // before the fork: a signal may come as soon as the pid is known
     pid_t child = fork();
     if (child < 0) return host::ErrnoStatus(errno, "fork");
     if (child == 0) {
       base::UniqueFd slave;
       if (terminal) slave = std::move(terminal->slave);
-      StandFor(std::move(client), *pid, std::move(slave));
+      StandFor(std::move(client), *pid, std::move(slave), std::move(foreground));
     }
     if (!options.pid_file.empty()) {
       RETURN_IF_ERROR(host::WriteAtomically(AT_FDCWD, options.pid_file, std::to_string(child), 0644));

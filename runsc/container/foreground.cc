@@ -16,7 +16,7 @@ Foreground::Foreground(base::UniqueFd terminal) {
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
   signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (terminal.valid()) terminal_.emplace(std::move(terminal));
+  if (terminal.valid()) terminal_ = std::make_unique<TerminalProxy>(std::move(terminal));
 }
 
 Foreground::~Foreground() = default;
@@ -38,6 +38,8 @@ void Foreground::Loop(int end_fd, const std::function<bool()>& ended, const std:
           terminal_->Resize();
         } else {
           forward(signo);
+          // The news of the end may have come together with the answer to that.
+          if (ended()) break;
         }
       }
     }

@@ -67,6 +67,13 @@ class Tty : public virtual base::RefCounted {
   Result<void> CheckBackground(Task& task, int signo);
   // With TaskSet::mu held: the foreground group's id in `ns`, −1 without one.
   int ForegroundIdLocked(const PidNamespace& ns) const { return foreground_ ? foreground_->IdIn(ns) : -1; }
+  // What the master of a pty may ask without being of the session. −1: none. With TaskSet::mu held.
+  struct Ids {
+    int foreground, session;
+  };
+  Ids IdsLocked(const PidNamespace& ns) const {
+    return {foreground_ ? foreground_->IdIn(ns) : -1, session_ != nullptr ? session_->IdIn(ns) : -1};
+  }
   virtual int device_number() const = 0;  // tty_nr for /proc/pid/stat
 
  private:

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include "base/time.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry {
@@ -35,12 +36,45 @@ Result<RefPtr<FileDescription>> GetWritable(Task& task, Fd fd) {
   return file;
 }
 
+namespace {
+
+// `transfer` until it does something else than EAGAIN, waiting in between as long as `deadline` allows; then once more with timed_out.
+template <typename F, typename D>
+Result<size_t> Transfer(Task& task, FileDescription& file, base::EventMask events, IoFlags& flags, F&& transfer, D&& deadline) {
+  Result<size_t> result = transfer();
+  if (flags.nonblock || !result.failed_with(EAGAIN)) return result;
+  base::WaitQueue* queue = file.wait_queue();
+  if (queue == nullptr) return result;
+  base::MonotonicNs started = base::MonotonicNow();
+  base::WaitEntry entry(events | base::kEventErr | base::kEventHup);
+  base::ScopedWait wait(*queue, entry);
+  for (;;) {
+    result = transfer();
+    if (!result.failed_with(EAGAIN)) return result;
+    base::MonotonicNs until = deadline(started);
+    switch (task.ParkInterruptible(until)) {
+      case Task::Wake::kWoken:
+        break;
+      case Task::Wake::kTimedOut:
+        flags.timed_out = true;
+        return transfer();
+      case Task::Wake::kInterrupted:
+        // A socket's time limit would begin anew: not restarted (sock_intr_errno, man 7 signal).
+        if (until != base::kNever && file.inode()->type() == FileType::kSocket) return Errno(EINTR);
+        return Errno(base::ERESTARTSYS_);
+    }
+  }
+}
+
+}  // namespace
+
 Result<size_t> ReadFile(Task& task, FileDescription& file, IoBuffer& to, int64_t offset, bool nowait) {
   IoFlags flags;
   flags.nonblock = nowait || file.nonblocking();
-  return task.RetryUntilReady(file, kReadEvents, flags.nonblock, [&]() -> Result<size_t> {
-    return offset == kOwnPosition ? file.Read(to, flags) : file.PRead(to, offset, flags);
-  });
+  return Transfer(
+      task, file, kReadEvents, flags,
+      [&] { return offset == kOwnPosition ? file.Read(to, flags) : file.PRead(to, offset, flags); },
+      [&](base::MonotonicNs started) { return file.ReadDeadline(started); });
 }
 
 IoFlags WriteFlags(Task& task, const FileDescription& file) {
@@ -67,9 +101,10 @@ Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int6
   flags.nonblock = flags.nonblock || nowait;
   size_t done = 0;
   for (;;) {
-    auto result = task.RetryUntilReady(file, kWriteEvents, flags.nonblock, [&]() -> Result<size_t> {
-      return offset == kOwnPosition ? file.Write(from, flags) : file.PWrite(from, offset, flags);
-    });
+    auto result = Transfer(
+        task, file, kWriteEvents, flags,
+        [&] { return offset == kOwnPosition ? file.Write(from, flags) : file.PWrite(from, offset, flags); },
+        [&](base::MonotonicNs started) { return file.WriteDeadline(started); });
     if (!result.ok()) {
       RaiseWriteSignals(task, file, result.error(), flags);
       if (done != 0) return done;

@@ -40,6 +40,7 @@ struct IoFlags {
   bool append = false;    // O_APPEND or RWF_APPEND
   bool dsync = false;
   uint64_t file_size_limit = UINT64_MAX;  // EFBIG beyond (the caller sends SIGXFSZ)
+  bool timed_out = false;  // a read has waited until ReadDeadline: what is there, perhaps nothing, is the answer
 };
 
 // Operations never wait for a guest event: they return EAGAIN, and the system call layer waits on wait_queue() and tries again.
@@ -78,6 +79,10 @@ class FileDescription : public virtual base::RefCounted {
   virtual bool RaisesSigpipe() const { return false; }
   // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the first Write took.
   virtual bool WritesUntilDone() const { return RaisesSigpipe(); }
+  // Until when a blocking read, begun at `started` (host's monotonic time), may wait; asked again after every wake-up. At its end Read is
+  // called with timed_out, and its EAGAIN is the result (SO_RCVTIMEO; a terminal's VTIME returns 0). The same for writes.
+  virtual base::MonotonicNs ReadDeadline(base::MonotonicNs started) { return base::kNever; }
+  virtual base::MonotonicNs WriteDeadline(base::MonotonicNs started) { return base::kNever; }
   // For /proc/self/fdinfo, beyond pos, flags and mnt_id.
   virtual std::string FdInfo() { return ""; }
   // The host descriptor that a splice-like path may use directly; −1 if there is none.

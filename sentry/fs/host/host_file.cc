@@ -25,9 +25,10 @@ class HostSuperblock final : public Superblock {
 class HostInode final : public Inode {
  public:
   // The type is kAnonymous unless the file is regular: opening must come to us and not to the vfs' device and FIFO registry.
-  HostInode(RefPtr<Superblock> superblock, RefPtr<HostObject> object, uint64_t ino)
+  HostInode(RefPtr<Superblock> superblock, RefPtr<HostObject> object, uint64_t ino, RefPtr<Terminal> terminal)
       : Inode(std::move(superblock), ino, object->type() == FileType::kRegular ? FileType::kRegular : FileType::kAnonymous),
-        object_(std::move(object)) {}
+        object_(std::move(object)),
+        terminal_(std::move(terminal)) {}
   Result<Attr> GetAttr() override { return object_->GetAttr(); }
   // Mode, owner and times of a host file are not the guest's to change; succeeding silently would lie.
   Result<void> SetAttr(const AttrChange& change) override {
@@ -38,11 +39,13 @@ class HostInode final : public Inode {
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
     uint32_t have = object_->host_flags() & O_ACCMODE, want = flags & O_ACCMODE;
     if (have != O_RDWR && have != want) return Errno(EACCES);
+    if (terminal_ != nullptr) return terminal_->OpenTerminal(path, flags);
     return RefPtr<FileDescription>(base::MakeRef<HostFile>(path, flags, object_));
   }
 
  private:
   RefPtr<HostObject> object_;
+  RefPtr<Terminal> terminal_;
 };
 
 }  // namespace
@@ -136,11 +139,15 @@ Result<int64_t> HostFile::Ioctl(const IoctlArgs& args) {
   return Errno(ENOTTY);
 }
 
+Result<VfsPath> NewHostPath(const RefPtr<HostObject>& object, RefPtr<Terminal> terminal) {
+  Attr attr = TRY(object->GetAttr());
+  auto inode = base::MakeRef<HostInode>(base::MakeRef<HostSuperblock>(), object, attr.ino, std::move(terminal));
+  return VfsPath{nullptr, Dentry::MakeAnonymous(std::move(inode), "host:[" + std::to_string(attr.ino) + "]")};
+}
+
 Result<RefPtr<FileDescription>> NewHostFile(base::Reactor& reactor, base::UniqueFd fd, HostObject::Options options) {
   auto object = TRY(HostObject::Create(reactor, std::move(fd), options));
-  Attr attr = TRY(object->GetAttr());
-  auto inode = base::MakeRef<HostInode>(base::MakeRef<HostSuperblock>(), object, attr.ino);
-  VfsPath path{nullptr, Dentry::MakeAnonymous(inode, "host:[" + std::to_string(attr.ino) + "]")};
+  VfsPath path = TRY(NewHostPath(object));
   uint32_t flags = object->host_flags() & (O_ACCMODE | O_APPEND | O_NONBLOCK);
   return RefPtr<FileDescription>(base::MakeRef<HostFile>(std::move(path), flags, std::move(object)));
 }

@@ -3,6 +3,7 @@
 #define SENTRY_FS_HOST_HOST_FILE_H_
 
 #include "sentry/fs/host/host_object.h"
+#include "sentry/fs/tty/terminal.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry {
@@ -39,6 +40,10 @@ class HostFile : public FileDescription {
 
 // A description for a host descriptor, with the access mode it has on the host.
 Result<RefPtr<FileDescription>> NewHostFile(base::Reactor& reactor, base::UniqueFd fd, HostObject::Options options);
+
+// The path of a host object's descriptions: "host:[inode]", which can be opened again through /proc/self/fd.
+// `terminal`, if there is one, does the opening.
+Result<VfsPath> NewHostPath(const RefPtr<HostObject>& object, RefPtr<Terminal> terminal = nullptr);
 
 // The ioctls of terminals that go to the host as they are: window size, termios, queues. Shared with HostTty.
 Result<int64_t> HostTerminalIoctl(int fd, const IoctlArgs& args);

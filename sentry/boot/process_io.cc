@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sentry/fs/host/host_file.h"
+#include "sentry/fs/host/host_tty.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
@@ -13,11 +14,21 @@ Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, base::UniqueFd fd, cons
   HostObject::Options options;
   options.uid = spec.uid;
   options.gid = spec.gid;
+  if (spec.terminal) {
+    if (*tty == nullptr) {
+      options.exclusive = true;  // runsc made the pty for this process
+      *tty = TRY(HostTty::Create(kernel, std::move(fd), options));
+    }
+    return static_cast<HostTty&>(**tty).NewDescription(O_RDWR);
+  }
   return NewHostFile(kernel.scheduler().reactor(), std::move(fd), options);
 }
 
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns) {
-  return absl::UnimplementedError("the terminal has no size of its own");
+  abi::Winsize size{rows, columns, 0, 0};
+  Result<void> set = static_cast<Terminal&>(tty).SetWindowSize(size);
+  if (!set.ok()) return absl::InternalError(std::string("cannot set the terminal's size: ") + base::ErrnoName(set.error().value()));
+  return absl::OkStatus();
 }
 
 void AddHome(VfsContext& ctx, uint32_t uid, std::vector<std::string>* env) {

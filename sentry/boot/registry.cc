@@ -2,9 +2,11 @@
 
 #include "sentry/fs/anon/pidfd.h"
 #include "sentry/fs/dev/dev.h"
+#include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/pipe/pipe_file.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/fs/tty/terminal.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
@@ -16,6 +18,8 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   dev::RegisterDevtmpfs(kernel.memory_file());
   vfs::RegisterFifo(&OpenFifo);
   proc::Register(kernel);
+  devpts::Register(kernel);
+  RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);
   return absl::OkStatus();
 }

@@ -13,6 +13,7 @@
 #include "sentry/syscalls/sys_eventfd.h"
 #include "sentry/syscalls/sys_fd.h"
 #include "sentry/syscalls/sys_futex.h"
+#include "sentry/syscalls/sys_inotify.h"
 #include "sentry/syscalls/sys_ioctl.h"
 #include "sentry/syscalls/sys_lock.h"
 #include "sentry/syscalls/sys_memfd.h"
@@ -45,6 +46,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kEventfdRows,  //
     kFdRows,  //
     kFutexRows,  //
+    kInotifyRows,  //
     kIoctlRows,  //
     kLockRows,  //
     kMemfdRows,  //

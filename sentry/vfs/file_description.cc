@@ -16,6 +16,7 @@ FileDescription::FileDescription(VfsPath path, uint32_t flags)
   writable_ = !(flags & O_PATH) && (mode == O_WRONLY || mode == O_RDWR);
   // Open has made sure that nobody executes it.
   if (writable_ && inode_->type() == FileType::kRegular) inode_->write_count.fetch_add(1, std::memory_order_acq_rel);
+  inode_->open_count.fetch_add(1, std::memory_order_relaxed);
 }
 
 FileDescription::~FileDescription() {
@@ -25,6 +26,7 @@ FileDescription::~FileDescription() {
   }
   if (writable_ && inode_->type() == FileType::kRegular) inode_->PutWriteAccess();
   if (!path_only()) NotifyDentry(*path_.dentry, writable_ ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+  if (inode_->open_count.fetch_sub(1, std::memory_order_acq_rel) == 1) NotifyIfDeleted(*inode_);
 }
 
 bool FileDescription::nonblocking() const { return flags() & O_NONBLOCK; }

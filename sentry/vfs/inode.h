@@ -156,6 +156,9 @@ class Inode : public virtual base::RefCounted {
   void PutWriteAccess();
   Result<void> DenyWriteAccess();  // exec; ETXTBSY while somebody may write
   void AllowWriteAccess();
+  // Open descriptions, and whether the last name is gone: together they say when IN_DELETE_SELF is due.
+  std::atomic<int> open_count{0};
+  std::atomic<bool> nameless{false};
   // Set by rmdir with dir_lock held exclusively: nothing can be made in it any more (S_DEAD).
   std::atomic<bool> dead{false};
   // An O_TMPFILE that may still get its first name (I_LINKABLE).

@@ -68,6 +68,15 @@ void NotifyDentry(const Dentry& dentry, uint32_t mask) {
   NotifyInode(*inode, mask);
 }
 
+void NotifyIfDeleted(Inode& inode) {
+  if (!InotifyWatches::Any() || !inode.nameless.load(std::memory_order_acquire)) return;
+  if (inode.open_count.load(std::memory_order_acquire) != 0) return;
+  if (InotifyWatches* watches = inode.watches_if_any()) {
+    watches->Notify(IN_DELETE_SELF | (inode.is_dir() ? IN_ISDIR : 0), 0, {});
+    watches->InodeGone();
+  }
+}
+
 uint32_t NextInotifyCookie() {
   static std::atomic<uint32_t> next{1};
   return next.fetch_add(1, std::memory_order_relaxed);

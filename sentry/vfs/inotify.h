@@ -61,6 +61,8 @@ void NotifyDentry(const Dentry& dentry, uint32_t mask);
 void NotifyName(Inode& dir, std::string_view name, bool is_dir, uint32_t mask, uint32_t cookie = 0);
 // An inode alone (IN_DELETE_SELF, IN_MOVE_SELF, IN_ATTRIB after a link count changed).
 void NotifyInode(Inode& inode, uint32_t mask);
+// IN_DELETE_SELF, and the end of all watches, if the inode has lost its last name and nobody has it open.
+void NotifyIfDeleted(Inode& inode);
 // Connects the two halves of a rename.
 uint32_t NextInotifyCookie();
 

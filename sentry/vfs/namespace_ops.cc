@@ -49,11 +49,12 @@ void ForgetChild(Dentry& parent, Dentry& child, std::string_view name) {
   if (parent.superblock().CacheDentries() && !parent.superblock().NeedsRevalidation()) (void)parent.AddChild(name, nullptr);
 }
 
-// After the last name went: IN_DELETE_SELF comes when the inode goes; a remaining link means that only the count changed.
+// A name of `inode` is gone; its directory has been told (fs/namei.c: vfs_unlink, d_delete_notify).
 void NotifyUnlinked(Inode& inode) {
   if (!InotifyWatches::Any()) return;
   Result<Attr> attr = inode.GetAttr();
-  NotifyInode(inode, attr.ok() && attr->nlink > 0 && !inode.is_dir() ? IN_ATTRIB : IN_DELETE_SELF);
+  if (inode.is_dir() || (attr.ok() && attr->nlink == 0)) inode.nameless.store(true, std::memory_order_release);
+  NotifyIfDeleted(inode);
 }
 
 Result<void> Remove(VfsContext& ctx, const VfsPath& start, std::string_view path, bool want_dir) {
@@ -92,8 +93,9 @@ Result<void> Remove(VfsContext& ctx, const VfsPath& start, std::string_view path
     ForgetChild(*parent.dentry, *child, name);
   }
   Inode& inode = *child->inode_ptr();
-  NotifyUnlinked(inode);
+  if (!want_dir) NotifyInode(inode, IN_ATTRIB);  // its link count
   NotifyName(dir, name, want_dir, IN_DELETE);
+  NotifyUnlinked(inode);
   return {};
 }
 
@@ -303,6 +305,7 @@ void NotifyRenamed(const RenameEnds& r, Inode& moved, Inode* replaced) {
   if (exchange) {
     report(new_dir, r.new_name, old_dir, r.old_name, *replaced);
   } else {
+    if (!replaced->is_dir()) NotifyInode(*replaced, IN_ATTRIB);
     NotifyUnlinked(*replaced);
   }
 }

@@ -58,7 +58,7 @@ std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() {
                               .shared = v.shared,
                               .grows_down = v.grows_down,
                               .locked = v.locked,
-                              .offset = v.offset,
+                              .offset = v.special ? 0 : v.offset,
                               .identity = {.path = v.name},
                               .resident_bytes = resident.owned + resident.file,
                               .dirty_bytes = resident.owned},

@@ -24,7 +24,8 @@ constexpr uint64_t kWindowBytes = uint64_t{1} << 30;
 constexpr size_t kMaxWindows = 16384;
 // Reservations above this size come from the far region, so that sparse giants do not use up the mapped one.
 constexpr uint64_t kGiantBytes = uint64_t{64} << 30;
-// Free ranges looked at for a fit before the end of the used part is taken: offsets are cheap, time under the lock is not.
+// Free ranges looked at for a fit before the end of the used part is taken: offsets are cheap, time under the lock is
+// not.
 constexpr int kMaxProbes = 128;
 
 #ifndef MFD_EXEC
@@ -118,7 +119,7 @@ struct MemoryFile::Impl {
 
   Options options;
   uint64_t low_bytes;
-  std::byte* low = nullptr;          // set once
+  std::byte* low = nullptr;           // set once
   std::byte* inaccessible = nullptr;  // a PROT_NONE page, set once
 
   // All below: guarded by MemoryFile::mu_.
@@ -189,7 +190,8 @@ uint64_t MemoryFile::usage() const {
 bool MemoryFile::AtLimit(uint64_t more) {
   const uint64_t limit = impl_->options.limit_bytes;
   if (limit == UINT64_MAX) return false;
-  // Guests make pages without our seeing it, at most as many as were reserved: look again after every 1/64 of the limit.
+  // Guests make pages without our seeing it, at most as many as were reserved: look again after every 1/64 of the
+  // limit.
   const uint64_t step = std::clamp<uint64_t>(limit / 64, 64 << 10, 16 << 20);
   uint64_t since = impl_->since_seen.fetch_add(std::min(more, step), std::memory_order_relaxed) + std::min(more, step);
   if (since < step && impl_->seen_usage.load(std::memory_order_relaxed) + since < limit) return false;
@@ -240,8 +242,8 @@ base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent
 
 bool MemoryFile::TakeFromPool(uint64_t length, uint64_t congruent_to, uint64_t after, FileRange& out) {
   base::MutexLock lock(mu_);
-  // The best fit among the youngest, whose pages are warm in the caches: exact for programs that are run again and again. First fit
-  // would cut the pool into pieces that nothing fits into.
+  // The best fit among the youngest, whose pages are warm in the caches: exact for programs that are run again and
+  // again. First fit would cut the pool into pieces that nothing fits into.
   int probes = 0;
   auto best = impl_->pool.end();
   for (auto it = impl_->pool.end(); it != impl_->pool.begin() && probes < kMaxProbes; ++probes) {
@@ -375,7 +377,8 @@ void MemoryFile::StopTrimming() {
 }
 
 void MemoryFile::Punch(FileRange range) {
-  auto r = base::HostRetry(SYS_fallocate, fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range.start, range.length());
+  auto r =
+      base::HostRetry(SYS_fallocate, fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range.start, range.length());
   CHECK(r.ok());  // tmpfs cannot fail to punch; going on would hand a guest's bytes to another
 }
 

@@ -1,8 +1,8 @@
 // MemoryFile: one memfd per sandbox behind anonymous guest memory, tmpfs files and the page cache.
 //
-// Offsets are cheap: the file is sparse and 2^62 bytes long, so that a whole mapping reserves its extent at once and pages come
-// into being when they are first touched, in the guest by a host fault that the sentry never sees, or through the sentry's own
-// mapping. What costs is pages; usage() says how many there are.
+// Offsets are cheap: the file is sparse and 2^62 bytes long, so that a whole mapping reserves its extent at once and
+// pages come into being when they are first touched, in the guest by a host fault that the sentry never sees, or
+// through the sentry's own mapping. What costs is pages; usage() says how many there are.
 #ifndef PLATFORM_MEMORY_FILE_H_
 #define PLATFORM_MEMORY_FILE_H_
 
@@ -37,9 +37,9 @@ class MemoryFile {
 
   int fd() const { return fd_.get(); }
 
-  // Reserves `length` bytes (pages) that read as zero, with one reference. `congruent_to`: the offset has the same place
-  // within 2 MiB as this guest address. `after`, when not 0, is an offset at which the caller would like the range to
-  // start so that host mappings merge; taken if it is free. ENOMEM at the limit.
+  // Reserves `length` bytes (pages) that read as zero, with one reference. `congruent_to`: the offset has the same
+  // place within 2 MiB as this guest address. `after`, when not 0, is an offset at which the caller would like the
+  // range to start so that host mappings merge; taken if it is free. ENOMEM at the limit.
   base::Result<FileRange> Allocate(uint64_t length, uint64_t congruent_to = 0, uint64_t after = 0) EXCLUDES(mu_);
   // One more, one fewer reference to every page of the range, which may span allocations. At zero the pages are
   // recycled: nothing may map or read them any more (guest mappings of them have been confirmed gone).
@@ -48,10 +48,10 @@ class MemoryFile {
   // True if every page of the range has exactly one reference: its only owner may write it in place.
   bool IsExclusive(FileRange range) const EXCLUDES(mu_);
 
-  // The sentry's own mapping of the range, readable and writable; valid as long as the caller has a reference. The memory may
-  // fault (a memory cgroup at its limit): touch it only through base::SafeCopy. A range that lies in more than one window (the
-  // first TiB is one, beyond it each GiB) comes in parts: the span may be shorter than asked, never empty. When the host's
-  // address space is used up by windows, the span is a page that faults.
+  // The sentry's own mapping of the range, readable and writable; valid as long as the caller has a reference. The
+  // memory may fault (a memory cgroup at its limit): touch it only through base::SafeCopy. A range that lies in more
+  // than one window (the first TiB is one, beyond it each GiB) comes in parts: the span may be shorter than asked,
+  // never empty. When the host's address space is used up by windows, the span is a page that faults.
   std::span<std::byte> Map(FileRange range);
   // Reads and writes through the mapping, over window boundaries. EFAULT when the host gives no page.
   base::Result<void> Read(uint64_t offset, std::span<std::byte> out);
@@ -66,11 +66,11 @@ class MemoryFile {
   // Bytes of pages that exist, from st_blocks.
   uint64_t usage() const;
 
-  // Freed ranges of up to 2 MiB keep their pages for the next Allocate (at most kPoolBytes). Gives back to the host those that
-  // were freed before `freed_before`.
+  // Freed ranges of up to 2 MiB keep their pages for the next Allocate (at most kPoolBytes). Gives back to the host
+  // those that were freed before `freed_before`.
   void TrimPool(base::MonotonicNs freed_before = base::kNever) EXCLUDES(mu_);
-  // Trims by itself from now on what has been idle for a second, with a timer that exists only while the pool is not empty.
-  // Once, after the scheduler has started; the reactor outlives the file or StopTrimming is called first.
+  // Trims by itself from now on what has been idle for a second, with a timer that exists only while the pool is not
+  // empty. Once, after the scheduler has started; the reactor outlives the file or StopTrimming is called first.
   void StartTrimming(base::Reactor& reactor);
   void StopTrimming();
 

@@ -1,7 +1,7 @@
 // Platform: how guest code runs. Nothing above this folder knows which one does.
 //
-// The interface is asynchronous (DESIGN.md §3). Context::Start lets a guest thread run and returns; the platform calls the
-// completion later, on any host thread. Run (platform/sync.h) is the same as a call that parks the fiber.
+// The interface is asynchronous (DESIGN.md §3). Context::Start lets a guest thread run and returns; the platform calls
+// the completion later, on any host thread. Run (platform/sync.h) is the same as a call that parks the fiber.
 //
 // Everything that comes back from a platform was under the guest's control: registers are data, never evidence.
 #ifndef PLATFORM_PLATFORM_H_
@@ -25,11 +25,12 @@ enum class AccessType : uint8_t { kRead, kWrite, kExecute };
 
 // Why a guest thread came back.
 enum class ExitReason : uint8_t {
-  kSystemCall,    // registers().orig_rax is the number, arguments as in the ABI; rip is after the instruction; rax is −ENOSYS
-  kFault,         // a page fault: address and access. Served from the VMAs or turned into SIGSEGV or SIGBUS.
-  kException,     // any other synchronous exception: signo, si_code, address are what Linux would deliver
-  kInterrupted,   // Interrupt was called. Nothing else happened.
-  kDead,          // the guest thread or its address space is gone (killed on the host, out of memory); never comes back
+  kSystemCall,   // registers().orig_rax is the number, arguments as in the ABI; rip is after the instruction; rax is
+                 // −ENOSYS
+  kFault,        // a page fault: address and access. Served from the VMAs or turned into SIGSEGV or SIGBUS.
+  kException,    // any other synchronous exception: signo, si_code, address are what Linux would deliver
+  kInterrupted,  // Interrupt was called. Nothing else happened.
+  kDead,         // the guest thread or its address space is gone (killed on the host, out of memory); never comes back
 };
 
 struct Exit {
@@ -37,8 +38,8 @@ struct Exit {
   AccessType access = AccessType::kRead;  // kFault
   int signo = 0;                          // kException: SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSEGV (no page involved)
   int si_code = 0;
-  uint64_t address = 0;     // kFault: the byte; kException: si_addr
-  uint32_t trap_number = 0; // x86 vector and error code, for the signal frame
+  uint64_t address = 0;      // kFault: the byte; kException: si_addr
+  uint32_t trap_number = 0;  // x86 vector and error code, for the signal frame
   uint32_t error_code = 0;
 };
 
@@ -61,15 +62,15 @@ struct MapOp {
   int fd = -1;            // kMap: the memory file or a donated file; shared mapping; open until Apply returns
   uint64_t start = 0;
   uint64_t length = 0;
-  uint64_t offset = 0;    // kMap: in the file
+  uint64_t offset = 0;  // kMap: in the file
 };
 
 // A guest's address space. Any fiber may call Apply; a mm serializes its own calls with its lock.
 class AddressSpace : public base::RefCounted {
  public:
   // Makes the changes in order, as one round trip. Parks. kMap replaces what is mapped there. When it returns, no guest
-  // thread can use a translation that it removed. On failure the Errno of the first change that failed; changes after it
-  // were not made, and the caller unmaps the ranges it touched.
+  // thread can use a translation that it removed. On failure the Errno of the first change that failed; changes after
+  // it were not made, and the caller unmaps the ranges it touched.
   virtual base::Result<void> Apply(std::span<const MapOp> ops) = 0;
   // Unmaps everything and ends the host resources. After it no guest code runs in it. Parks. Idempotent; the last Unref
   // does the same without waiting.
@@ -84,18 +85,19 @@ class Context {
   // Gets from the host what the first Start in `as` needs, so that clone(2) can fail with EAGAIN where Start could only
   // complete with kDead. Optional, before the first Start; parks, on any fiber. EAGAIN, ENOMEM; ESRCH: `as` is gone.
   virtual base::Result<void> Prepare(AddressSpace& as) { return {}; }
-  // Lets the guest run in `as` with registers() until something happens. The context, `as` and `done` stay alive until the
-  // completion. Called on a fiber (a platform may move the fiber to another executor).
+  // Lets the guest run in `as` with registers() until something happens. The context, `as` and `done` stay alive until
+  // the completion. Called on a fiber (a platform may move the fiber to another executor).
   virtual void Start(AddressSpace& as, Completion& done) = 0;
-  // Makes a running Start complete soon with kInterrupted (or with what happens first); if none is running, the next Start
-  // completes so at once. Any thread.
+  // Makes a running Start complete soon with kInterrupted (or with what happens first); if none is running, the next
+  // Start completes so at once. Any thread.
   virtual void Interrupt() = 0;
 
   // Valid while not running; changes take effect at the next Start.
   Registers& registers() { return registers_; }
   // The XSAVE area (XStateSize bytes), fetched when first asked for after an exit.
   virtual std::span<const std::byte> XState() = 0;
-  // A copy to write; takes effect at the next Start. The caller has passed it through SanitizeXState if a guest made it.
+  // A copy to write; takes effect at the next Start. The caller has passed it through SanitizeXState if a guest made
+  // it.
   virtual void SetXState(std::span<const std::byte> area) = 0;
   // Single-step: the next Start completes with SIGTRAP/TRAP_TRACE after one instruction (ptrace in the guest).
   virtual void SetSingleStep(bool on) = 0;

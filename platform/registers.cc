@@ -19,7 +19,8 @@ constexpr uint64_t kPkru = uint64_t{1} << 9;
 
 // User selectors of the Linux GDT (arch/x86/include/asm/segment.h).
 constexpr uint64_t kUserCs = 0x33, kUserDs = 0x2b;
-// CF PF AF ZF SF TF DF OF NT RF AC ID: what POPF in user mode and sigreturn may set (FIX_EFLAGS, arch/x86/include/asm/sighandling.h).
+// CF PF AF ZF SF TF DF OF NT RF AC ID: what POPF in user mode and sigreturn may set (FIX_EFLAGS,
+// arch/x86/include/asm/sighandling.h).
 constexpr uint64_t kUserFlags = 0x254dd5;
 constexpr uint64_t kFixedFlags = 0x202;  // bit 1 and IF are always set in user mode
 constexpr uint64_t kAddressLimit = 0x7ffffffff000;
@@ -66,7 +67,8 @@ const XFeatures& Host() {
 void SanitizeRegisters(Registers& regs) {
   regs.cs = kUserCs;
   regs.ss = kUserDs;
-  // A selector other than null or the user data segment would have to exist in a descriptor table that guests do not have.
+  // A selector other than null or the user data segment would have to exist in a descriptor table that guests do not
+  // have.
   for (uint64_t* sel : {&regs.ds, &regs.es, &regs.fs, &regs.gs}) {
     if (*sel != kUserDs) *sel = 0;
   }

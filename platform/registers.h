@@ -1,5 +1,5 @@
-// The general registers of a guest thread on amd64, laid out as the host's user_regs_struct (sys/user.h) so that a platform
-// that gets them from ptrace copies nothing.
+// The general registers of a guest thread on amd64, laid out as the host's user_regs_struct (sys/user.h) so that a
+// platform that gets them from ptrace copies nothing.
 #ifndef PLATFORM_REGISTERS_H_
 #define PLATFORM_REGISTERS_H_
 
@@ -16,8 +16,8 @@ struct Registers {
 };
 static_assert(sizeof(Registers) == 27 * 8);
 
-// Makes registers that came from a guest (sigreturn, ptrace) safe to resume with: user-mode selectors, only the flags that
-// user mode may set, canonical addresses for fs_base, gs_base. rip may be anything: the guest faults.
+// Makes registers that came from a guest (sigreturn, ptrace) safe to resume with: user-mode selectors, only the flags
+// that user mode may set, canonical addresses for fs_base, gs_base. rip may be anything: the guest faults.
 void SanitizeRegisters(Registers& regs);
 
 // Bytes of the host's XSAVE area for the features that the sandbox shows to guests (CPUID leaf 0xD); 64-byte alignment.
@@ -26,8 +26,8 @@ uint32_t XStateSize();
 uint64_t XStateFeatures();
 // Fills `area` (XStateSize bytes) with the state a new program starts with (FCW 0x37f, MXCSR 0x1f80).
 void InitXState(void* area);
-// True if the area is one that XRSTOR takes in the standard format; corrects what a guest may not set (reserved MXCSR bits,
-// unknown features) and returns false when it cannot. `bytes` is what the guest gave.
+// True if the area is one that XRSTOR takes in the standard format; corrects what a guest may not set (reserved MXCSR
+// bits, unknown features) and returns false when it cannot. `bytes` is what the guest gave.
 bool SanitizeXState(void* area, uint32_t bytes);
 
 }  // namespace platform

@@ -10,7 +10,8 @@ class Waiter final : public Completion {
   explicit Waiter(base::Fiber& fiber) : fiber_(&fiber) {}
 
   void Complete(const Exit& exit) override {
-    // After the store the fiber may be gone as soon as it sees it (a permit of another kind can wake it): keep it alive.
+    // After the store the fiber may be gone as soon as it sees it (a permit of another kind can wake it): keep it
+    // alive.
     base::RefPtr<base::Fiber> fiber = fiber_;
     exit_ = exit;
     done_.store(true, std::memory_order_release);

@@ -32,8 +32,8 @@ struct MappingTraits {
 class FakeContext;
 class FakeAddressSpace;
 
-// Host threads that complete what is due. Its lock guards everything of the platform. std::mutex, not base::Mutex: these are no
-// executors, and they wait with it.
+// Host threads that complete what is due. Its lock guards everything of the platform. std::mutex, not base::Mutex:
+// these are no executors, and they wait with it.
 class Engine {
  public:
   explicit Engine(const Options& options) : options_(options), random_(options.seed) {
@@ -76,7 +76,8 @@ class FakeAddressSpace final : public AddressSpace {
   base::Result<void> Apply(std::span<const MapOp> ops) override {
     for (const MapOp& op : ops) {
       bool aligned = (op.start | op.length | op.offset) % kPageSize == 0 && op.length != 0;
-      if (!aligned || op.start < kGuestRange.start || op.start >= kGuestRange.end || op.length > kGuestRange.end - op.start) {
+      if (!aligned || op.start < kGuestRange.start || op.start >= kGuestRange.end ||
+          op.length > kGuestRange.end - op.start) {
         return base::Errno(EINVAL);
       }
     }

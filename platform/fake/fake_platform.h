@@ -1,5 +1,5 @@
-// A platform that executes nothing: each context follows a script, and completes at random times on host threads that are no
-// executors. It keeps the asynchronous interface honest and lets kernel tests run without a guest.
+// A platform that executes nothing: each context follows a script, and completes at random times on host threads that
+// are no executors. It keeps the asynchronous interface honest and lets kernel tests run without a guest.
 #ifndef PLATFORM_FAKE_FAKE_PLATFORM_H_
 #define PLATFORM_FAKE_FAKE_PLATFORM_H_
 

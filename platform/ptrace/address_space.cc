@@ -29,7 +29,8 @@ HostOp Translate(const MapOp& op) {
     case MapOp::Kind::kMap: {
       uint64_t flags = MAP_SHARED | MAP_FIXED | (op.populate ? MAP_POPULATE : 0);
       return {SYS_mmap,
-              {op.start, op.length, static_cast<uint64_t>(HostProtection(op.prot)), flags, static_cast<uint64_t>(op.fd), op.offset},
+              {op.start, op.length, static_cast<uint64_t>(HostProtection(op.prot)), flags, static_cast<uint64_t>(op.fd),
+               op.offset},
               0};
     }
     case MapOp::Kind::kUnmap:

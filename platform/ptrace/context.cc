@@ -92,7 +92,8 @@ base::Result<void> ContextCore::Bind(PtraceAddressSpace& as) {
   if (!stub) return base::Errno(ESRCH);
   thread_ = TRY(stub->TakeThread());
   thread_->set_owner(this);
-  ids_.store(static_cast<uint64_t>(stub->pid()) << 32 | static_cast<uint32_t>(thread_->tid()), std::memory_order_release);
+  ids_.store(static_cast<uint64_t>(stub->pid()) << 32 | static_cast<uint32_t>(thread_->tid()),
+             std::memory_order_release);
   return {};
 }
 
@@ -223,8 +224,8 @@ void ContextCore::OnStop(int status) {
     exit.si_code = info.si_code;
     exit.address = reinterpret_cast<uint64_t>(info.si_addr);
     if (signo == SIGSYS && info.si_code == kSysSeccomp) {
-      // The vsyscall page: the host emulates the call itself, and the filter of the stubs stops it. What the guest called is
-      // as good as the system call (the host has done the return).
+      // The vsyscall page: the host emulates the call itself, and the filter of the stubs stops it. What the guest
+      // called is as good as the system call (the host has done the return).
       exit.reason = ExitReason::kSystemCall;
       registers_->orig_rax = static_cast<uint32_t>(info.si_syscall);
       registers_->rax = static_cast<uint64_t>(-ENOSYS);
@@ -242,9 +243,9 @@ void ContextCore::OnStop(int status) {
 
 void ContextCore::OnSystemCall(Exit& exit) {
   Registers& r = *registers_;
-  // The `syscall` instruction leaves rip in rcx and the flags in r11; `int $0x80` does not (a guest that imitates it fools only
-  // itself), and 32-bit code has another code segment. Those are not system calls of our guests: Linux without
-  // CONFIG_IA32_EMULATION answers with a general protection fault.
+  // The `syscall` instruction leaves rip in rcx and the flags in r11; `int $0x80` does not (a guest that imitates it
+  // fools only itself), and 32-bit code has another code segment. Those are not system calls of our guests: Linux
+  // without CONFIG_IA32_EMULATION answers with a general protection fault.
   const uint64_t kHidden = kTrapFlag | kResumeFlag;
   bool native = r.cs == kUserCs && r.rcx == r.rip && (r.r11 & ~kHidden) == (r.rflags & ~kHidden);
   if (!native && r.cs == kUserCs) native = SystemCallArch(thread_->tid()) == AUDIT_ARCH_X86_64;
@@ -279,8 +280,8 @@ void ContextCore::OnSignal(int signo, Exit& exit) {
 
 AccessType ContextCore::Access(uint64_t address, int si_code) {
   AccessType access = GuessAccess(thread_->tid(), *registers_, address);
-  // The guess was served and the same instruction is refused at the same byte of a page that is mapped now: it wanted more.
-  // (SEGV_MAPERR instead means that the page went away again in between.)
+  // The guess was served and the same instruction is refused at the same byte of a page that is mapped now: it wanted
+  // more. (SEGV_MAPERR instead means that the page went away again in between.)
   if (last_fault_.valid && last_fault_.rip == registers_->rip && last_fault_.address == address &&
       si_code == kSegvAccErr && last_fault_.access == access) {
     access = AccessType::kWrite;

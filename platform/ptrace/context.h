@@ -13,8 +13,8 @@
 
 namespace platform::ptrace {
 
-// What of a context the home's thread touches. Counted by reference because that thread may have to let go of it after the
-// Context itself is gone.
+// What of a context the home's thread touches. Counted by reference because that thread may have to let go of it after
+// the Context itself is gone.
 class ContextCore final : public base::RefCounted {
  public:
   explicit ContextCore(Registers& registers) : registers_(&registers) {}
@@ -64,8 +64,8 @@ class ContextCore final : public base::RefCounted {
   State state_ = State::kInitial;
   std::optional<XStateBuffer> xstate_;
 
-  // kRunning: a Start is between its look at kInterrupted and its completion. kInterrupted: Interrupt was called since the
-  // last completion. Interrupt signals the host thread if it finds the former; ids_ is set before kRunning.
+  // kRunning: a Start is between its look at kInterrupted and its completion. kInterrupted: Interrupt was called since
+  // the last completion. Interrupt signals the host thread if it finds the former; ids_ is set before kRunning.
   std::atomic<uint32_t> run_{0};
   std::atomic<uint64_t> ids_{0};  // tgid << 32 | tid
 

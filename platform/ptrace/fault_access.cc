@@ -109,8 +109,8 @@ class Decoder {
     if (map_ == kOneByte) {
       if (op_ < 0x40) return (op_ & 7) < 4;
       if (op_ >= 0x80 && op_ <= 0x8f) return true;
-      return IsOneOf(op_, {0x63, 0x69, 0x6b, 0xc0, 0xc1, 0xc6, 0xc7, 0xf6, 0xf7, 0xfe, 0xff}) || (op_ >= 0xd0 && op_ <= 0xd3) ||
-             (op_ >= 0xd8 && op_ <= 0xdf);
+      return IsOneOf(op_, {0x63, 0x69, 0x6b, 0xc0, 0xc1, 0xc6, 0xc7, 0xf6, 0xf7, 0xfe, 0xff}) ||
+             (op_ >= 0xd0 && op_ <= 0xd3) || (op_ >= 0xd8 && op_ <= 0xdf);
     }
     if (map_ != k0F) return true;
     if (op_ == 0x77) return false;
@@ -136,14 +136,14 @@ class Decoder {
       case kOneByte:
         return OneByteWrites();
       case k0F:
-        return vector_encoding() ? SseStore() || (encoding_ == Encoding::kVex && op_ == 0x91) || (op_ == 0xae && reg() == 3)
-                                 : TwoByteWrites();
+        return vector_encoding()
+                   ? SseStore() || (encoding_ == Encoding::kVex && op_ == 0x91) || (op_ == 0xae && reg() == 3)
+                   : TwoByteWrites();
       case k0F38:
         return ThreeByteWrites();
       case k0F3A:
         // pextr*, extractps; vextract*, vcvtps2ph
-        return (op_ >= 0x14 && op_ <= 0x17) ||
-               (vector_encoding() && IsOneOf(op_, {0x19, 0x1b, 0x1d, 0x39, 0x3b}));
+        return (op_ >= 0x14 && op_ <= 0x17) || (vector_encoding() && IsOneOf(op_, {0x19, 0x1b, 0x1d, 0x39, 0x3b}));
       case kFp16:
         return op_ == 0x11 || (op_ == 0x7e && size16_);
       default:
@@ -238,7 +238,8 @@ class Decoder {
     if (op_ >= 0xb8 && op_ <= 0xbf) return wide_ ? 8 : word;
     if (op_ == 0xf6) return reg() < 2 ? 1 : 0;
     if (op_ == 0xf7) return reg() < 2 ? word : 0;
-    if (IsOneOf(op_, {0x6a, 0x6b, 0x80, 0x83, 0xa8, 0xc0, 0xc1, 0xc6, 0xcd, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xeb}))
+    if (IsOneOf(op_, {0x6a, 0x6b, 0x80, 0x83, 0xa8, 0xc0, 0xc1, 0xc6, 0xcd, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6,
+                      0xe7, 0xeb}))
       return 1;
     if (IsOneOf(op_, {0x68, 0x69, 0x81, 0xa9, 0xc7})) return word;
     if (IsOneOf(op_, {0xe8, 0xe9})) return 4;

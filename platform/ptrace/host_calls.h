@@ -1,5 +1,5 @@
-// The host system calls that the platform makes after ptrace::New, for the sentry's filter. Stubs have no need of more: their
-// own calls are made under the same filter or none.
+// The host system calls that the platform makes after ptrace::New, for the sentry's filter. Stubs have no need of more:
+// their own calls are made under the same filter or none.
 #ifndef PLATFORM_PTRACE_HOST_CALLS_H_
 #define PLATFORM_PTRACE_HOST_CALLS_H_
 

@@ -17,10 +17,11 @@ namespace platform::ptrace {
 
 class Tracer;
 
-// The kick that ends a wait4 of an executor: a signal that nothing else uses, not a real-time one, which the host may refuse
-// to queue.
+// The kick that ends a wait4 of an executor: a signal that nothing else uses, not a real-time one, which the host may
+// refuse to queue.
 inline constexpr int kKickSignal = 16;  // SIGSTKFLT
-// What stops a running guest thread for Context::Interrupt: ignored by default, should it ever arrive where nobody traces.
+// What stops a running guest thread for Context::Interrupt: ignored by default, should it ever arrive where nobody
+// traces.
 inline constexpr int kInterruptSignal = 17;  // SIGCHLD
 
 class PtracePlatform final : public Platform {
@@ -42,7 +43,8 @@ class PtracePlatform final : public Platform {
 
   // Held by the fiber that gets a zygote for its tracer.
   base::FiberMutex& adoption() { return adoption_; }
-  // With adoption() held. An untraced zygote: a sleeping one, or a new one from another tracer's. Parks, and may move the fiber.
+  // With adoption() held. An untraced zygote: a sleeping one, or a new one from another tracer's. Parks, and may move
+  // the fiber.
   base::Result<pid_t> TakeSleepingZygote();
   void Register(Tracer& tracer, int index);
   void Unregister(Tracer& tracer);

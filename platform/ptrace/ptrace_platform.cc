@@ -94,9 +94,9 @@ int PtracePlatform::RunningContexts() const {
   return n;
 }
 
-// The creator's executor keeps its children near, for a shell that waits for them. When another guest runs there (the creator
-// itself does not: it is in a system call) and some executor has none, the new address space goes to that one (make -j, a
-// pipeline).
+// The creator's executor keeps its children near, for a shell that waits for them. When another guest runs there (the
+// creator itself does not: it is in a system call) and some executor has none, the new address space goes to that one
+// (make -j, a pipeline).
 Tracer& PtracePlatform::ChooseHome() {
   base::Executor* current = base::Executor::Current();
   CHECK(current != nullptr);

@@ -1,8 +1,9 @@
-// The ptrace platform: guest threads are threads of stub processes that run under PTRACE_SYSEMU. It works on any host that
-// allows ptrace of one's own children, needs no device, and is what the other platforms are compared with.
+// The ptrace platform: guest threads are threads of stub processes that run under PTRACE_SYSEMU. It works on any host
+// that allows ptrace of one's own children, needs no device, and is what the other platforms are compared with.
 //
 // Who is who:
-//   Tracer        one per executor; its IdleStrategy. The host lets only the thread that traces a process touch it, so each
+//   Tracer        one per executor; its IdleStrategy. The host lets only the thread that traces a process touch it, so
+//   each
 //                 stub has a *home*, and fibers move there (Fiber::MoveTo) before they touch it.
 //   zygote        one per executor that has made a stub: a process with no memory but the stub's two pages, from which
 //                 stubs are cloned. The first is cloned from the sentry by New.
@@ -28,12 +29,13 @@ struct Options {
   int guest_nice = 4;  // nice levels of guest threads below the executors'
 };
 
-// Makes the platform and the first zygote: after credentials and capabilities are final (a tracer may have no fewer than its
-// tracee) and before the seccomp filter. What the platform needs from the host later is in ptrace/host_calls.h. EPERM:
-// the host forbids ptrace (yama.ptrace_scope=3, a container without it).
+// Makes the platform and the first zygote: after credentials and capabilities are final (a tracer may have no fewer
+// than its tracee) and before the seccomp filter. What the platform needs from the host later is in
+// ptrace/host_calls.h. EPERM: the host forbids ptrace (yama.ptrace_scope=3, a container without it).
 //
 // The calling host thread has to live as long as the platform (PR_SET_PDEATHSIG follows threads). Every executor of the
-// scheduler uses NewIdleStrategy. Contexts and address spaces end before the scheduler, the scheduler before the platform.
+// scheduler uses NewIdleStrategy. Contexts and address spaces end before the scheduler, the scheduler before the
+// platform.
 base::Result<std::unique_ptr<Platform>> New(Options options = {});
 
 }  // namespace platform::ptrace

@@ -18,9 +18,10 @@ namespace platform::ptrace {
 namespace {
 
 constexpr uint64_t kNoSystemCall = ~uint64_t{0};
-// Where a guest thread runs. Bound to its tracer's CPU a call costs 8 µs and no other CPU helps; free, a call crosses CPUs twice
-// (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while its runs are short, free when it
-// computes (the tick) or when several share the CPU and runs have become long for it. Measured in docs/platforms.md.
+// Where a guest thread runs. Bound to its tracer's CPU a call costs 8 µs and no other CPU helps; free, a call crosses
+// CPUs twice (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while its runs are
+// short, free when it computes (the tick) or when several share the CPU and runs have become long for it. Measured in
+// docs/platforms.md.
 constexpr base::MonotonicNs kQuickRunNs = 500'000;        // bind a free thread that is alone
 constexpr base::MonotonicNs kQuickCrowdedRunNs = 90'000;  // the same while others of the tracer run
 constexpr base::MonotonicNs kLongCrowdedRunNs = 120'000;  // free a bound thread
@@ -59,8 +60,8 @@ void StubThread::Run(const Registers& regs, Resume how) {
     want.orig_rax = known_.orig_rax;
     if (memcmp(&want, &known_, sizeof(want)) != 0) {
       want.rax = known_.rax;
-      // After a system call mostly the result alone has changed. The results that would make the host restart a call of its own
-      // (ERESTARTSYS …, if a signal is pending) need orig_rax changed too.
+      // After a system call mostly the result alone has changed. The results that would make the host restart a call of
+      // its own (ERESTARTSYS …, if a signal is pending) need orig_rax changed too.
       const int64_t rax = static_cast<int64_t>(regs.rax);
       same = memcmp(&want, &known_, sizeof(want)) == 0 && (rax < -520 || rax > -510) &&
              PokeUser(tid_, offsetof(Registers, rax), regs.rax) == 0;
@@ -71,7 +72,8 @@ void StubThread::Run(const Registers& regs, Resume how) {
     set.orig_rax = kNoSystemCall;
     long r = SetRegisters(tid_, set);
     if (r < 0 && r != -ESRCH) {
-      // A value that the host refuses (a selector, a base): the guest gets what is safe, and faults if it used the other.
+      // A value that the host refuses (a selector, a base): the guest gets what is safe, and faults if it used the
+      // other.
       SanitizeRegisters(set);
       (void)SetRegisters(tid_, set);
     }
@@ -210,7 +212,8 @@ base::Result<StubThread*> Stub::TakeThread() {
     return thread;
   }
   // CLONE_PTRACE: traced from birth without a stop of the helper for it.
-  constexpr uint64_t kFlags = CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE;
+  constexpr uint64_t kFlags =
+      CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE;
   HostOp clone = {SYS_clone, {kFlags}, 0};
   base::RefPtr<Stub> keep(this);
   ++takers_;

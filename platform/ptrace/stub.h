@@ -1,4 +1,5 @@
-// Stub: the host process behind an AddressSpace, and its threads. All of it is touched on its home tracer's thread only.
+// Stub: the host process behind an AddressSpace, and its threads. All of it is touched on its home tracer's thread
+// only.
 #ifndef PLATFORM_PTRACE_STUB_H_
 #define PLATFORM_PTRACE_STUB_H_
 

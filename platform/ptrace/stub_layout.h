@@ -2,7 +2,8 @@
 //
 //   0x7ffffff00000  end of the guest's range (128 TiB − 1 MiB)
 //   kStubText       one page of code, read and execute only, the same host page in every stub
-//   kStubCommand    one page that the stub can only read: the operations of the batch that its helper runs (CommandPage)
+//   kStubCommand    one page that the stub can only read: the operations of the batch that its helper runs
+//   (CommandPage)
 //
 // Guest threads can read both and jump into the text. That gives them nothing: they run under PTRACE_SYSEMU, so that a
 // `syscall` in the text is the guest's own system call like any other.
@@ -42,12 +43,13 @@ struct CommandPage {
 static_assert(sizeof(CommandPage) == kStubPage);
 
 extern "C" {
-// The text page as it is linked into the sentry (stub_text.S); copied, never executed there except for runsc_stub_enter.
+// The text page as it is linked into the sentry (stub_text.S); copied, never executed there except for
+// runsc_stub_enter.
 extern const char runsc_stub_text_begin[], runsc_stub_text_end[];
 extern const char runsc_stub_batch[], runsc_stub_batch_end[], runsc_stub_spawn[], runsc_stub_sleep[], runsc_stub_exit[];
 
-// Runs in the newborn zygote: maps the text page from `text_fd` at its place, wherever the stack is, and continues in it,
-// where everything else is unmapped. Does not return.
+// Runs in the newborn zygote: maps the text page from `text_fd` at its place, wherever the stack is, and continues in
+// it, where everything else is unmapped. Does not return.
 [[noreturn]] void runsc_stub_enter(int text_fd);
 }
 

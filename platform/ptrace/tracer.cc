@@ -30,7 +30,8 @@ Tracer::Tracer(PtracePlatform& platform, int index) : platform_(platform), index
   platform_.Register(*this, index);
 }
 
-// The executor's thread has ended, and the host has killed all of its tracees (PTRACE_O_EXITKILL). They are ours to reap.
+// The executor's thread has ended, and the host has killed all of its tracees (PTRACE_O_EXITKILL). They are ours to
+// reap.
 Tracer::~Tracer() {
   platform_.Unregister(*this);
   if (have_timer_) (void)base::Host(SYS_timer_delete, timer_);
@@ -81,18 +82,19 @@ void Tracer::Wait() {
     return;
   }
   if (active_ > 0) {
-    // Waiting for any of n tracees costs the host 40 ns for each, for the one that runs nothing. (Not for a helper: a leader's
-    // death is told only after its threads', which somebody has to collect.)
+    // Waiting for any of n tracees costs the host 40 ns for each, for the one that runs nothing. (Not for a helper: a
+    // leader's death is told only after its threads', which somebody has to collect.)
     const bool one_thread = active_ == 1 && running_ != nullptr;
     int status = 0;
-    long tid = runsc_wait4(one_thread ? running_->tid_ : -1, &status, kOptions, reinterpret_cast<const uint32_t*>(&word_));
+    long tid =
+        runsc_wait4(one_thread ? running_->tid_ : -1, &status, kOptions, reinterpret_cast<const uint32_t*>(&word_));
     word_.exchange(kAwake);
     if (tid > 0) Dispatch(static_cast<pid_t>(tid), status);
     if (tid == -ECHILD) LoseAll();
     return;
   }
-  // A wait with a timeout is not restarted after the tick's signal, one without is (man 7 signal). The tick has to be seen here,
-  // for it ends itself when nothing runs.
+  // A wait with a timeout is not restarted after the tick's signal, one without is (man 7 signal). The tick has to be
+  // seen here, for it ends itself when nothing runs.
   const timespec hour = {3600, 0};
   const timespec* timeout = timer_period_ != 0 ? &hour : nullptr;
   while (word_.load() == kInFutex) {

@@ -1,5 +1,6 @@
-// Tracer: the part of the platform that lives on one executor's host thread: it waits for the tracees of that thread and
-// hands each status to its Tracee. Everything but Wake and the atomics is for that thread only, from fibers and between them.
+// Tracer: the part of the platform that lives on one executor's host thread: it waits for the tracees of that thread
+// and hands each status to its Tracee. Everything but Wake and the atomics is for that thread only, from fibers and
+// between them.
 #ifndef PLATFORM_PTRACE_TRACER_H_
 #define PLATFORM_PTRACE_TRACER_H_
 

@@ -30,14 +30,16 @@ namespace {
 
 base::Result<base::UniqueFd> MakeMemfd(const char* name, unsigned flags) {
   auto fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | flags);
-  if (fd.failed_with(EINVAL) && (flags & MFD_EXEC)) fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | (flags & ~MFD_EXEC));
+  if (fd.failed_with(EINVAL) && (flags & MFD_EXEC))
+    fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | (flags & ~MFD_EXEC));
   if (!fd.ok()) return fd.error();
   return base::UniqueFd(static_cast<int>(*fd));
 }
 
-// The filter of every stub. No guest thread gets as far as a filter (PTRACE_SYSEMU comes first), so this is for the day on which
-// something else is broken: a helper's calls and no others. The calls that the vsyscall page stands for (man 2 vsyscalls: the
-// host emulates them without a system call, and asks the filter) come as SIGSYS and are the guest's system calls.
+// The filter of every stub. No guest thread gets as far as a filter (PTRACE_SYSEMU comes first), so this is for the day
+// on which something else is broken: a helper's calls and no others. The calls that the vsyscall page stands for (man 2
+// vsyscalls: the host emulates them without a system call, and asks the filter) come as SIGSYS and are the guest's
+// system calls.
 constexpr sock_filter kFilter[] = {
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
@@ -59,8 +61,8 @@ constexpr sock_filter kFilter[] = {
 };
 static_assert(std::size(kFilter) == 17);
 
-// The zygote's life before it has lost the sentry's memory. A copy of the calling thread alone: no locks, no allocation, no
-// libc wrapper (they write errno, which would be fine, and some take locks, which would not).
+// The zygote's life before it has lost the sentry's memory. A copy of the calling thread alone: no locks, no
+// allocation, no libc wrapper (they write errno, which would be fine, and some take locks, which would not).
 [[noreturn]] __attribute__((no_sanitize("address"), no_sanitize("thread"))) void ZygoteMain(pid_t parent, int text_fd) {
   using base::RawSyscall;
   RawSyscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
@@ -72,8 +74,8 @@ static_assert(std::size(kFilter) == 17);
   RawSyscall(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("runsc-stub"));
   rlimit64 none = {0, 0};
   RawSyscall(SYS_prlimit64, 0, RLIMIT_CORE, reinterpret_cast<long>(&none));
-  // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration (rseq(2)).
-  // The length has to be the one that was registered: 32 until glibc 2.39, then what the kernel proposes.
+  // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration
+  // (rseq(2)). The length has to be the one that was registered: 32 until glibc 2.39, then what the kernel proposes.
   constexpr long kUnregister = 1, kGlibcSignature = 0x53053053;
   char* thread_pointer;
   asm volatile("mov %%fs:0, %0" : "=r"(thread_pointer));
@@ -86,7 +88,8 @@ static_assert(std::size(kFilter) == 17);
   stack_t no_stack = {};
   no_stack.ss_flags = SS_DISABLE;
   RawSyscall(SYS_sigaltstack, reinterpret_cast<long>(&no_stack), 0);
-  // Handlers and masks of the sentry mean nothing here. Layout of the kernel's struct sigaction: all zero is the default.
+  // Handlers and masks of the sentry mean nothing here. Layout of the kernel's struct sigaction: all zero is the
+  // default.
   uint64_t action[4] = {};
   for (int sig = 1; sig <= 64; ++sig) RawSyscall(SYS_rt_sigaction, sig, reinterpret_cast<long>(action), 0, 8);
   uint64_t mask = 0;
@@ -94,7 +97,8 @@ static_assert(std::size(kFilter) == 17);
   if (TraceMe() < 0) RawSyscall(SYS_exit_group, 2);
   RawSyscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
   sock_fprog program = {std::size(kFilter), const_cast<sock_filter*>(kFilter)};
-  if (RawSyscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, reinterpret_cast<long>(&program)) < 0) RawSyscall(SYS_exit_group, 3);
+  if (RawSyscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, reinterpret_cast<long>(&program)) < 0)
+    RawSyscall(SYS_exit_group, 3);
   runsc_stub_enter(text_fd);
 }
 
@@ -105,7 +109,8 @@ base::Result<std::unique_ptr<CommandFile>> CommandFile::Create() {
   file->fd_ = TRY(MakeMemfd("runsc-commands", 0));
   const uint64_t bytes = uint64_t{kPages} * kStubPage;
   TRY(base::Host(SYS_ftruncate, file->fd(), bytes));
-  long at = TRY(base::Host(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd(), 0));
+  long at =
+      TRY(base::Host(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd(), 0));
   file->pages_ = reinterpret_cast<CommandPage*>(at);
   return file;
 }
@@ -137,8 +142,8 @@ base::Result<pid_t> MakeFirstZygote() {
   long written = TRY(base::HostRetry(SYS_write, text.get(), runsc_stub_text_begin, bytes));
   if (written != static_cast<long>(bytes)) return base::Errno(ENOMEM);
 
-  // CLONE_FILES: descriptors that the sentry opens later (the memory file, files donated by the gofer) are valid in stubs.
-  // No exit signal: nobody is told but who waits.
+  // CLONE_FILES: descriptors that the sentry opens later (the memory file, files donated by the gofer) are valid in
+  // stubs. No exit signal: nobody is told but who waits.
   const long parent = base::RawSyscall(SYS_getpid);
   long pid = base::RawSyscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
   if (pid == 0) ZygoteMain(static_cast<pid_t>(parent), text.get());

@@ -1,4 +1,5 @@
-// Zygotes: processes with nothing but the stub's pages, from which stubs are cloned, and the command pages of the stubs.
+// Zygotes: processes with nothing but the stub's pages, from which stubs are cloned, and the command pages of the
+// stubs.
 #ifndef PLATFORM_PTRACE_ZYGOTE_H_
 #define PLATFORM_PTRACE_ZYGOTE_H_
 
@@ -41,7 +42,8 @@ class CommandFile {
   uint32_t used_ GUARDED_BY(mu_) = 0;
 };
 
-// Clones the first zygote from the calling process and lets it sleep, untraced. Host errors; EPERM if ptrace is forbidden.
+// Clones the first zygote from the calling process and lets it sleep, untraced. Host errors; EPERM if ptrace is
+// forbidden.
 base::Result<pid_t> MakeFirstZygote();
 
 // What a fiber waits for that an executor's thread will tell: parks until Set, and gives back permits of others.
@@ -64,8 +66,8 @@ class Zygote {
   ~Zygote();
 
   enum class Child { kStub, kZygote };
-  // Clones a child whose command page is `index` of `file`. A stub is traced by the same tracer and is about to stop; a zygote
-  // sleeps untraced. Parks.
+  // Clones a child whose command page is `index` of `file`. A stub is traced by the same tracer and is about to stop; a
+  // zygote sleeps untraced. Parks.
   base::Result<pid_t> Spawn(Child child, const CommandFile& file, uint32_t index);
   pid_t pid() const;
   // Killed on the host.

@@ -65,8 +65,8 @@ class Canary : public PlatformTest {
     // CF PF AF ZF SF DF OF AC, of which the guest may set all
     block.flags_to_set = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x400 | 0x800;
     block.flags_to_find = block.flags_to_set | 0x202;
-    block.fcw = 0x0a7f;     // rounding up, double precision
-    block.mxcsr = 0x3f80;   // rounding down
+    block.fcw = 0x0a7f;    // rounding up, double precision
+    block.mxcsr = 0x3f80;  // rounding down
     block.has_pkru = HasPkru();
     block.pkru = 0x55555554;
     for (int i = 0; i < 32; ++i) {
@@ -146,7 +146,8 @@ class Canary : public PlatformTest {
     as->Release();
   }
 };
-INSTANTIATE_TEST_SUITE_P(All, Canary, ::testing::ValuesIn(Factories()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, Canary, ::testing::ValuesIn(Factories()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST_P(Canary, Sse) {
   REQUIRE_CODE();

@@ -160,8 +160,21 @@ TEST_P(ContextTest, HostileRegistersHarmOnlyTheGuest) {
     auto as = SpaceWith(BLOB_OF(syscall_loop));
     auto context = ContextAt(kCodeAddress);
     std::mt19937_64 random(1);
-    const uint64_t odd[] = {0, 1, 0x23, 0x2b, 0x33, 0xffff, ~uint64_t{0}, uint64_t{1} << 63, 0x7fffffffffff, 0x800000000000,
-                            0xffff800000000000, 0xffffffffff600000, platform_->GuestRange().end, kCodeAddress, kDataAddress};
+    const uint64_t odd[] = {0,
+                            1,
+                            0x23,
+                            0x2b,
+                            0x33,
+                            0xffff,
+                            ~uint64_t{0},
+                            uint64_t{1} << 63,
+                            0x7fffffffffff,
+                            0x800000000000,
+                            0xffff800000000000,
+                            0xffffffffff600000,
+                            platform_->GuestRange().end,
+                            kCodeAddress,
+                            kDataAddress};
     int alive = 0;
     for (int i = 0; i < 3000; ++i) {
       Registers& r = context->registers();

@@ -85,10 +85,12 @@ class PlatformTest : public ::testing::TestWithParam<Factory> {
   // All on fibers.
   base::RefPtr<AddressSpace> NewSpace();
   std::unique_ptr<Context> NewContext();
-  // An address space with this code at kCodeAddress and a page of data at kDataAddress; a context that starts at the code.
+  // An address space with this code at kCodeAddress and a page of data at kDataAddress; a context that starts at the
+  // code.
   base::RefPtr<AddressSpace> SpaceWith(const std::string& code);
   std::unique_ptr<Context> ContextAt(uint64_t rip);
-  // The same for every platform: makes one system call after the other, the number is what is in rax; or computes for ever.
+  // The same for every platform: makes one system call after the other, the number is what is in rax; or computes for
+  // ever.
   struct Guest {
     base::RefPtr<AddressSpace> as;
     std::unique_ptr<Context> context;

@@ -53,7 +53,8 @@ TEST_P(PtraceTest, AStubHasNothingOfTheSentry) {
       if (line.find("memfd:runsc-memory") == std::string::npos && line.find("[vsyscall]") == std::string::npos) {
         ours.push_back(line.substr(0, line.find_last_of(' ') > 30 ? 30 : line.size()));
         const bool text = line.find("r-xp") != std::string::npos && line.find("memfd:runsc-stub") != std::string::npos;
-        const bool command = line.find("r--s") != std::string::npos && line.find("memfd:runsc-commands") != std::string::npos;
+        const bool command =
+            line.find("r--s") != std::string::npos && line.find("memfd:runsc-commands") != std::string::npos;
         EXPECT_TRUE(text || command) << line;
       }
     }
@@ -71,9 +72,7 @@ TEST_P(PtraceTest, TheVsyscallPageMakesSystemCallsOfTheGuest) {
   if (!present) GTEST_SKIP() << "the host has no vsyscall page";
   InFiber([&] {
     const uint64_t page = 0xffffffffff600000;
-    const struct {
-      uint64_t address, number;
-    } cases[] = {{page, 96}, {page + 1024, 201}, {page + 2048, 309}};
+    const struct { uint64_t address, number; } cases[] = {{page, 96}, {page + 1024, 201}, {page + 2048, 309}};
     for (const auto& c : cases) {
       auto as = SpaceWith(BLOB_OF(call));
       auto context = ContextAt(kCodeAddress);
@@ -140,7 +139,9 @@ TEST_P(PtraceTest, AnIdleSandboxDoesNothing) {
     NewSpace()->Release();  // into the pool, which is given up after a second
     status = "/proc/self/task/" + std::to_string(scheduler_->executors()[0]->host_tid()) + "/status";
   });
-  auto switches = [&] { return Field(status, "voluntary_ctxt_switches") + " " + Field(status, "nonvoluntary_ctxt_switches"); };
+  auto switches = [&] {
+    return Field(status, "voluntary_ctxt_switches") + " " + Field(status, "nonvoluntary_ctxt_switches");
+  };
   std::string before;
   do {
     before = switches();

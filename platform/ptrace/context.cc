@@ -214,7 +214,7 @@ void ContextCore::OnStop(int status) {
     OnSystemCall(exit);
   } else if (signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE || signo == SIGTRAP ||
              signo == SIGSYS) {
-    siginfo_t info;
+    siginfo_t info = {};
     if (GetSignalInfo(thread_->tid(), info) < 0) return;  // it is being killed
     if (info.si_code <= 0) {
       thread_->RunOn();  // sent by a process on the host; a guest's own signals never go through the host

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <random>
 #include <thread>
 
 #include "base/syscall_unsafe.h"
@@ -490,6 +491,75 @@ TEST_P(AddressSpaceTest, EveryOrderOfEndingIsFine) {
   });
   outside.context.reset();
   outside.as.reset();
+}
+
+// Address spaces, contexts, changes, interrupts, moves and deaths in random order on several executors.
+TEST_P(AddressSpaceTest, RandomLivesEndWell) {
+  StartScheduler(3);
+  constexpr int kFibers = 8, kSteps = 150;
+  std::vector<base::RefPtr<base::Fiber>> fibers;
+  std::atomic<int> done{0};
+  const FileRange loop = FileOf(BLOB_OF(syscall_loop)), page = FileOf("");
+  for (int f = 0; f < kFibers; ++f) {
+    base::Fiber::Options options;
+    options.executor = scheduler_->executors()[f % 3].get();
+    fibers.push_back(base::Fiber::Spawn(*scheduler_, options, [&, f] {
+      std::mt19937 random(f);
+      struct Life {
+        base::RefPtr<AddressSpace> as;
+        std::unique_ptr<Context> context;
+      };
+      std::vector<Life> lives(3);
+      for (int step = 0; step < kSteps; ++step) {
+        Life& life = lives[random() % lives.size()];
+        if (!life.as) {
+          auto as = platform_->NewAddressSpace();
+          ASSERT_TRUE(as.ok());
+          life.as = *as;
+          MapOp op = MapOf(*file_, kCodeAddress, loop, kR | kX);
+          ASSERT_TRUE(life.as->Apply({&op, 1}).ok());
+          if (!life.context) life.context = SystemCallContext();
+        }
+        switch (random() % 8) {
+          case 0: {
+            MapOp ops[] = {MapOf(*file_, kA, page, kR | kW), UnmapOf(kA, kPageSize)};
+            EXPECT_TRUE(life.as->Apply(ops).ok());
+            break;
+          }
+          case 1:
+            life.context->Interrupt();
+            EXPECT_EQ(RunGuest(*life.context, *life.as).reason, ExitReason::kInterrupted);
+            break;
+          case 2:  // the context lives on in the next one
+            if (random() % 2) life.as->Release();
+            life.as.reset();
+            break;
+          case 3:
+            life.as->Release();
+            EXPECT_EQ(RunGuest(*life.context, *life.as).reason, ExitReason::kDead);
+            life = {};
+            break;
+          case 4:
+            base::Fiber::MoveTo(*scheduler_->executors()[random() % 3]);
+            break;
+          case 5:
+            if (random() % 2) (void)life.context->XState();
+            life.context.reset();
+            life.context = SystemCallContext();
+            break;
+          default:
+            for (int i = 0; i < 5; ++i) {
+              life.context->registers().rax = step * 10 + i;
+              EXPECT_EQ(RunGuest(*life.context, *life.as).reason, ExitReason::kSystemCall);
+              EXPECT_EQ(life.context->registers().orig_rax, static_cast<uint64_t>(step * 10 + i));
+            }
+        }
+      }
+      ++done;
+    }));
+  }
+  for (auto& fiber : fibers) fiber->Join();
+  EXPECT_EQ(done, kFibers);
 }
 
 TEST_P(AddressSpaceTest, NothingIsLeftOfManyThatEnded) {

@@ -19,6 +19,7 @@
 #include "sentry/syscalls/sys_memfd.h"
 #include "sentry/syscalls/sys_misc.h"
 #include "sentry/syscalls/sys_mm.h"
+#include "sentry/syscalls/sys_mount.h"
 #include "sentry/syscalls/sys_open.h"
 #include "sentry/syscalls/sys_path.h"
 #include "sentry/syscalls/sys_pipe.h"
@@ -27,6 +28,7 @@
 #include "sentry/syscalls/sys_read_write.h"
 #include "sentry/syscalls/sys_signal.h"
 #include "sentry/syscalls/sys_signalfd.h"
+#include "sentry/syscalls/sys_splice.h"
 #include "sentry/syscalls/sys_stat.h"
 #include "sentry/syscalls/sys_sync.h"
 #include "sentry/syscalls/sys_time.h"
@@ -52,6 +54,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kMemfdRows,  //
     kMiscRows,  //
     kMmRows,  //
+    kMountRows,  //
     kOpenRows,  //
     kPathRows,  //
     kPipeRows,  //
@@ -60,6 +63,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kReadWriteRows,  //
     kSignalRows,  //
     kSignalfdRows,  //
+    kSpliceRows,  //
     kStatRows,  //
     kSyncRows,  //
     kTimeRows,  //

@@ -191,7 +191,7 @@ void Dentry::Move(Dentry& moved, Dentry& new_parent, std::string_view new_name, 
     NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<Dentry> old_parent = moved.parent();
   std::string old_name = moved.name();
-  RefPtr<Dentry> dropped_parent;
+  RefPtr<Dentry> dropped_parent, displaced;
   {
     Dentry& p = *old_parent;
     p.mu_.Lock();
@@ -204,6 +204,7 @@ void Dentry::Move(Dentry& moved, Dentry& new_parent, std::string_view new_name, 
       new_parent.children_->erase(other);
       other->hashed_ = false;
       other->unlinked_.store(true, std::memory_order_relaxed);
+      if (other->TryRef()) displaced = RefPtr<Dentry>::Adopt(other);
     }
     {
       base::MutexLock l(moved.mu_);
@@ -231,6 +232,7 @@ void Dentry::Move(Dentry& moved, Dentry& new_parent, std::string_view new_name, 
     p.mu_.Unlock();
   }
   if (replaced != nullptr && !exchange) DentryCache::Get().Drop(*replaced);
+  if (displaced) DentryCache::Get().Drop(*displaced);
 }
 
 bool Dentry::IsWithin(const Dentry& ancestor) const {

@@ -29,7 +29,8 @@ bool DentryCache::Keep(Dentry& dentry) {
       base::MutexLock l(dentry.mu_);
       parent = dentry.parent_.get();
     }
-    if (parent == nullptr) return false;
+    // Nothing is found in a directory that left the tree.
+    if (parent == nullptr || parent->unlinked()) return false;
     // Under the parent's lock a lookup either sees the count at zero and replaces the entry, or sees ours.
     base::MutexLock l(parent->mu_);
     if (!dentry.hashed_) return false;

@@ -87,6 +87,7 @@ Result<void> Remove(VfsContext& ctx, const VfsPath& start, std::string_view path
       base::WriterLock lc(inode->dir_lock);
       TRY(dir.Rmdir(name, *inode));
       inode->dead.store(true, std::memory_order_relaxed);
+      child->Invalidate();  // names known to be missing in it would keep it alive (shrink_dcache_parent)
     } else {
       TRY(dir.Unlink(name, *inode));
     }
@@ -282,6 +283,7 @@ Result<void> RenameLocked(VfsContext& ctx, const RenameEnds& r, Dentry& source, 
     base::WriterLock l(replaced->dir_lock);
     TRY(rename());
     replaced->dead.store(true, std::memory_order_relaxed);
+    target.Invalidate();
   } else {
     TRY(rename());
   }

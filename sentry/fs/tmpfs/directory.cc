@@ -174,9 +174,7 @@ Result<RefPtr<Inode>> TmpfsDirectory::Symlink(std::string_view name, std::string
 
 Result<void> TmpfsDirectory::Link(std::string_view name, Inode& target) {
   auto& inode = static_cast<TmpfsInode&>(target);
-  // A name is kept in memory as long as it exists: further ones are charged like inodes (shmem_link).
-  if (inode.links() > 0) TRY(sb().ChargeInode());
-  inode.AddLinks(1);
+  TRY(inode.AddName());
   Insert(name, RefPtr<TmpfsInode>(&inode));
   return {};
 }
@@ -184,8 +182,7 @@ Result<void> TmpfsDirectory::Link(std::string_view name, Inode& target) {
 Result<void> TmpfsDirectory::Unlink(std::string_view name, Inode& child) {
   RefPtr<TmpfsInode> inode = Erase(name);
   if (!inode) return Errno(ENOENT);
-  if (inode->links() > 1) sb().UnchargeInode();
-  inode->AddLinks(-1);
+  inode->DropName();
   return {};
 }
 

@@ -59,9 +59,20 @@ void TmpfsInode::AddLinks(int by) {
   attr_.ctime = now;
 }
 
-uint32_t TmpfsInode::links() const {
+Result<void> TmpfsInode::AddName() {
+  FileTimeNs now = vfs::FileNow();
   base::MutexLock l(mu_);
-  return attr_.nlink;
+  if (attr_.nlink > 0) TRY(sb().ChargeInode());
+  ++attr_.nlink;
+  attr_.ctime = now;
+  return {};
+}
+
+void TmpfsInode::DropName() {
+  FileTimeNs now = vfs::FileNow();
+  base::MutexLock l(mu_);
+  if (--attr_.nlink > 0) sb().UnchargeInode();
+  attr_.ctime = now;
 }
 
 void TmpfsInode::TouchCtime() {

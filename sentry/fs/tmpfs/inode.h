@@ -27,7 +27,10 @@ class TmpfsInode : public Inode {
   TmpfsSuperblock& sb() const { return static_cast<TmpfsSuperblock&>(superblock()); }
   // nlink += by; ctime.
   void AddLinks(int by) EXCLUDES(mu_);
-  uint32_t links() const EXCLUDES(mu_);
+  // One more, one fewer name of what is not a directory. A name is kept in memory as long as it exists: further ones are charged like
+  // inodes (shmem_link). ENOSPC.
+  Result<void> AddName() EXCLUDES(mu_);
+  void DropName() EXCLUDES(mu_);
   void TouchCtime() EXCLUDES(mu_);
 
  protected:

@@ -15,6 +15,7 @@ struct HostCall {
 inline constexpr HostCall kHostCalls[] = {
     {SYS_ptrace, "tracing of the stubs"},
     {SYS_wait4, "statuses of the stubs, and reaping"},
+    {SYS_waitid, "whether the first zygote has ended early"},
     {SYS_tgkill, "interrupts a guest thread; ends an executor's wait"},
     {SYS_kill, "SIGKILL for a stub that is not needed any more"},
     {SYS_getpid, "our own id for tgkill"},

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/fiber_lock.h"
@@ -43,7 +44,7 @@ class PtracePlatform final : public Platform {
 
   // Held by the fiber that gets a zygote for its tracer.
   base::FiberMutex& adoption() { return adoption_; }
-  // With adoption() held. An untraced zygote: a sleeping one, or a new one from another tracer's. Parks, and may move
+  // With adoption() held. An untraced zygote: the first one, or a new one from another tracer's. Parks, and may move
   // the fiber.
   base::Result<pid_t> TakeSleepingZygote();
   void Register(Tracer& tracer, int index);
@@ -58,8 +59,8 @@ class PtracePlatform final : public Platform {
   int guest_nice_ = 0;
   base::FiberMutex adoption_;
   mutable base::Mutex mu_;
-  std::vector<pid_t> sleeping_ GUARDED_BY(mu_);
-  std::vector<Tracer*> tracers_ GUARDED_BY(mu_);  // by executor index
+  std::optional<FirstZygote> first_ GUARDED_BY(mu_);  // until somebody takes it
+  std::vector<Tracer*> tracers_ GUARDED_BY(mu_);      // by executor index
 };
 
 }  // namespace platform::ptrace

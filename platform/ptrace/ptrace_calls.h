@@ -30,9 +30,7 @@ inline long PtraceCall(long request, pid_t tid, uint64_t address, const void* da
 inline constexpr uint64_t kTraceOptions = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
 
 inline long Seize(pid_t tid) { return PtraceCall(PTRACE_SEIZE, tid, 0, reinterpret_cast<void*>(kTraceOptions)); }
-inline long TraceMe() { return PtraceCall(PTRACE_TRACEME, 0, 0, nullptr); }
 inline long InterruptTracee(pid_t tid) { return PtraceCall(PTRACE_INTERRUPT, tid, 0, nullptr); }
-inline long Detach(pid_t tid) { return PtraceCall(PTRACE_DETACH, tid, 0, nullptr); }
 
 // Continues a stopped tracee without the signal it stopped for. kHost: its system calls reach the host.
 inline long Continue(pid_t tid, Resume how) {

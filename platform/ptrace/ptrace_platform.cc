@@ -57,19 +57,18 @@ base::Result<std::unique_ptr<PtracePlatform>> PtracePlatform::Create(Options opt
   // The raw call returns 20 − nice (man 2 getpriority).
   long priority = TRY(base::Host(SYS_getpriority, PRIO_PROCESS, 0));
   platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
-  pid_t zygote = TRY(MakeFirstZygote());
+  FirstZygote zygote = TRY(MakeFirstZygote(*platform->commands_));
   base::MutexLock lock(platform->mu_);
-  platform->sleeping_.push_back(zygote);
+  platform->first_ = std::move(zygote);
   return platform;
 }
 
 PtracePlatform::~PtracePlatform() {
   base::MutexLock lock(mu_);
   for (Tracer* t : tracers_) CHECK(t == nullptr);  // the scheduler has to be gone
-  for (pid_t pid : sleeping_) {
-    (void)base::Host(SYS_kill, pid, SIGKILL);
-    (void)base::HostRetry(SYS_wait4, pid, nullptr, __WALL, nullptr);
-  }
+  if (!first_) return;
+  (void)base::Host(SYS_kill, first_->pid, SIGKILL);
+  (void)base::HostRetry(SYS_wait4, first_->pid, nullptr, __WALL, nullptr);
 }
 
 void PtracePlatform::Register(Tracer& tracer, int index) {
@@ -112,16 +111,17 @@ Tracer& PtracePlatform::ChooseHome() {
 
 base::Result<pid_t> PtracePlatform::TakeSleepingZygote() {
   Tracer* giver = nullptr;
+  std::optional<FirstZygote> first;
   {
     base::MutexLock lock(mu_);
-    if (!sleeping_.empty()) {
-      pid_t pid = sleeping_.back();
-      sleeping_.pop_back();
-      return pid;
-    }
+    first = std::exchange(first_, std::nullopt);
     for (Tracer* t : tracers_) {
       if (t && t->has_zygote()) giver = t;
     }
+  }
+  if (first) {
+    TRY(WaitForFirstZygote(*first, *commands_));
+    return first->pid;
   }
   if (!giver) return base::Errno(EIO);
   uint32_t page = TRY(commands_->Take());

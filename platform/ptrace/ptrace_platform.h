@@ -31,7 +31,9 @@ struct Options {
 
 // Makes the platform and the first zygote: after credentials and capabilities are final (a tracer may have no fewer
 // than its tracee) and before the seccomp filter. What the platform needs from the host later is in
-// ptrace/host_calls.h. EPERM: the host forbids ptrace (yama.ptrace_scope=3, a container without it).
+// ptrace/host_calls.h. EPERM: a filter around the process forbids ptrace. A host that forbids it in other ways
+// (yama.ptrace_scope=3) lets the first NewAddressSpace fail with EPERM: the zygote makes itself ready while the sandbox
+// starts, and nobody waits for it here.
 //
 // The calling host thread has to live as long as the platform (PR_SET_PDEATHSIG follows threads). Every executor of the
 // scheduler uses NewIdleStrategy. Contexts and address spaces end before the scheduler, the scheduler before the

@@ -48,9 +48,9 @@ extern "C" {
 extern const char runsc_stub_text_begin[], runsc_stub_text_end[];
 extern const char runsc_stub_batch[], runsc_stub_batch_end[], runsc_stub_spawn[], runsc_stub_sleep[], runsc_stub_exit[];
 
-// Runs in the newborn zygote: maps the text page from `text_fd` at its place, wherever the stack is, and continues in
-// it, where everything else is unmapped. Does not return.
-[[noreturn]] void runsc_stub_enter(int text_fd);
+// Runs in the newborn zygote: maps the text page from `text_fd` and the first command page from `command_fd` at their
+// places, wherever the stack is, and continues in the text, where everything else is unmapped. Does not return.
+[[noreturn]] void runsc_stub_enter(int text_fd, int command_fd);
 }
 
 // The address in a stub of a label of the text page.

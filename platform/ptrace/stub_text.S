@@ -5,7 +5,9 @@
 #include "platform/ptrace/stub_layout.h"
 
 #define PROT_READ 1
+#define PROT_WRITE 2
 #define PROT_EXEC 4
+#define MAP_SHARED 1
 #define MAP_PRIVATE 2
 #define MAP_FIXED 0x10
 #define PR_SET_PDEATHSIG 1
@@ -83,7 +85,8 @@ runsc_stub_exit:
   syscall
   hlt
 
-// Where runsc_stub_enter continues in the zygote: everything below and above the text page goes.
+// Where runsc_stub_enter continues in the first zygote: everything but the two pages goes, and the tracers are told by the first
+// word of the command page, which is writable here alone.
 runsc_stub_clear:
   mov $__NR_munmap, %eax
   xor %edi, %edi
@@ -91,9 +94,14 @@ runsc_stub_clear:
   syscall
   mov $__NR_munmap, %eax
   movabs $(STUB_TEXT_ADDRESS + 4096), %rdi
-  movabs $(STUB_TOP_ADDRESS - STUB_TEXT_ADDRESS - 4096), %rsi
+  movabs $(STUB_COMMAND_ADDRESS - STUB_TEXT_ADDRESS - 4096), %rsi
   syscall
-  int3
+  mov $__NR_munmap, %eax
+  movabs $(STUB_COMMAND_ADDRESS + 4096), %rdi
+  movabs $(STUB_TOP_ADDRESS - STUB_COMMAND_ADDRESS - 4096), %rsi
+  syscall
+  movabs $STUB_COMMAND_ADDRESS, %rax
+  movq $1, (%rax)
   jmp runsc_stub_sleep
 
   .balign 4096
@@ -102,6 +110,7 @@ runsc_stub_text_end:
   .globl runsc_stub_enter
   .type runsc_stub_enter, @function
 runsc_stub_enter:
+  mov %esi, %ebx
   mov %edi, %r8d
   movabs $STUB_TEXT_ADDRESS, %rdi
   mov $4096, %esi
@@ -110,13 +119,21 @@ runsc_stub_enter:
   xor %r9d, %r9d
   mov $__NR_mmap, %eax
   syscall
-  movabs $STUB_TEXT_ADDRESS, %rdi
   cmp %rdi, %rax
   jne 1f
+  movabs $STUB_COMMAND_ADDRESS, %rdi
+  mov $(PROT_READ | PROT_WRITE), %edx
+  mov $(MAP_SHARED | MAP_FIXED), %r10d
+  mov %ebx, %r8d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne 1f
+  movabs $(STUB_TEXT_ADDRESS), %rdi
   add $(runsc_stub_clear - runsc_stub_text_begin), %rdi
   jmp *%rdi
 1:
-  mov $__NR_exit, %eax
+  mov $__NR_exit_group, %eax
   mov $1, %edi
   syscall
   hlt

@@ -13,10 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <iterator>
 
 #include "base/syscall_unsafe.h"
+#include "base/time.h"
 #include "platform/ptrace/ptrace_calls.h"
 #include "platform/ptrace/tracer.h"
 #include "platform/ptrace/xstate.h"
@@ -63,7 +66,8 @@ static_assert(std::size(kFilter) == 17);
 
 // The zygote's life before it has lost the sentry's memory. A copy of the calling thread alone: no locks, no
 // allocation, no libc wrapper (they write errno, which would be fine, and some take locks, which would not).
-[[noreturn]] __attribute__((no_sanitize("address"), no_sanitize("thread"))) void ZygoteMain(pid_t parent, int text_fd) {
+[[noreturn]] __attribute__((no_sanitize("address"), no_sanitize("thread"))) void ZygoteMain(pid_t parent, int text_fd,
+                                                                                            int command_fd) {
   using base::RawSyscall;
   RawSyscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   if (RawSyscall(SYS_getppid) != parent) RawSyscall(SYS_exit_group, 1);
@@ -94,12 +98,11 @@ static_assert(std::size(kFilter) == 17);
   for (int sig = 1; sig <= 64; ++sig) RawSyscall(SYS_rt_sigaction, sig, reinterpret_cast<long>(action), 0, 8);
   uint64_t mask = 0;
   RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&mask), 0, 8);
-  if (TraceMe() < 0) RawSyscall(SYS_exit_group, 2);
   RawSyscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
   sock_fprog program = {std::size(kFilter), const_cast<sock_filter*>(kFilter)};
   if (RawSyscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, reinterpret_cast<long>(&program)) < 0)
     RawSyscall(SYS_exit_group, 3);
-  runsc_stub_enter(text_fd);
+  runsc_stub_enter(text_fd, command_fd);
 }
 
 }  // namespace
@@ -135,31 +138,45 @@ void CommandFile::Give(uint32_t index) {
   free_.push_back(index);
 }
 
-base::Result<pid_t> MakeFirstZygote() {
-  base::UniqueFd text = TRY(MakeMemfd("runsc-stub", MFD_EXEC));
+base::Result<FirstZygote> MakeFirstZygote(CommandFile& commands) {
+  FirstZygote zygote;
+  zygote.text = TRY(MakeMemfd("runsc-stub", MFD_EXEC));
   const size_t bytes = runsc_stub_text_end - runsc_stub_text_begin;
   CHECK(bytes == kStubPage);
-  long written = TRY(base::HostRetry(SYS_write, text.get(), runsc_stub_text_begin, bytes));
+  long written = TRY(base::HostRetry(SYS_write, zygote.text.get(), runsc_stub_text_begin, bytes));
   if (written != static_cast<long>(bytes)) return base::Errno(ENOMEM);
 
   // CLONE_FILES: descriptors that the sentry opens later (the memory file, files donated by the gofer) are valid in
   // stubs. No exit signal: nobody is told but who waits.
   const long parent = base::RawSyscall(SYS_getpid);
   long pid = base::RawSyscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
-  if (pid == 0) ZygoteMain(static_cast<pid_t>(parent), text.get());
+  if (pid == 0) ZygoteMain(static_cast<pid_t>(parent), zygote.text.get(), commands.fd());
   if (pid < 0) return base::Errno(static_cast<int>(-pid));
-
-  int status = 0;
-  auto waited = base::HostRetry(SYS_wait4, pid, &status, __WALL, nullptr);
-  if (!waited.ok()) return waited.error();
-  if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
-    if (WIFEXITED(status)) return base::Errno(WEXITSTATUS(status) == 2 ? EPERM : EIO);
+  zygote.pid = static_cast<pid_t>(pid);
+  // A filter around us that knows no ptrace says so here; a host that allows none, when the zygote is adopted.
+  uint64_t word;
+  if (long r = PeekWord(zygote.pid, 0, word); r != -ESRCH) {
     (void)base::Host(SYS_kill, pid, SIGKILL);
-    (void)base::HostRetry(SYS_wait4, pid, &status, __WALL, nullptr);
-    return base::Errno(EIO);
+    (void)base::HostRetry(SYS_wait4, pid, nullptr, __WALL, nullptr);
+    return base::Errno(EPERM);
   }
-  if (long r = Detach(static_cast<pid_t>(pid)); r < 0) return base::Errno(static_cast<int>(-r));
-  return static_cast<pid_t>(pid);
+  return zygote;
+}
+
+base::Result<void> WaitForFirstZygote(const FirstZygote& zygote, CommandFile& commands) {
+  std::atomic_ref<uint64_t> ready(commands.page(CommandFile::kFirstZygotesPage).count);
+  base::MonotonicNs pause = 20'000;
+  while (ready.load(std::memory_order_acquire) == 0) {
+    siginfo_t info = {};
+    (void)base::Host(SYS_waitid, P_PID, zygote.pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);
+    if (info.si_pid == zygote.pid) {
+      (void)base::HostRetry(SYS_wait4, zygote.pid, nullptr, __WALL, nullptr);
+      return base::Errno(EIO);
+    }
+    (void)base::Fiber::ParkUntil(base::MonotonicNow() + pause);
+    pause = std::min<base::MonotonicNs>(2 * pause, 5'000'000);
+  }
+  return {};
 }
 
 void Event::Wait() {

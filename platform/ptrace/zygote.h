@@ -30,6 +30,8 @@ class CommandFile {
   // Index of a free page; ENOMEM when kPages are in use.
   base::Result<uint32_t> Take() EXCLUDES(mu_);
   void Give(uint32_t index) EXCLUDES(mu_);
+  // The first zygote's: it says there that it is ready. No stub's.
+  static constexpr uint32_t kFirstZygotesPage = 0;
   CommandPage& page(uint32_t index) { return pages_[index]; }
 
  private:
@@ -39,12 +41,18 @@ class CommandFile {
   CommandPage* pages_ = nullptr;
   base::Mutex mu_;
   std::vector<uint32_t> free_ GUARDED_BY(mu_);
-  uint32_t used_ GUARDED_BY(mu_) = 0;
+  uint32_t used_ GUARDED_BY(mu_) = kFirstZygotesPage + 1;
 };
 
-// Clones the first zygote from the calling process and lets it sleep, untraced. Host errors; EPERM if ptrace is
-// forbidden.
-base::Result<pid_t> MakeFirstZygote();
+struct FirstZygote {
+  pid_t pid = 0;
+  base::UniqueFd text;  // the text page; open until the zygote has mapped it
+};
+// Clones the first zygote from the calling process. It makes itself ready on its own while the sandbox starts. Host
+// errors; EPERM if ptrace is forbidden (as far as can be seen yet).
+base::Result<FirstZygote> MakeFirstZygote(CommandFile& commands);
+// Until it sleeps, untraced. Parks. EIO if it has ended instead.
+base::Result<void> WaitForFirstZygote(const FirstZygote& zygote, CommandFile& commands);
 
 // What a fiber waits for that an executor's thread will tell: parks until Set, and gives back permits of others.
 class Event {

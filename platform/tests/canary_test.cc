@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <atomic>
 #include <cstring>
@@ -82,6 +83,7 @@ class Canary : public PlatformTest {
 
     std::atomic<bool> stop{false};
     std::thread timer([&] {
+      prctl(PR_SET_TIMERSLACK, 1);
       while (!stop.load()) {
         timespec period = {0, 100'000};
         nanosleep(&period, nullptr);

@@ -193,12 +193,16 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
   if (!S_ISDIR(st.st_mode)) return absl::InvalidArgumentError("config.json: root.path: " + rootfs + " is not a directory");
   b.root_readonly = spec.root.readonly;
   b.root_access = Access(config.file_access);
-  b.root_overlay = config.overlay.scope == config::Overlay::Scope::kNone || spec.root.readonly ? boot::OverlayMedium::kNone
-                                                                                                : Medium(config.overlay);
+  // A read-only root has one, too: mount points that are missing are made in it.
+  b.root_overlay = config.overlay.scope == config::Overlay::Scope::kNone ? boot::OverlayMedium::kNone
+                                                                               : Medium(config.overlay);
   b.overlay_size_limit = config.overlay.size;
   plan.trees.push_back({rootfs, true, spec.root.readonly || b.root_overlay != boot::OverlayMedium::kNone, false});
   for (size_t i = 0; i < spec.mounts.size(); ++i) RETURN_IF_ERROR(AddMount(spec.mounts[i], i, config, bundle, plan));
   AddMissingMounts(b.mounts);
+  if (plan.trees[0].read_only && b.root_overlay == boot::OverlayMedium::kNone) {
+    for (const boot::MountSpec& mount : b.mounts) plan.mount_points.push_back({mount.destination, mount.source_is_file});
+  }
   b.masked_paths = spec.linux_.masked_paths;
   b.readonly_paths = spec.linux_.readonly_paths;
   b.sysctl = spec.linux_.sysctl;

@@ -21,9 +21,17 @@ struct GoferTree {
   bool no_exec = false;
 };
 
+// A place in the root that something is mounted on.
+struct MountPoint {
+  std::string path;
+  bool is_file = false;
+};
+
 struct BootPlan {
   sentry::boot::BootSpec boot;     // without descriptors
   std::vector<GoferTree> trees;    // 0 is the root
+  // To be made on the host where they are missing, as runc does: the root is read-only for the sentry from the start.
+  std::vector<MountPoint> mount_points;
   std::string network_namespace;   // path to join; empty: a new one, unless network=host
 };
 

@@ -151,12 +151,13 @@ absl::Status RunCreateHooks(const oci::Hooks& hooks, const State& state) {
 }
 
 absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oci::Spec& spec, const CreateOptions& options,
-                                          std::vector<GoferTree> trees, Undo& undo) {
+                                          BootPlan& plan, Undo& undo) {
   auto channel = gofer::MakeChannel();
   if (!channel.ok()) return host::ErrnoStatus(channel.error().value(), "cannot make the gofer's channel");
   GoferSpawnOptions gofer;
   gofer.socket = std::move(channel->server);
-  gofer.trees = std::move(trees);
+  gofer.trees = std::move(plan.trees);
+  gofer.mount_points = std::move(plan.mount_points);
   gofer.host_uds = config.host_uds == "open" || config.host_uds == "all";
   gofer.host_fifo = config.host_fifo == "open";
   gofer.debug = config.debug;
@@ -249,7 +250,7 @@ absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& flags, co
   boot.die_with_parent = options.attached;
   bool host_network = boot.network == sentry::boot::NetworkMode::kHost;
 
-  ASSIGN_OR_RETURN(boot.gofer, StartGofer(config, spec, options, std::move(plan.trees), undo));
+  ASSIGN_OR_RETURN(boot.gofer, StartGofer(config, spec, options, plan, undo));
   ASSIGN_OR_RETURN(undo.sandbox, SpawnSandbox(std::move(boot), {host_network ? "" : plan.network_namespace, options.factory}));
   state.gofer = undo.gofer->process();
   state.sandbox = undo.sandbox->process();

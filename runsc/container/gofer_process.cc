@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -51,6 +52,28 @@ absl::StatusOr<base::UniqueFd> CloneTree(const GoferTree& tree) {
   return fd;
 }
 
+// Makes a directory, or an empty file, and the directories above it where they are missing. Links are followed inside of the tree only.
+absl::Status MakeMountPoint(int root, const MountPoint& point) {
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  auto open_in_root = [&](const std::string& path) {
+    return base::UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how))));
+  };
+  if (open_in_root(point.path).valid()) return absl::OkStatus();
+  for (size_t slash = 0; slash != std::string::npos;) {
+    size_t next = point.path.find('/', slash + 1);
+    std::string name = point.path.substr(slash + 1, next == std::string::npos ? next : next - slash - 1);
+    base::UniqueFd parent = open_in_root(point.path.substr(0, slash) + "/");
+    if (!parent.valid()) return host::ErrnoStatus(errno, "cannot make the mount point " + point.path);
+    int made = point.is_file && next == std::string::npos ? mknodat(parent.get(), name.c_str(), S_IFREG | 0644, 0)
+                                                          : mkdirat(parent.get(), name.c_str(), 0755);
+    if (made < 0 && errno != EEXIST) return host::ErrnoStatus(errno, "cannot make the mount point " + point.path);
+    slash = next;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready, std::vector<gofer::ServerMount>& mounts) {
   char byte;
   ssize_t n;
@@ -75,6 +98,11 @@ absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready, s
   }
   if (dup2(proc_self_fd.get(), isolation::kGoferProcSelfFd) < 0) return host::ErrnoStatus(errno, "dup2");
   std::vector<int> keep = {isolation::kGoferProcSelfFd, options.socket.get(), ready, options.debug_log.get()};
+  if (!options.mount_points.empty()) {
+    base::UniqueFd root(open(options.trees[0].source.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!root.valid()) return host::ErrnoStatus(errno, "cannot open " + options.trees[0].source);
+    for (const MountPoint& point : options.mount_points) RETURN_IF_ERROR(MakeMountPoint(root.get(), point));
+  }
   for (const GoferTree& tree : options.trees) {
     gofer::ServerMount mount;
     ASSIGN_OR_RETURN(mount.root, CloneTree(tree));

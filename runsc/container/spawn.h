@@ -45,6 +45,7 @@ absl::StatusOr<Child> SpawnSandbox(sentry::boot::BootSpec boot, const SandboxSpa
 
 struct GoferSpawnOptions {
   std::vector<GoferTree> trees;
+  std::vector<MountPoint> mount_points;  // to be made in tree 0 where they are missing
   base::UniqueFd socket;  // the gofer's end
   bool host_uds = false;
   bool host_fifo = false;

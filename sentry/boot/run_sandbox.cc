@@ -94,16 +94,20 @@ absl::Status Isolate(BootSpec& spec) {
 absl::StatusOr<std::unique_ptr<Sandbox>> Prepare(BootSpec& spec, SandboxFactory factory,
                                                  control::ControlServer::Options& server) {
   RETURN_IF_ERROR(Isolate(spec));
+  LOG_DEBUG("boot: isolated");
   ASSIGN_OR_RETURN(server.terminal_signals, AdoptTerminal(spec.process));
   ASSIGN_OR_RETURN(server.wakeup, OwnFd("eventfd", base::Host(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC)));
   server.listener = std::move(spec.control);
 
   ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox, factory(spec));
+  LOG_DEBUG("boot: platform, memory and executors are there");
   prctl(PR_SET_DUMPABLE, 0);
   isolation::FilterId filter =
       spec.network == NetworkMode::kHost ? isolation::FilterId::kSentryHostNetwork : isolation::FilterId::kSentry;
   RETURN_IF_ERROR(isolation::InstallFilter(filter, spec.debug));
+  LOG_DEBUG("boot: filter installed");
   RETURN_IF_ERROR(sandbox->Load());
+  LOG_DEBUG("boot: init is loaded");
   return sandbox;
 }
 
@@ -115,6 +119,7 @@ int RunSandbox(BootSpec spec, SandboxFactory factory) {
   base::SetUserLog({spec.user_log.get(), format, base::LogLevel::kError});
   base::SetDebugLog({spec.debug_log.get(), format, spec.debug ? base::LogLevel::kDebug : base::LogLevel::kInfo});
 
+  LOG_DEBUG("boot: sandbox %s", spec.sandbox_id.c_str());
   control::ControlServer::Options options;
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Prepare(spec, factory, options);
   if (!sandbox.ok()) {
@@ -125,6 +130,7 @@ int RunSandbox(BootSpec spec, SandboxFactory factory) {
   control::ReportReady(std::move(spec.ready), absl::OkStatus());
 
   int wait_status = control::ControlServer(**sandbox, std::move(options)).Run();
+  LOG_DEBUG("boot: init ended, wait status %#x", wait_status);
   // The end of the process frees everything at once, and much faster than destructors would.
   (void)sandbox->release();
   return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);

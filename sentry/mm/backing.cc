@@ -19,6 +19,8 @@ constexpr uint64_t kMinChunk = 64 << 10;
 constexpr uint64_t kMaxChunk = 2 << 20;
 constexpr size_t kManyPieces = 30'000;
 constexpr size_t kFewPieces = 500;
+// The host refuses long before; without a bound a guest could still make the sentry remember ever more unmapped ones.
+constexpr size_t kMaxPieces = 200'000;
 // Writable private file mappings up to this size (.data) are copied when they are mapped.
 constexpr uint64_t kCopyAtOnce = 256 << 10;
 
@@ -140,6 +142,7 @@ Result<void> MemoryManager::State::BackRangeUnsynced(Range r, bool write, Effort
     touched = touched.empty() ? t : Range{std::min(touched.start, t.start), std::max(touched.end, t.end)};
   };
   for (Addr at = r.start; at < r.end;) {
+    if (pages.size() > kMaxPieces) return Errno(ENOMEM);
     auto vit = vmas.Find(at);
     if (vit == vmas.end()) return Errno(EFAULT);
     const Vma& v = vit->second.value;

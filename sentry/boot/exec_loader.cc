@@ -25,8 +25,9 @@ Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& s
   // Even CAP_DAC_OVERRIDE needs one execute bit.
   Attr attr = TRY(inode->GetAttr());
   if ((attr.mode & 0111) == 0) return Errno(EACCES);
-  if (inode->write_count.load() > 0) return Errno(ETXTBSY);
-  return vfs::OpenPath(ctx, found.path, O_RDONLY, /*trusted=*/true);
+  RefPtr<FileDescription> file = TRY(vfs::OpenPath(ctx, found.path, O_RDONLY, /*trusted=*/true));
+  TRY(file->DenyWrites());
+  return file;
 }
 
 }  // namespace

@@ -45,7 +45,8 @@ Result<int> Task::SetSid() {
 }
 
 Result<void> Task::SetPgid(int pid, int pgid) {
-  if (pgid < 0) return Errno(EINVAL);
+  // In this order: a pgid of 0 means the pid, whatever it is (kernel/sys.c).
+  if (pgid < 0 || (pgid == 0 && pid < 0)) return Errno(EINVAL);
   base::MutexLock tree(kernel_.tasks().mu);
   ThreadGroup* target = thread_group_.get();
   if (pid != 0 && pid != target->PidIn(pid_namespace())) {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "sentry/fs/anon/pidfd.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
 
@@ -54,8 +55,11 @@ Result<int> SysClone3(Task& task, UserPtr<abi::CloneArgs> args, uint64_t size) {
   }
   abi::CloneArgs a{};
   std::memcpy(&a, raw.data(), std::min(raw.size(), sizeof(a)));
+  constexpr uint64_t kLegacy = 0xffffffff, kClearSighand = 0x100000000, kIntoCgroup = 0x200000000;
+  if (a.flags & ~(kLegacy | kClearSighand | kIntoCgroup)) return Errno(EINVAL);
   if (a.flags & (uint64_t{CLONE_DETACHED} | CSIGNAL)) return Errno(EINVAL);
-  if (a.flags & 0x200000000ULL) return Errno(EOPNOTSUPP);  // CLONE_INTO_CGROUP
+  if ((a.flags & kClearSighand) && (a.flags & CLONE_SIGHAND)) return Errno(EINVAL);
+  if (a.flags & kIntoCgroup) return Errno(EOPNOTSUPP);
   if (a.exit_signal > static_cast<uint64_t>(kSignals)) return Errno(EINVAL);
   if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) && a.exit_signal != 0) return Errno(EINVAL);
   if ((a.stack == 0) != (a.stack_size == 0)) return Errno(EINVAL);
@@ -180,6 +184,7 @@ Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info
   if (static_cast<uint32_t>(options) & ~kValid) return Errno(EINVAL);
   if (!(options & (WEXITED | WSTOPPED | WCONTINUED))) return Errno(EINVAL);
   WaitRequest request;
+  RefPtr<ThreadGroup> target;
   request.options = static_cast<uint32_t>(options);
   switch (which) {
     case P_ALL:
@@ -195,10 +200,21 @@ Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info
       request.who = WaitRequest::Who::kProcessGroup;
       request.id = id;
       break;
+    case 3: {  // P_PIDFD
+      if (id < 0) return Errno(EINVAL);
+      RefPtr<FileDescription> file = TRY(task.GetFile(id));
+      target = TRY(PidFdTarget(*file));
+      request.who = WaitRequest::Who::kPidfdGroup;
+      request.pidfd_target = target.get();
+      if (file->nonblocking()) request.options |= WNOHANG;
+      break;
+    }
     default:
       return Errno(EINVAL);
   }
   WaitOutcome out = TRY(task.WaitChild(request));
+  // man 2 pidfd_open, PIDFD_NONBLOCK.
+  if (out.pid == 0 && which == 3 && !(options & WNOHANG)) return Errno(EAGAIN);
   if (info) {
     abi::Siginfo si{};
     if (out.pid != 0) {

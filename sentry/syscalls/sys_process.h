@@ -48,7 +48,7 @@ inline constexpr Row kProcessRows[] = {
     SYSCALL(exit, SysExit),
     SYSCALL(exit_group, SysExitGroup),
     SYSCALL(wait4, SysWait4),
-    SYSCALL_PARTIAL(waitid, SysWaitid, "P_PIDFD is not supported"),
+    SYSCALL(waitid, SysWaitid),
     SYSCALL(getpid, SysGetpid),
     SYSCALL(gettid, SysGettid),
     SYSCALL(getppid, SysGetppid),

@@ -3,6 +3,7 @@
 #include <list>
 
 #include "base/time.h"
+#include "sentry/fs/anon/pidfd.h"
 #include "sentry/kernel/kernel.h"
 
 namespace sentry {
@@ -179,6 +180,26 @@ Result<void> SysTgkill(Task& task, int tgid, int tid, int signo) {
   if (!target || target->thread_group().pid() != tgid) return Errno(ESRCH);
   if (!task.MaySignal(*target, signo)) return Errno(EPERM);
   return target->SendSignal(FromCaller(task, signo, kSiTkill));
+}
+
+Result<void> SysPidfdSendSignal(Task& task, FdArg pidfd, int signo, UserPtr<abi::Siginfo> in, uint32_t flags) {
+  if (flags != 0) return Errno(EINVAL);
+  RefPtr<FileDescription> file = TRY(task.GetFile(static_cast<Fd>(pidfd)));
+  RefPtr<ThreadGroup> target = TRY(PidFdTarget(*file));
+  SignalInfo info = FromCaller(task, signo, kSiUser);
+  if (in) {
+    info = TRY(ReadInfo(task, signo, in, target.get() == &task.thread_group()));
+    if (TRY(task.mm().Read(in)).si_signo != signo) return Errno(EINVAL);
+  }
+  if (!ValidSignal(signo)) return Errno(EINVAL);
+  RefPtr<Task> leader;
+  {
+    base::MutexLock tree(task.kernel().tasks().mu);
+    if (target->leader == nullptr) return Errno(ESRCH);
+    leader = RefPtr<Task>(target->leader);
+  }
+  if (!task.MaySignal(*leader, signo)) return Errno(EPERM);
+  return Task::SendGroupSignal(*target, info);
 }
 
 Result<void> SysPause(Task& task) {

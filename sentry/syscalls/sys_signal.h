@@ -19,6 +19,7 @@ Result<void> SysSigaltstack(Task& task, UserPtr<abi::StackT> in, UserPtr<abi::St
 Result<void> SysKill(Task& task, int pid, int signo);
 Result<void> SysTkill(Task& task, int tid, int signo);
 Result<void> SysTgkill(Task& task, int tgid, int tid, int signo);
+Result<void> SysPidfdSendSignal(Task& task, FdArg pidfd, int signo, UserPtr<abi::Siginfo> info, uint32_t flags);
 Result<void> SysPause(Task& task);
 Result<int64_t> SysRestartSyscall(Task& task);
 
@@ -35,6 +36,7 @@ inline constexpr Row kSignalRows[] = {
     SYSCALL(kill, SysKill),
     SYSCALL(tkill, SysTkill),
     SYSCALL(tgkill, SysTgkill),
+    SYSCALL(pidfd_send_signal, SysPidfdSendSignal),
     SYSCALL(pause, SysPause),
     SYSCALL(restart_syscall, SysRestartSyscall),
 };

@@ -19,12 +19,19 @@ FileDescription::FileDescription(VfsPath path, uint32_t flags)
   inode_->open_count.fetch_add(1, std::memory_order_relaxed);
 }
 
+Result<void> FileDescription::DenyWrites() {
+  TRY(inode_->DenyWriteAccess());
+  denies_writes_ = true;
+  return {};
+}
+
 FileDescription::~FileDescription() {
   if (FileLocks* locks = inode_->locks_if_any()) {
     locks->ReleaseFlock(this);
     locks->ReleaseRecords(this);  // OFD
   }
   if (writable_ && inode_->type() == FileType::kRegular) inode_->PutWriteAccess();
+  if (denies_writes_) inode_->AllowWriteAccess();
   if (!path_only()) NotifyDentry(*path_.dentry, writable_ ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   if (inode_->open_count.fetch_sub(1, std::memory_order_acq_rel) == 1) NotifyIfDeleted(*inode_);
 }

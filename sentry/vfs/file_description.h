@@ -99,6 +99,9 @@ class FileDescription : public virtual base::RefCounted {
   bool path_only() const;  // O_PATH
   int64_t position() const { return position_.load(std::memory_order_relaxed); }
 
+  // No opens for writing as long as this description lives: it is being executed. Once. ETXTBSY.
+  Result<void> DenyWrites();
+
   // Signal-driven I/O owner (F_SETOWN, F_SETSIG): words kept for F_GETOWN; delivery is the kernel's.
   struct AsyncOwner {
     int type = 0, id = 0, signal = 0;
@@ -137,6 +140,7 @@ class FileDescription : public virtual base::RefCounted {
   RefPtr<Inode> inode_;
   std::atomic<uint32_t> flags_;
   bool readable_, writable_;
+  bool denies_writes_ = false;  // set before anybody else sees the description
 };
 
 // An inode for objects outside of any file system (anon_inodefs, pipefs, sockfs): mode, and an ino unique in the sandbox.

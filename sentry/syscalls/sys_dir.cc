@@ -42,21 +42,22 @@ Result<size_t> ReadEntries(Task& task, FdArg fd, UserPtr<std::byte> buffer, uint
   size_t header = legacy ? 18 : 19;  // offsetof(d_name); the old form needs one more byte for the type behind the name
   std::string out;
   bool too_small = false;
-  Result<void> result = file->Iterate([&](const Dirent& entry) {
-    size_t record = (header + entry.name.size() + 1 + (legacy ? 1 : 0) + 7) & ~size_t{7};
-    if (out.size() + record > limit) {
-      too_small = true;
-      return false;
-    }
-    AppendDirent(out, entry, legacy, record);
-    return true;
-  });
-  if (out.empty()) {
-    TRY(result);
-    if (too_small) return Errno(EINVAL);
-    return 0;
-  }
-  TRY(task.mm().WriteArray(UserPtr<char>{buffer.addr}, std::span<const char>(out)));
+  // A directory that has been removed (IS_DEADDIR).
+  if (file->path().dentry->unlinked()) return Errno(ENOENT);
+  TRY(file->Iterate(
+      [&](const Dirent& entry) {
+        size_t record = (header + entry.name.size() + 1 + (legacy ? 1 : 0) + 7) & ~size_t{7};
+        if (out.size() + record > limit) {
+          too_small = true;
+          return false;
+        }
+        AppendDirent(out, entry, legacy, record);
+        return true;
+      },
+      [&]() -> Result<void> {
+        if (out.empty() && too_small) return Errno(EINVAL);
+        return task.mm().WriteArray(UserPtr<char>{buffer.addr}, std::span<const char>(out));
+      }));
   return out.size();
 }
 

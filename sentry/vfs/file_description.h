@@ -114,10 +114,13 @@ class FileDescription : public virtual base::RefCounted {
   // What unregisters it there; set by the epoll implementation (sentry/fs/anon), called with the count at zero and the object whole.
   static inline std::atomic<void (*)(FileDescription&)> epoll_release_hook{nullptr};
 
-  // getdents64(2): ReadDir at the own position, under the position lock.
-  Result<void> Iterate(const DirentSink& sink) EXCLUDES(position_lock_) {
+  // getdents64(2): ReadDir at the own position, under the position lock. The position moves on when `deliver` has given what the sink took
+  // to the guest.
+  Result<void> Iterate(const DirentSink& sink, const std::function<Result<void>()>& deliver) EXCLUDES(position_lock_) {
     base::FiberMutexLock lock(position_lock_);
-    position_.store(TRY(ReadDir(position(), sink)), std::memory_order_relaxed);
+    int64_t next = TRY(ReadDir(position(), sink));
+    TRY(deliver());
+    position_.store(next, std::memory_order_relaxed);
     return {};
   }
 

@@ -12,6 +12,7 @@ conformance_test(
   open_test
   pipe_test
   pthread_test
+  pty_test
   rw_test
   signal_restart_test
   signal_test

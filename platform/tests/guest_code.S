@@ -22,16 +22,6 @@ BLOB(spin)
   jmp 1b
 END(spin)
 
-// Makes rbx system calls, counting down; then ud2.
-BLOB(syscall_count)
-1:
-  mov $39, %eax
-  syscall
-  dec %rbx
-  jnz 1b
-  ud2
-END(syscall_count)
-
 // Computes rbx rounds, then a system call, for ever.
 BLOB(compute_and_call)
 1:
@@ -87,11 +77,6 @@ BLOB(int80)
   int $0x80
 END(int80)
 
-// int $0x80 with rcx and r11 as the syscall instruction leaves them.
-BLOB(sysenter)
-  sysenter
-END(sysenter)
-
 BLOB(noncanonical)
   movabs $0x8000000000000000, %rax
   mov (%rax), %rax
@@ -125,18 +110,6 @@ BLOB(add_loop)
   jnz 1b
   syscall
 END(add_loop)
-
-// Loads zmm0, k1 and mxcsr from rdi, makes a call, stores them at rsi.
-BLOB(vector512)
-  vmovdqu64 (%rdi), %zmm0
-  vmovdqu64 (%rdi), %zmm31
-  kmovq (%rdi), %k1
-  syscall
-  vmovdqu64 %zmm0, (%rsi)
-  vmovdqu64 %zmm31, 64(%rsi)
-  kmovq %k1, 128(%rsi)
-  syscall
-END(vector512)
 
 BLOB(vector128)
   movdqu (%rdi), %xmm0

@@ -1,11 +1,13 @@
 conformance_test(
   clone_test
+  credentials_test
   dir_test
   epoll_poll_select_test
   event_fd_test
   exec_test
   fork_wait_test
   futex_test
+  inet_loopback_test
   link_rename_test
   mmap_test
   mprotect_mremap_test
@@ -16,4 +18,5 @@ conformance_test(
   rw_test
   signal_restart_test
   signal_test
-  stat_test)
+  stat_test
+  unix_socket_test)

@@ -193,7 +193,9 @@ char ThreadState(pid_t tid) {
 bool WaitUntilBlocked(pid_t tid) {
   int in_a_row = 0;
   for (int64_t end = NowNs() + 10'000'000'000; NowNs() < end;) {
-    in_a_row = ThreadState(tid) == 'S' ? in_a_row + 1 : 0;
+    const char state = ThreadState(tid);
+    if (state == 0 || state == 'Z' || state == 'X') return false;
+    in_a_row = state == 'S' ? in_a_row + 1 : 0;
     if (in_a_row == 4) return true;
     SleepMs(2);
   }

@@ -181,7 +181,7 @@ class ChildGuard {
 
 // The state letter of a thread in /proc/<tid>/stat, or 0.
 char ThreadState(pid_t tid);
-// Waits until the thread sleeps (state S in several samples); false after ten seconds.
+// Waits until the thread sleeps (state S in several samples); false after ten seconds, and when it has ended.
 bool WaitUntilBlocked(pid_t tid);
 // Waits until `condition` holds; false after ten seconds (or `seconds`).
 bool Eventually(const std::function<bool()>& condition, int seconds = 10);

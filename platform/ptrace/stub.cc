@@ -102,7 +102,7 @@ void StubThread::EndRun() {
   Tracer& home = stub_.home();
   home.EndActive();
   home.NoteStopped(*this);
-  if (home.cpu() < 0) return;
+  if (!home.binds()) return;
   const bool crowded = home.running() > 0;
   if (bound_ && !crowded) return;
   const base::MonotonicNs run = base::MonotonicNow() - started_;
@@ -243,7 +243,7 @@ base::Result<StubThread*> Stub::TakeThread() {
 void Stub::GiveThread(StubThread& thread) {
   thread.owner_ = nullptr;
   if (dead_ || killed_) return;
-  if (!thread.bound() && home_.cpu() >= 0) thread.SetBound(true);
+  if (!thread.bound()) thread.SetBound(true);
   if (spare_.size() < kSpareThreads) {
     spare_.push_back(&thread);
   } else {

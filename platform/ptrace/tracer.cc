@@ -46,6 +46,7 @@ void Tracer::Attach(base::Executor& executor) {
   executor_ = &executor;
   host_tid_ = static_cast<pid_t>(base::RawSyscall(SYS_gettid));
   cpu_ = executor.cpu();
+  binds_ = cpu_ >= 0 && CPU_COUNT(&platform_.host_cpus()) > 1;
   uint64_t kick = uint64_t{1} << (kKickSignal - 1);
   (void)base::Host(SYS_rt_sigprocmask, SIG_UNBLOCK, &kick, nullptr, 8);
   // The tick only has to end a wait: it is a kick.
@@ -221,7 +222,7 @@ void Tracer::NoteRunning(StubThread& thread) {
   if (running_) running_->prev_ = &thread;
   running_ = &thread;
   running_count_.fetch_add(1, std::memory_order_relaxed);
-  if (cpu_ >= 0 && thread.bound_ && timer_period_ != kTickNs) ArmTimer(kTickNs);
+  if (binds_ && thread.bound_ && timer_period_ != kTickNs) ArmTimer(kTickNs);
 }
 
 void Tracer::NoteStopped(StubThread& thread) {
@@ -244,7 +245,7 @@ void Tracer::Tick() {
   const base::MonotonicNs now = base::MonotonicNow();
   next_tick_ = now + timer_period_;
   bool bound_one_runs = false;
-  for (StubThread* t = running_; t; t = t->next_) {
+  for (StubThread* t = binds_ ? running_ : nullptr; t; t = t->next_) {
     if (!t->bound_) continue;
     if (now - t->started_ >= kTickNs) {
       t->SetBound(false);

@@ -78,8 +78,10 @@ class Tracer final : public base::IdleStrategy {
   void NoteRunning(StubThread& thread);
   void NoteStopped(StubThread& thread);
   int running() const { return running_count_.load(std::memory_order_relaxed); }
-  // The CPU to which chatty guest threads are bound; −1: none.
+  // The executor's CPU; −1: it has none of its own.
   int cpu() const { return cpu_; }
+  // Whether guest threads are bound to it and set free: there is more than one to choose from.
+  bool binds() const { return binds_; }
 
  private:
   void Dispatch(pid_t tid, int status);
@@ -93,6 +95,7 @@ class Tracer final : public base::IdleStrategy {
   base::Executor* executor_ = nullptr;  // set in Attach
   pid_t host_tid_ = 0;
   int cpu_ = -1;
+  bool binds_ = false;
 
   // 0 awake, 1 woken, 2 waits on the futex, 3 waits in wait4.
   std::atomic<uint32_t> word_{0};

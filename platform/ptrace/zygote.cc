@@ -256,7 +256,7 @@ base::Result<std::unique_ptr<Zygote>> Zygote::Adopt(Tracer& tracer, pid_t pid) {
   XStateBuffer state;
   state.SetInitial();
   if (long r = SetXState(pid, state.data(), state.size()); r < 0) return base::Errno(static_cast<int>(-r));
-  if (tracer.cpu() >= 0) {
+  if (tracer.binds()) {
     cpu_set_t cpus;
     CPU_ZERO(&cpus);
     CPU_SET(tracer.cpu(), &cpus);

@@ -59,7 +59,7 @@ absl::StatusOr<int> Do(Context& context) {
   flags.Bool("force-overlay", &force_overlay, "keep writes in memory, whatever --overlay2 says");
   flags.IgnoredBool("quiet");
   for (const char* name : {"ip", "uid-map", "gid-map", "erofs"}) flags.IgnoredString(name);
-  ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] <command> [arguments]", 1, kAnyNumber));
+  ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] <command> [arguments]", 1, kAnyNumber, true));
   if (arguments.help_asked) return 0;
 
   root = host::AbsolutePath(root);

@@ -54,7 +54,7 @@ bool ParseId(std::string_view text, uint32_t* id) {
 absl::StatusOr<oci::Process> ProcessFromFlags(const ExecFlags& flags, const oci::Process& base, std::vector<std::string> args) {
   oci::Process process = base;
   process.args = std::move(args);
-  process.terminal = flags.tty;
+  process.terminal = flags.tty || !flags.options.console_socket.empty();
   if (!flags.cwd.empty()) {
     if (flags.cwd[0] != '/') return absl::InvalidArgumentError("invalid value \"" + flags.cwd + "\" for flag -cwd: must be absolute");
     process.cwd = flags.cwd;
@@ -92,7 +92,7 @@ absl::StatusOr<int> Exec(Context& context) {
   ExecFlags exec;
   exec.Register(flags);
   ASSIGN_OR_RETURN(Arguments arguments,
-                   ParseArguments(context, flags, "[flags] <id> <command> [arguments] | -process FILE <id>", 1, kAnyNumber));
+                   ParseArguments(context, flags, "[flags] <id> <command> [arguments] | -process FILE <id>", 1, kAnyNumber, true));
   if (arguments.help_asked) return 0;
   for (const std::string& text : exec.pass_fds) {
     ASSIGN_OR_RETURN(auto pair, ParsePassFd(text));

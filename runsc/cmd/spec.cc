@@ -16,7 +16,7 @@ absl::StatusOr<int> Spec(Context& context) {
   flags.String("cwd", &options.cwd, "working directory of the process");
   flags.String("netns", &options.netns, "path of a network namespace to join");
   flags.IgnoredBool("rootless");
-  ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] [command…]", 0, kAnyNumber));
+  ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] [command…]", 0, kAnyNumber, true));
   if (arguments.help_asked) return 0;
   if (!arguments.values.empty()) {
     options.args = arguments.values;

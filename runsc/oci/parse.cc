@@ -16,10 +16,9 @@ uint64_t ReadCapabilities(const JsonReader& list) {
   list.ForEach([&](const JsonReader& name) {
     std::string text = name.String();
     std::optional<int> number = CapabilityNumber(text);
-    // Capabilities of newer kernels are ignored, as runc does (it warns); anything that is no name at all is an error.
     if (number) {
       set |= uint64_t{1} << *number;
-    } else if (text.substr(0, 4) != "CAP_") {
+    } else {
       name.Fail("is no capability: \"" + text + "\"");
     }
   });

@@ -186,6 +186,7 @@ TEST_F(CliTest, TheWholeLife) {
   EXPECT_EQ(Runsc({"resume", "c"}).code, 0);
   EXPECT_EQ(Runsc({"kill", "c", "SIGUSR1"}).code, 0);
   EXPECT_TRUE(Eventually([&] { return ReadText(dir_ + "/out") == "signal 10\n"; }));
+  EXPECT_EQ(Runsc({"kill", "c", "--all", "USR2"}).code, 0) << "flags may come late";
   EXPECT_EQ(Runsc({"kill", "c"}).code, 0);
   EXPECT_EQ(Reap(pid), 128 + 15) << "the process of the pid file ends with the container's status";
   EXPECT_EQ(Status("c"), "stopped");

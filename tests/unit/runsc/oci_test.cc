@@ -61,7 +61,7 @@ TEST(ParseSpec, ReadsEveryPartOfAProcess) {
   document["process"] = json::parse(R"({
     "terminal": true, "consoleSize": {"height": 25, "width": 80}, "cwd": "/tmp", "args": ["sh", "-c", "x"],
     "env": ["A=1", "B="], "user": {"uid": 5, "gid": 6, "umask": 63, "additionalGids": [7, 8]},
-    "capabilities": {"bounding": ["CAP_CHOWN", "CAP_FUTURE"], "ambient": ["CAP_KILL", "CAP_CHOWN"],
+    "capabilities": {"bounding": ["CAP_CHOWN"], "ambient": ["CAP_KILL", "CAP_CHOWN"],
                      "permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"]},
     "rlimits": [{"type": "RLIMIT_NPROC", "soft": 10, "hard": 18446744073709551615}],
     "noNewPrivileges": true, "oomScoreAdj": -5})");

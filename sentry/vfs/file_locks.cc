@@ -40,7 +40,10 @@ class WaitGraph {
     if (depth >= 10) return false;  // MAX_DEADLK_ITERATIONS: Linux gives up there as well
     auto it = edges_.find(from);
     if (it == edges_.end()) return false;
-    return std::any_of(it->second.begin(), it->second.end(), [&](const void* next) { return Reaches(next, to, depth + 1); });
+    for (const void* next : it->second) {
+      if (Reaches(next, to, depth + 1)) return true;
+    }
+    return false;
   }
   base::Mutex mu_;
   absl::flat_hash_map<const void*, std::vector<const void*>> edges_ GUARDED_BY(mu_);

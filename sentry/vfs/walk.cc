@@ -148,7 +148,8 @@ Result<RefPtr<Dentry>> Walker::LookupChild(std::string_view name, bool locked) {
   return LookupUncached(name, std::move(known), locked);
 }
 
-Result<RefPtr<Dentry>> Walker::LookupUncached(std::string_view name, RefPtr<Dentry> known, bool locked) {
+// The analysis cannot follow a lock that is taken only if the caller does not hold it.
+Result<RefPtr<Dentry>> Walker::LookupUncached(std::string_view name, RefPtr<Dentry> known, bool locked) NO_THREAD_SAFETY_ANALYSIS {
   if (Has(WalkFlag::kCached)) return Errno(EAGAIN);
   Inode& dir = *at_.dentry->inode_ptr();
   Superblock& sb = at_.dentry->superblock();

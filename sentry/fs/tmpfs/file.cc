@@ -287,10 +287,12 @@ void TmpfsFile::FreePages(uint64_t start, uint64_t end, bool keep_private) {
     base::FiberMutexLock g(grow_lock_);
     base::MutexLock l(mu_);
     present_.Remove({start, end}, [&](base::Range r, Nothing&&) { bytes += r.length(); });
+    uint64_t unreserved = 0;
     extents_.Remove({start, end}, [&](base::Range r, uint64_t&& at) {
       freed.push_back({at, at + r.length()});
-      reserved_bytes_ -= r.length();
+      unreserved += r.length();
     });
+    reserved_bytes_ -= unreserved;
     attr_.blocks -= static_cast<int64_t>(bytes / 512);
   }
   InvalidateMappings(start, end, keep_private);

@@ -1,6 +1,7 @@
 #include "sentry/boot/kernel_sandbox.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 
@@ -71,6 +72,8 @@ CredentialsRef MakeCredentials(const control::ProcessSpec& spec) {
 
 absl::Status KernelSandbox::Prepare() {
   base::InstallSafeCopyHandlers();
+  // An arena for every executor and worker would be memory that an idle sandbox holds for nothing.
+  mallopt(M_ARENA_MAX, 2);
   platform::MemoryFile::Options memory;
   if (spec_.memory_limit != 0) memory.limit_bytes = spec_.memory_limit;
   auto file = platform::MemoryFile::Create(memory);
@@ -88,6 +91,7 @@ absl::Status KernelSandbox::Prepare() {
   options.executors = spec_.cpu_count;
   options.idle = [this](int index) { return platform_->NewIdleStrategy(index); };
   scheduler_ = std::make_unique<base::Scheduler>(options);
+  memory_file_->StartTrimming(scheduler_->reactor());
 
   Kernel::Options kernel;
   kernel.scheduler = scheduler_.get();
@@ -115,6 +119,7 @@ KernelSandbox::~KernelSandbox() {
     uts_.reset();
   });
   kernel_.reset();
+  memory_file_->StopTrimming();
   scheduler_.reset();
   platform_.reset();
 }

@@ -135,6 +135,11 @@ Result<int> Task::Clone(const CloneRequest& request) {
     regs.fs_base = request.tls;
   }
   child->context().SetXState(context_->XState());
+  // The host may refuse another thread: that is the guest's EAGAIN, not the new thread's death.
+  if (Result<void> prepared = child->context().Prepare(child->mm().address_space()); !prepared.ok()) {
+    child->DropResources();
+    return Errno(prepared.failed_with(ENOMEM) ? ENOMEM : EAGAIN);
+  }
   if (flags & CLONE_CHILD_CLEARTID) child->clear_child_tid = request.child_tid;
   RefPtr<VforkDone> vfork_done;
   if (flags & CLONE_VFORK) {

@@ -37,7 +37,6 @@ const SeccompRule kRuntime[] = {
     {SYS_munmap, "free, stacks of fibers, windows"},
     {SYS_mremap, "realloc"},
     {SYS_madvise, "gives memory back"},
-    {SYS_openat, "malloc of a thread other than the first asks /proc/sys/vm/overcommit_memory when it shrinks", {}, ENOENT},
     {SYS_clone3, "its flags are in memory, out of the filter's sight: the C library falls back to clone", {}, ENOSYS},
     {SYS_clone, "a blocking worker, an executor in place of a stuck one", {Is(0, kThreadFlags, kThreadFlags | kNewNamespaces)}},
     {SYS_set_robust_list, "a new thread"},

@@ -4,12 +4,39 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/pipe/pipe_file.h"
+#include "sentry/fs/proc/net.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/fs/tty/terminal.h"
+#include "sentry/socket/inet/inet_socket.h"
+#include "sentry/socket/netlink/netlink_socket.h"
+#include "sentry/socket/network_namespace.h"
+#include "sentry/socket/unix/unix_socket.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
+namespace {
+
+void RegisterSockets() {
+  RegisterUnixSockets();
+  RegisterInetSockets();
+  RegisterNetlinkSockets();
+  auto table = [](std::string name, std::string (*text)(NetworkNamespace& net, bool v6), bool v6) {
+    proc::SetNetFile(std::move(name), [text, v6](base::RefCounted* object) {
+      auto* net = dynamic_cast<NetworkNamespace*>(object);
+      return net != nullptr ? text(*net, v6) : std::string();
+    });
+  };
+  table("tcp", &TcpProcNet, false);
+  table("tcp6", &TcpProcNet, true);
+  table("udp", &UdpProcNet, false);
+  table("udp6", &UdpProcNet, true);
+  table("sockstat", &SockstatProcNet, false);
+  table("sockstat6", &SockstatProcNet, true);
+  table("unix", [](NetworkNamespace& net, bool) { return UnixProcNet(net); }, false);
+}
+
+}  // namespace
 
 absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   vfs::SetFileClock([&kernel] { return kernel.time().RealtimeNow(); });
@@ -21,9 +48,10 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   devpts::Register(kernel);
   RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);
+  RegisterSockets();
   return absl::OkStatus();
 }
 
-RefPtr<base::RefCounted> NewNetworkNamespace(Kernel& kernel, const BootSpec& spec) { return nullptr; }
+RefPtr<base::RefCounted> NewNetworkNamespace(Kernel& kernel, const BootSpec& spec) { return base::MakeRef<NetworkNamespace>(); }
 
 }  // namespace sentry::boot

@@ -28,6 +28,7 @@
 #include "sentry/syscalls/sys_read_write.h"
 #include "sentry/syscalls/sys_signal.h"
 #include "sentry/syscalls/sys_signalfd.h"
+#include "sentry/syscalls/sys_socket.h"
 #include "sentry/syscalls/sys_splice.h"
 #include "sentry/syscalls/sys_stat.h"
 #include "sentry/syscalls/sys_sync.h"
@@ -63,6 +64,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kReadWriteRows,  //
     kSignalRows,  //
     kSignalfdRows,  //
+    kSocketRows,  //
     kSpliceRows,  //
     kStatRows,  //
     kSyncRows,  //

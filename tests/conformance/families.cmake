@@ -5,11 +5,14 @@ conformance_test(
   epoll_poll_select_test
   event_fd_test
   exec_test
+  fifo_test
   fork_wait_test
   futex_test
   inet_loopback_test
   link_rename_test
+  lock_test
   mmap_test
+  mount_test
   mprotect_mremap_test
   open_test
   pipe_test
@@ -18,5 +21,7 @@ conformance_test(
   rw_test
   signal_restart_test
   signal_test
+  splice_test
   stat_test
-  unix_socket_test)
+  unix_socket_test
+  xattr_test)

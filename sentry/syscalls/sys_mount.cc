@@ -130,6 +130,7 @@ Result<void> SysPivotRoot(Task& task, UserPath new_root, UserPath put_old) {
   ResolvedPath to = TRY(ResolvePath(task, AT_FDCWD, new_root, kWalk));
   ResolvedPath old = TRY(ResolvePath(task, AT_FDCWD, put_old, kWalk));
   VfsPath root = task.fs().root();
+  if (to.path.mount == root.mount || old.path.mount == root.mount) return Errno(EBUSY);
   TRY(task.mounts().PivotRoot(to.path, old.path));
   // chroot_fs_refs(): everybody whose root or working directory was the old root follows.
   for (const RefPtr<Task>& other : task.kernel().Tasks(*task.kernel().tasks().root)) {

@@ -180,10 +180,13 @@ TEST(PivotRoot, ChangesTheRoot) {
 
 TEST(PivotRoot, FailsAsDocumented) {
   TempDir dir;
-  ASSERT_OK(mkdir((dir / "old").c_str(), 0755));
   IN_NAMESPACE({
-    CHILD_CHECK(syscall(SYS_pivot_root, dir.path().c_str(), (dir / "old").c_str()) == -1 && errno == EBUSY);
-    CHILD_CHECK(syscall(SYS_pivot_root, (dir / "none").c_str(), (dir / "old").c_str()) == -1 && errno == ENOENT);
+    CHILD_CHECK(mount("m", dir.path().c_str(), "tmpfs", 0, nullptr) == 0);
+    CHILD_CHECK(mkdir((dir / "new").c_str(), 0755) == 0);
+    CHILD_CHECK(mkdir((dir / "new/old").c_str(), 0755) == 0);
+    CHILD_CHECK(syscall(SYS_pivot_root, (dir / "new").c_str(), (dir / "new/old").c_str()) == -1 && errno == EINVAL);
+    CHILD_CHECK(syscall(SYS_pivot_root, (dir / "none").c_str(), (dir / "new").c_str()) == -1 && errno == ENOENT);
+    CHILD_CHECK(syscall(SYS_pivot_root, "/", "/") == -1 && errno == EBUSY);
   });
 }
 

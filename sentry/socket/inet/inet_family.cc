@@ -11,6 +11,7 @@ namespace {
 
 // inet_create()
 Result<RefPtr<Socket>> CreateInet(const SocketRequest& request) {
+  if (request.protocol < 0 || request.protocol >= IPPROTO_MAX) return Errno(EINVAL);
   switch (request.type) {
     case SOCK_STREAM:
       if (request.protocol != 0 && request.protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);

@@ -208,8 +208,16 @@ Result<void> UnixSocket::Bind(VfsContext& ctx, const SocketAddress& address) {
   }
   TRY(Validate(address));
   {
-    base::MutexLock lock(endpoint_->mu_);
-    if (endpoint_->name_.length != 0) return Errno(EINVAL);
+    bool named;
+    {
+      base::MutexLock lock(endpoint_->mu_);
+      named = endpoint_->name_.length != 0;
+    }
+    if (named) {
+      // unix_bind_bsd() tries to make the file before it looks at the socket.
+      bool exists = !IsAbstract(address) && WalkPath(ctx, {}, PathOf(address), 0).ok();
+      return Errno(exists ? EADDRINUSE : EINVAL);
+    }
   }
   if (IsAbstract(address)) {
     if (!endpoint_->net_->AddName(AbstractName(address), endpoint_)) return Errno(EADDRINUSE);

@@ -92,10 +92,33 @@ Result<void> PushSignalFrame(UserMemory& memory, platform::Registers& regs, std:
   uc.uc_stack = {.ss_sp = alt.ss_sp, .ss_flags = alt.ss_flags, .ss_size = alt.ss_size};
   uc.uc_sigmask = args.mask;
   Sigcontext& c = uc.uc_mcontext;
-  c = {.r8 = regs.r8, .r9 = regs.r9, .r10 = regs.r10, .r11 = regs.r11, .r12 = regs.r12, .r13 = regs.r13, .r14 = regs.r14,
-       .r15 = regs.r15, .rdi = regs.rdi, .rsi = regs.rsi, .rbp = regs.rbp, .rbx = regs.rbx, .rdx = regs.rdx, .rax = regs.rax,
-       .rcx = regs.rcx, .rsp = regs.rsp, .rip = regs.rip, .rflags = regs.rflags, .cs = kUserCs, .gs = 0, .fs = 0, .ss = kUserSs,
-       .err = args.error_code, .trapno = args.trap_number, .oldmask = args.mask, .cr2 = args.fault_address, .fpstate = fp};
+  c = {.r8 = regs.r8,
+       .r9 = regs.r9,
+       .r10 = regs.r10,
+       .r11 = regs.r11,
+       .r12 = regs.r12,
+       .r13 = regs.r13,
+       .r14 = regs.r14,
+       .r15 = regs.r15,
+       .rdi = regs.rdi,
+       .rsi = regs.rsi,
+       .rbp = regs.rbp,
+       .rbx = regs.rbx,
+       .rdx = regs.rdx,
+       .rax = regs.rax,
+       .rcx = regs.rcx,
+       .rsp = regs.rsp,
+       .rip = regs.rip,
+       .rflags = regs.rflags,
+       .cs = kUserCs,
+       .gs = 0,
+       .fs = 0,
+       .ss = kUserSs,
+       .err = args.error_code,
+       .trapno = args.trap_number,
+       .oldmask = args.mask,
+       .cr2 = args.fault_address,
+       .fpstate = fp};
   if (args.action.flags & kSaSiginfo) frame.info = args.info;
 
   std::vector<std::byte> state(state_bytes);
@@ -144,8 +167,8 @@ Result<std::vector<std::byte>> ReadXState(UserMemory& memory, Addr at) {
   if (TRY(memory.CopyIn(std::span(area).first(kFxsaveBytes), at)) != kFxsaveBytes) return Errno(EFAULT);
   FpxSwBytes sw;
   memcpy(&sw, area.data() + kSwOffset, sizeof sw);
-  bool extended = sw.magic1 == kMagic1 && sw.xstate_size >= kFxsaveBytes + kXsaveHeaderBytes && sw.xstate_size <= size &&
-                  sw.xstate_size <= sw.extended_size;
+  bool extended = sw.magic1 == kMagic1 && sw.xstate_size >= kFxsaveBytes + kXsaveHeaderBytes &&
+                  sw.xstate_size <= size && sw.xstate_size <= sw.extended_size;
   if (extended) {
     uint32_t magic2 = TRY(memory.Read(UserPtr<uint32_t>{at + sw.xstate_size}));
     extended = magic2 == kMagic2;
@@ -153,7 +176,8 @@ Result<std::vector<std::byte>> ReadXState(UserMemory& memory, Addr at) {
   uint64_t features = 3;
   if (extended) {
     size_t rest = sw.xstate_size - kFxsaveBytes;
-    if (TRY(memory.CopyIn(std::span(area).subspan(kFxsaveBytes, rest), at + kFxsaveBytes)) != rest) return Errno(EFAULT);
+    if (TRY(memory.CopyIn(std::span(area).subspan(kFxsaveBytes, rest), at + kFxsaveBytes)) != rest)
+      return Errno(EFAULT);
     memcpy(&features, area.data() + kFxsaveBytes, sizeof features);
     features &= sw.xfeatures;
   }

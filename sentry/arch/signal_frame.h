@@ -1,5 +1,6 @@
-// The frame that a signal handler runs on, as amd64 Linux lays it out (arch/x86/kernel/signal_64.c, arch/x86/kernel/fpu/signal.c,
-// include/uapi/asm/sigcontext.h). Programs unwind through it and edit it: every byte is ABI.
+// The frame that a signal handler runs on, as amd64 Linux lays it out (arch/x86/kernel/signal_64.c,
+// arch/x86/kernel/fpu/signal.c, include/uapi/asm/sigcontext.h). Programs unwind through it and edit it: every byte is
+// ABI.
 #ifndef SENTRY_ARCH_SIGNAL_FRAME_H_
 #define SENTRY_ARCH_SIGNAL_FRAME_H_
 
@@ -16,18 +17,18 @@
 namespace sentry::arch {
 
 struct SignalFrameArgs {
-  abi::Siginfo info{};        // si_signo is the signal
-  abi::KSigaction action{};   // handler, flags, restorer
-  uint64_t mask = 0;          // what sigreturn restores
-  abi::StackT altstack{};     // as set by sigaltstack(2); ss_flags may hold SS_DISABLE or SS_AUTODISARM
+  abi::Siginfo info{};       // si_signo is the signal
+  abi::KSigaction action{};  // handler, flags, restorer
+  uint64_t mask = 0;         // what sigreturn restores
+  abi::StackT altstack{};    // as set by sigaltstack(2); ss_flags may hold SS_DISABLE or SS_AUTODISARM
   // Of the fault that caused the signal, kept by Linux from the last one; 0 without.
   uint64_t trap_number = 0, error_code = 0, fault_address = 0;
 };
 
-// Writes the frame and makes `regs` those the handler starts with. `regs` are the interrupted ones, restart already arranged;
-// `xstate` the interrupted XSAVE area. The caller then sets the context's XSTATE to the initial one (platform::InitXState), adds
-// to the blocked set, and with SS_AUTODISARM in altstack.ss_flags disables the alternate stack. EFAULT: no room for the
-// frame, or no restorer: the process gets SIGSEGV; nothing in `regs` was changed.
+// Writes the frame and makes `regs` those the handler starts with. `regs` are the interrupted ones, restart already
+// arranged; `xstate` the interrupted XSAVE area. The caller then sets the context's XSTATE to the initial one
+// (platform::InitXState), adds to the blocked set, and with SS_AUTODISARM in altstack.ss_flags disables the alternate
+// stack. EFAULT: no room for the frame, or no restorer: the process gets SIGSEGV; nothing in `regs` was changed.
 base::Result<void> PushSignalFrame(UserMemory& memory, platform::Registers& regs, std::span<const std::byte> xstate,
                                    const SignalFrameArgs& args);
 

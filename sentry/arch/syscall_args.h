@@ -12,7 +12,9 @@ inline constexpr uint32_t kAuditArch = 0xc000003e;  // AUDIT_ARCH_X86_64
 inline constexpr uint64_t kSyscallInstructionBytes = 2;
 
 inline uint64_t SyscallNumber(const platform::Registers& r) { return r.orig_rax; }
-inline std::array<uint64_t, 6> SyscallArgs(const platform::Registers& r) { return {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}; }
+inline std::array<uint64_t, 6> SyscallArgs(const platform::Registers& r) {
+  return {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
+}
 inline void SetSyscallReturn(platform::Registers& r, int64_t value) { r.rax = static_cast<uint64_t>(value); }
 // Back to the instruction, with the number in rax again (arch_do_signal_or_restart).
 inline void RestartSyscall(platform::Registers& r) {

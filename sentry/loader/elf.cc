@@ -102,9 +102,11 @@ Result<std::string> ReadInterpreter(FileDescription& file, const ElfFile& elf) {
 namespace {
 
 // Where a position-independent file goes: its bias.
-Result<uint64_t> PlaceDynamic(MemoryManager& mm, const MapElfOptions& o, uint64_t first, uint64_t total, uint64_t alignment) {
+Result<uint64_t> PlaceDynamic(MemoryManager& mm, const MapElfOptions& o, uint64_t first, uint64_t total,
+                              uint64_t alignment) {
   if (o.placement == Placement::kProgram) return (o.dyn_base & ~(alignment - 1)) - first;
-  // A reservation finds room; it goes again before the segments are mapped there, and nobody else is in this address space.
+  // A reservation finds room; it goes again before the segments are mapped there, and nobody else is in this address
+  // space.
   MMapOptions reserve;
   reserve.length = total + (alignment > kPageSize ? alignment : 0);
   reserve.noreserve = true;
@@ -162,13 +164,15 @@ Result<MappedElf> MapElf(MemoryManager& mm, FileDescription& file, const ElfFile
   uint64_t first = UINT64_MAX, last = 0, alignment = kPageSize;
   for (const ElfSegment& s : elf.segments) {
     if (s.type != PT_LOAD) continue;
-    if (s.file_bytes > s.memory_bytes || s.memory_bytes > limit || s.vaddr > limit - s.memory_bytes) return Errno(EINVAL);
+    if (s.file_bytes > s.memory_bytes || s.memory_bytes > limit || s.vaddr > limit - s.memory_bytes)
+      return Errno(EINVAL);
     if (s.offset + s.file_bytes < s.offset) return Errno(EINVAL);
     if (s.memory_bytes == 0) continue;
     first = std::min(first, PageRoundDown(s.vaddr));
     last = std::max(last, s.vaddr + s.memory_bytes);
     // maximum_alignment: powers of two only, others are ignored.
-    if (std::has_single_bit(s.alignment) && s.alignment <= (uint64_t{1} << 30)) alignment = std::max(alignment, s.alignment);
+    if (std::has_single_bit(s.alignment) && s.alignment <= (uint64_t{1} << 30))
+      alignment = std::max(alignment, s.alignment);
   }
   if (first >= last) return Errno(ENOEXEC);
 

@@ -1,4 +1,5 @@
-// Reading ELF headers (man 5 elf). The parsers take bytes and trust nothing; offsets and sizes in what they return are still the file's.
+// Reading ELF headers (man 5 elf). The parsers take bytes and trust nothing; offsets and sizes in what they return are
+// still the file's.
 #ifndef SENTRY_LOADER_ELF_H_
 #define SENTRY_LOADER_ELF_H_
 
@@ -45,22 +46,23 @@ base::Result<ElfFile> ReadElf(FileDescription& file, std::span<const std::byte> 
 base::Result<std::string> ReadInterpreter(FileDescription& file, const ElfFile& elf);
 
 struct MappedElf {
-  uint64_t bias = 0;   // added to the addresses in the file
+  uint64_t bias = 0;  // added to the addresses in the file
   Addr entry = 0;
-  Addr program_headers = 0;  // 0: not in any segment
+  Addr program_headers = 0;                                                  // 0: not in any segment
   Addr start_code = 0, end_code = 0, start_data = 0, end_data = 0, end = 0;  // end: of all segments, not rounded
 };
 enum class Placement {
-  kProgram,             // ET_DYN at the usual place for position-independent programs
-  kInterpreter,         // ET_DYN where mmap puts things: interpreters, and programs without one
+  kProgram,      // ET_DYN at the usual place for position-independent programs
+  kInterpreter,  // ET_DYN where mmap puts things: interpreters, and programs without one
 };
 struct MapElfOptions {
   Placement placement = Placement::kProgram;
-  Addr dyn_base = 0;    // kProgram: where, before alignment
+  Addr dyn_base = 0;  // kProgram: where, before alignment
   MmLimits limits;
 };
 // Maps every PT_LOAD. EINVAL, ENOMEM, ENOEXEC (no PT_LOAD), ENODEV, errors of the file.
-base::Result<MappedElf> MapElf(MemoryManager& mm, FileDescription& file, const ElfFile& elf, const MapElfOptions& options);
+base::Result<MappedElf> MapElf(MemoryManager& mm, FileDescription& file, const ElfFile& elf,
+                               const MapElfOptions& options);
 
 }  // namespace sentry::loader
 

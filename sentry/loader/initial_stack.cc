@@ -11,9 +11,9 @@ namespace sentry::loader {
 
 base::Result<void> CheckArguments(const std::vector<std::string>& argv, const std::vector<std::string>& envp,
                                   const std::string& filename, uint64_t stack_limit) {
-  constexpr uint64_t kMaxString = 32 * kPageSize;        // MAX_ARG_STRLEN, with the NUL
-  constexpr uint64_t kMaxTotal = (8ull << 20) / 4 * 3;   // _STK_LIM / 4 * 3
-  constexpr uint64_t kMinTotal = 32 * kPageSize;         // ARG_MAX
+  constexpr uint64_t kMaxString = 32 * kPageSize;       // MAX_ARG_STRLEN, with the NUL
+  constexpr uint64_t kMaxTotal = (8ull << 20) / 4 * 3;  // _STK_LIM / 4 * 3
+  constexpr uint64_t kMinTotal = 32 * kPageSize;        // ARG_MAX
   // fs/exec.c, bprm_stack_limits.
   uint64_t limit = std::max(std::min(kMaxTotal, stack_limit / 4), kMinTotal);
   uint64_t pointers = (argv.size() + envp.size()) * sizeof(uint64_t);

@@ -20,12 +20,12 @@ using base::Result;
 
 namespace {
 
-constexpr int kMaxRewrites = 5;                          // fs/exec.c, exec_binprm
-constexpr uint64_t kStackSlack = 128 << 10;              // setup_arg_pages, stack_expand
-constexpr uint64_t kStackRandomPages = 0x3fffff;         // STACK_RND_MASK
-constexpr uint64_t kMmapRandomBits = 28;                 // mmap_rnd_bits
-constexpr uint64_t kBrkRandomBytes = 32 << 20;           // arch_randomize_brk
-constexpr uint64_t kStackAlignRandom = 8192;             // arch_align_stack
+constexpr int kMaxRewrites = 5;                   // fs/exec.c, exec_binprm
+constexpr uint64_t kStackSlack = 128 << 10;       // setup_arg_pages, stack_expand
+constexpr uint64_t kStackRandomPages = 0x3fffff;  // STACK_RND_MASK
+constexpr uint64_t kMmapRandomBits = 28;          // mmap_rnd_bits
+constexpr uint64_t kBrkRandomBytes = 32 << 20;    // arch_randomize_brk
+constexpr uint64_t kStackAlignRandom = 8192;      // arch_align_stack
 
 uint64_t Random() {
   uint64_t bits = 0;
@@ -80,7 +80,8 @@ Result<Program> ResolveScripts(LoadArgs& args) {
     name = line.interpreter;
     program.file = TRY(args.open(line.interpreter));
     program.head = TRY(ReadHead(*program.file));
-    if (auto fits = CheckArguments(args.argv, args.envp, args.filename, args.limits.stack); !fits.ok()) return fits.error();
+    if (auto fits = CheckArguments(args.argv, args.envp, args.filename, args.limits.stack); !fits.ok())
+      return fits.error();
   }
 }
 
@@ -95,7 +96,8 @@ std::string CommOf(const std::string& filename) {
 Result<LoadedImage> Load(LoadArgs args) {
   // An empty argv gets an empty first argument (fs/exec.c, since 5.18: CVE-2021-4034).
   if (args.argv.empty()) args.argv.emplace_back();
-  if (auto fits = CheckArguments(args.argv, args.envp, args.filename, args.limits.stack); !fits.ok()) return fits.error();
+  if (auto fits = CheckArguments(args.argv, args.envp, args.filename, args.limits.stack); !fits.ok())
+    return fits.error();
   Program program = TRY(ResolveScripts(args));
   ElfFile elf = TRY(ReadElf(*program.file, program.head));
   std::string interpreter_path = TRY(ReadInterpreter(*program.file, elf));
@@ -122,9 +124,10 @@ Result<LoadedImage> Load(LoadArgs args) {
   const Addr task_size = PageRoundDown(args.env->platform->GuestRange().end);
   const Addr stack_top = task_size - (args.randomize ? (Random() & kStackRandomPages) * kPageSize : 0);
 
-  // ELF_ET_DYN_BASE and its randomization. A program without an interpreter may be an interpreter that was called by hand: it goes
-  // where mmap puts it, out of the way of what it loads.
-  const Addr dyn_base = task_size / 3 * 2 + (args.randomize ? (Random() & ((uint64_t{1} << kMmapRandomBits) - 1)) * kPageSize : 0);
+  // ELF_ET_DYN_BASE and its randomization. A program without an interpreter may be an interpreter that was called by
+  // hand: it goes where mmap puts it, out of the way of what it loads.
+  const Addr dyn_base =
+      task_size / 3 * 2 + (args.randomize ? (Random() & ((uint64_t{1} << kMmapRandomBits) - 1)) * kPageSize : 0);
   MapElfOptions options{.placement = interpreter_file ? Placement::kProgram : Placement::kInterpreter,
                         .dyn_base = dyn_base,
                         .limits = args.limits};

@@ -24,15 +24,18 @@ struct ExecIdentity {
 struct LoadArgs {
   MmEnvironment* env = nullptr;
   Vdso* vdso = nullptr;  // null: none
-  // The file that execve named, opened for execution: a regular file, on which the caller has checked x permission and noexec.
+  // The file that execve named, opened for execution: a regular file, on which the caller has checked x permission and
+  // noexec.
   base::RefPtr<FileDescription> file;
   // As execve got it: AT_EXECFN, comm, and a script's argument. fexecve: "/dev/fd/3" or "/dev/fd/3/name".
   std::string filename;
-  // The descriptor behind /dev/fd/N is close-on-exec, so that no interpreter could open it: a script is ENOENT (BINPRM_FLAGS_PATH_INACCESSIBLE).
+  // The descriptor behind /dev/fd/N is close-on-exec, so that no interpreter could open it: a script is ENOENT
+  // (BINPRM_FLAGS_PATH_INACCESSIBLE).
   bool path_inaccessible = false;
   // Opens a #! or ELF interpreter likewise, as the calling task.
   std::function<base::Result<base::RefPtr<FileDescription>>(const std::string& path)> open;
-  // Called once, when it is known which file supplies the program (a script's interpreter): set-user-ID and file capabilities are its.
+  // Called once, when it is known which file supplies the program (a script's interpreter): set-user-ID and file
+  // capabilities are its.
   std::function<base::Result<ExecIdentity>(FileDescription& executable)> identify;
   std::vector<std::string> argv, envp;
   MmLimits limits;
@@ -41,15 +44,15 @@ struct LoadArgs {
 };
 
 struct LoadedImage {
-  base::RefPtr<MemoryManager> mm;  // one user, for the task
-  Addr entry = 0;                  // rip
-  Addr stack = 0;                  // rsp; all other registers start as 0
-  std::string comm;                // at most 15 bytes
+  base::RefPtr<MemoryManager> mm;            // one user, for the task
+  Addr entry = 0;                            // rip
+  Addr stack = 0;                            // rsp; all other registers start as 0
+  std::string comm;                          // at most 15 bytes
   base::RefPtr<FileDescription> executable;  // its path() is /proc/pid/exe; held for the mm as layout().exe
 };
 
-// Parks. ENOEXEC, ELIBBAD, ENOENT, EACCES, E2BIG, ELOOP, ENOMEM, EIO, EINVAL as man 2 execve. Where Linux is past the point of no
-// return and kills the process, this fails with the error: nothing of the caller has been touched.
+// Parks. ENOEXEC, ELIBBAD, ENOENT, EACCES, E2BIG, ELOOP, ENOMEM, EIO, EINVAL as man 2 execve. Where Linux is past the
+// point of no return and kills the process, this fails with the error: nothing of the caller has been touched.
 base::Result<LoadedImage> Load(LoadArgs args);
 
 }  // namespace sentry::loader

@@ -18,7 +18,8 @@ struct ScriptLine {
   std::string interpreter;
   std::optional<std::string> argument;  // everything after the interpreter, as one
 };
-// `head` is kHeadBytes long, padded with zeros, and begins with "#!". ENOEXEC without an interpreter, or with one that is cut off.
+// `head` is kHeadBytes long, padded with zeros, and begins with "#!". ENOEXEC without an interpreter, or with one that
+// is cut off.
 base::Result<ScriptLine> ParseScript(std::span<const std::byte> head);
 
 }  // namespace sentry::loader

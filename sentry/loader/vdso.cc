@@ -22,7 +22,8 @@ class VdsoPages final : public Mappable {
   ~VdsoPages() override { file_.DecRef(pages_); }
   Result<HostPages> Translate(uint64_t offset, uint64_t length, bool for_write) override {
     if (offset >= pages_.length()) return Errno(EINVAL);
-    return HostPages{.fd = file_.fd(), .offset = pages_.start + offset, .length = pages_.length() - offset, .memory_file = true};
+    return HostPages{
+        .fd = file_.fd(), .offset = pages_.start + offset, .length = pages_.length() - offset, .memory_file = true};
   }
   Identity MappedIdentity() const override { return {}; }
   platform::FileRange pages() const { return pages_; }

@@ -1,5 +1,5 @@
-// Vdso: the shared object that the kernel maps into every program, and the parameter page in front of it (man 7 vdso). One per sandbox;
-// all processes map the same pages of the memory file.
+// Vdso: the shared object that the kernel maps into every program, and the parameter page in front of it (man 7 vdso).
+// One per sandbox; all processes map the same pages of the memory file.
 #ifndef SENTRY_LOADER_VDSO_H_
 #define SENTRY_LOADER_VDSO_H_
 
@@ -16,8 +16,8 @@ namespace sentry::loader {
 
 class Vdso final : public base::RefCounted {
  public:
-  // Copies the image into the memory file and makes `time` publish its parameters there; `time` and the file outlive the guests, and `time` dies
-  // before the file. ENOMEM.
+  // Copies the image into the memory file and makes `time` publish its parameters there; `time` and the file outlive
+  // the guests, and `time` dies before the file. ENOMEM.
   static base::Result<base::RefPtr<Vdso>> Create(platform::MemoryFile& memory_file, TimeKeeper& time);
 
   // Maps [vvar] and [vdso]; returns the address of the ELF header (AT_SYSINFO_EHDR). ENOMEM.

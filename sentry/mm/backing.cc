@@ -10,11 +10,11 @@ using platform::FileRange;
 
 namespace {
 
-// A gap of anonymous memory up to this size is backed whole: the memory file is sparse, so an extent costs an offset. Larger
-// reservations get aligned pieces of it as they are touched.
+// A gap of anonymous memory up to this size is backed whole: the memory file is sparse, so an extent costs an offset.
+// Larger reservations get aligned pieces of it as they are touched.
 constexpr uint64_t kMaxExtent = 1ull << 30;
-// How far before it a fault on a file begins, and the smallest copy that breaks copy-on-write: a fault costs 31-37 us, copying a
-// resident page well under one.
+// How far before it a fault on a file begins, and the smallest copy that breaks copy-on-write: a fault costs 31-37 us,
+// copying a resident page well under one.
 constexpr uint64_t kMinChunk = 64 << 10;
 constexpr uint64_t kMaxChunk = 2 << 20;
 constexpr size_t kManyPieces = 30'000;
@@ -29,7 +29,8 @@ constexpr uint64_t kCopyAtOnce = 256 << 10;
 uint64_t MemoryManager::State::PreferredOffset(Range r) {
   // New mappings come mostly below the one before (top-down), sometimes above (brk).
   auto above = pages.Find(r.end);
-  if (above != pages.end() && above->first == r.end && above->second.value.owned && above->second.value.offset > r.length()) {
+  if (above != pages.end() && above->first == r.end && above->second.value.owned &&
+      above->second.value.offset > r.length()) {
     return above->second.value.offset - r.length();
   }
   if (r.start > 0) {
@@ -42,8 +43,8 @@ uint64_t MemoryManager::State::PreferredOffset(Range r) {
 }
 
 Addr MemoryManager::State::Congruence(Range r) const {
-  // Room to grow on both sides matters to address spaces with many pieces, and to huge pages. Others gain more from pages that were
-  // freed a moment ago, wherever they are.
+  // Room to grow on both sides matters to address spaces with many pieces, and to huge pages. Others gain more from
+  // pages that were freed a moment ago, wherever they are.
   return r.length() < platform::MemoryFile::kPoolRangeBytes && pages.size() < kFewPieces ? 0 : r.start;
 }
 
@@ -71,8 +72,9 @@ Result<Range> MemoryManager::State::BackFromFile(VmaMap::iterator vma, Range gap
       CHECK(host.length > 0 && ((host.offset | host.length) & kPageMask) == 0);
       Range covered{start, start + std::min(host.length, gap.end - start)};
       if (covered.Contains(want.start)) {
-        pages.Insert(covered,
-                     Page{.fd = host.fd, .offset = host.offset, .memory_file = host.memory_file, .writable = for_write});
+        pages.Insert(
+            covered,
+            Page{.fd = host.fd, .offset = host.offset, .memory_file = host.memory_file, .writable = for_write});
         return covered;
       }
     }
@@ -108,7 +110,8 @@ Result<void> MemoryManager::State::CopyFromFile(Mappable& file, int fd, uint64_t
   return {};
 }
 
-Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::iterator page, Range want, HostBatch& batch) {
+Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::iterator page, Range want,
+                                                HostBatch& batch) {
   Range entry = PageMap::RangeOf(page);
   if (page->second.value.owned && memory_file.IsExclusive(page->second.value.FileRangeOf(entry, entry))) {
     page->second.value.cow = false;  // the others have left
@@ -124,8 +127,8 @@ Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::i
     return chunk;
   }
   FileRange copy = TRY(memory_file.Allocate(chunk.length(), Congruence(chunk), PreferredOffset(chunk)));
-  Result<void> copied = p.memory_file ? memory_file.CopyPages(old, copy)
-                                      : CopyFromFile(*vma->second.value.file, p.fd, p.offset, copy);
+  Result<void> copied =
+      p.memory_file ? memory_file.CopyPages(old, copy) : CopyFromFile(*vma->second.value.file, p.fd, p.offset, copy);
   if (!copied.ok()) {
     memory_file.DecRef(copy);
     return copied.error();
@@ -137,7 +140,8 @@ Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::i
   return chunk;
 }
 
-Result<void> MemoryManager::State::BackRangeUnsynced(Range r, bool write, Effort effort, HostBatch& batch, Range& touched) {
+Result<void> MemoryManager::State::BackRangeUnsynced(Range r, bool write, Effort effort, HostBatch& batch,
+                                                     Range& touched) {
   auto touch = [&](Range t) {
     touched = touched.empty() ? t : Range{std::min(touched.start, t.start), std::max(touched.end, t.end)};
   };

@@ -14,9 +14,11 @@ using base::ReaderLock;
 using base::WriterLock;
 
 namespace {
-// A copy faults in at most this much at once, so that a guest that passes a giant buffer does not hold the lock for long.
+// A copy faults in at most this much at once, so that a guest that passes a giant buffer does not hold the lock for
+// long.
 constexpr uint64_t kFaultAhead = 2 << 20;
-// Faults without progress at one address (another thread keeps changing the mapping) before the copy gives up with EFAULT.
+// Faults without progress at one address (another thread keeps changing the mapping) before the copy gives up with
+// EFAULT.
 constexpr int kMaxAttempts = 16;
 // UIO_MAXIOV.
 constexpr size_t kMaxIov = 1024;
@@ -24,12 +26,13 @@ constexpr size_t kMaxIov = 1024;
 
 bool MemoryManager::State::Accessible(const Vma& v, CopyKind kind, bool force) const {
   if (kind == CopyKind::kRead) return force ? v.max_prot != 0 : v.prot != 0;
-  // mm/gup.c, check_vma_flags: force writes where copy-on-write makes a private page of it, never into a shared read-only one.
+  // mm/gup.c, check_vma_flags: force writes where copy-on-write makes a private page of it, never into a shared
+  // read-only one.
   return (v.prot & kWrite) || (force && v.IsPrivate() && (v.max_prot & kWrite));
 }
 
 MemoryManager::State::ViewResult MemoryManager::State::FindView(Addr addr, uint64_t max, CopyKind kind, bool force,
-                                                               View& out) const {
+                                                                View& out) const {
   auto vit = vmas.Find(addr);
   if (vit == vmas.end()) return ViewResult::kAbsent;  // a stack may grow there
   const Vma& v = vit->second.value;
@@ -72,8 +75,8 @@ bool MemoryManager::FaultInForCopy(Addr addr, uint64_t length, bool write, bool 
   return s.FindView(addr, 1, write ? CopyKind::kWrite : CopyKind::kRead, force, view) == State::ViewResult::kOk;
 }
 
-// Calls f(bytes in the sentry, how much is done) for each piece of [addr, addr+n); f returns how many bytes it managed. Bytes
-// done, or EFAULT if none.
+// Calls f(bytes in the sentry, how much is done) for each piece of [addr, addr+n); f returns how many bytes it managed.
+// Bytes done, or EFAULT if none.
 template <typename F>
 Result<size_t> MemoryManager::ForEachView(Addr addr, size_t n, bool write, bool force, F&& f) {
   if (n == 0) return size_t{0};
@@ -122,7 +125,9 @@ Result<size_t> MemoryManager::CopyOutImpl(Addr dst, std::span<const std::byte> s
 Result<size_t> MemoryManager::CopyIn(std::span<std::byte> dst, Addr src) { return CopyInImpl(dst, src, false); }
 Result<size_t> MemoryManager::CopyOut(Addr dst, std::span<const std::byte> src) { return CopyOutImpl(dst, src, false); }
 Result<size_t> MemoryManager::ForceCopyIn(std::span<std::byte> dst, Addr src) { return CopyInImpl(dst, src, true); }
-Result<size_t> MemoryManager::ForceCopyOut(Addr dst, std::span<const std::byte> src) { return CopyOutImpl(dst, src, true); }
+Result<size_t> MemoryManager::ForceCopyOut(Addr dst, std::span<const std::byte> src) {
+  return CopyOutImpl(dst, src, true);
+}
 
 Result<size_t> MemoryManager::ZeroOut(Addr dst, size_t bytes) {
   return ForEachView(dst, bytes, true, false,

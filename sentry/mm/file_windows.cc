@@ -11,7 +11,8 @@
 namespace sentry {
 namespace {
 
-// vm.max_map_count of the sentry's own process is 65,530 by default, and fibers, executors and the memory file need their share.
+// vm.max_map_count of the sentry's own process is 65,530 by default, and fibers, executors and the memory file need
+// their share.
 constexpr int kMaxKeptWindows = 8192;
 std::atomic<int> kept_windows{0};
 
@@ -71,9 +72,10 @@ base::Result<FileWindows::Pin> FileWindows::Acquire(int fd, uint64_t offset, uin
       return pin;
     }
   }
-  // Mapped without the lock: a host call is too long for it. Two threads may both do it; the loser's mapping goes again.
-  auto mapped = base::Host(SYS_mmap, nullptr, kWindowBytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
-                           index * kWindowBytes);
+  // Mapped without the lock: a host call is too long for it. Two threads may both do it; the loser's mapping goes
+  // again.
+  auto mapped = base::Host(SYS_mmap, nullptr, kWindowBytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                           fd, index * kWindowBytes);
   if (!mapped.ok()) {
     pin.owner_ = nullptr;
     return mapped.error();

@@ -1,5 +1,6 @@
-// FileWindows: the sentry's own mappings of a file that the gofer donated, so that guest memory which is mapped from it can be read
-// (paths and formats in .rodata) and, for shared writable mappings, written without a system call per access.
+// FileWindows: the sentry's own mappings of a file that the gofer donated, so that guest memory which is mapped from it
+// can be read (paths and formats in .rodata) and, for shared writable mappings, written without a system call per
+// access.
 #ifndef SENTRY_MM_FILE_WINDOWS_H_
 #define SENTRY_MM_FILE_WINDOWS_H_
 
@@ -13,8 +14,9 @@
 
 namespace sentry {
 
-// Owned by the Mappable whose descriptors it maps: a descriptor number cannot be reused for another file while windows of it
-// exist. At most kMaxWindows stay; a process-wide cap on host mappings makes further ones live for one access only. Any thread.
+// Owned by the Mappable whose descriptors it maps: a descriptor number cannot be reused for another file while windows
+// of it exist. At most kMaxWindows stay; a process-wide cap on host mappings makes further ones live for one access
+// only. Any thread.
 class FileWindows {
  public:
   static constexpr uint64_t kWindowBytes = 1 << 20;
@@ -34,7 +36,7 @@ class FileWindows {
    private:
     friend class FileWindows;
     FileWindows* owner_ = nullptr;
-    std::byte* base_ = nullptr;   // of the window
+    std::byte* base_ = nullptr;  // of the window
     std::span<std::byte> bytes_;
   };
 
@@ -42,7 +44,8 @@ class FileWindows {
   FileWindows(const FileWindows&) = delete;
   ~FileWindows();
 
-  // Maps [offset, offset+length) of fd, or as much of it from offset on as lies within one window (at least a byte). ENOMEM, EACCES.
+  // Maps [offset, offset+length) of fd, or as much of it from offset on as lies within one window (at least a byte).
+  // ENOMEM, EACCES.
   base::Result<Pin> Acquire(int fd, uint64_t offset, uint64_t length, bool writable) EXCLUDES(mu_);
 
  private:

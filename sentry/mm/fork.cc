@@ -11,8 +11,8 @@ using platform::FileRange;
 
 namespace {
 
-// Private memory up to this much in all is copied at once; the rest is shared until one side writes. A copy-on-write fault costs
-// as much as copying some forty resident pages.
+// Private memory up to this much in all is copied at once; the rest is shared until one side writes. A copy-on-write
+// fault costs as much as copying some forty resident pages.
 constexpr uint64_t kCopyBudget = 256 << 10;
 
 // Bytes of pages that exist, counted until they exceed `enough`.
@@ -45,7 +45,8 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   child->dumpable.store(dumpable.load());
   child->membarrier_state.store(membarrier_state.load());
 
-  // Locks and MCL_FUTURE are not inherited (man 2 mlock). VMAs first: files know of the child before it has pages of theirs.
+  // Locks and MCL_FUTURE are not inherited (man 2 mlock). VMAs first: files know of the child before it has pages of
+  // theirs.
   for (const auto& [start, node] : s.vmas) {
     if (node.value.dont_fork) {
       c.NoteFreed({start, node.end});

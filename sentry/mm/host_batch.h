@@ -1,5 +1,5 @@
-// HostBatch: the host-side consequences of one operation on an address space, collected so that they go over as one Apply
-// (DESIGN.md §5), and what may be given back only after that was confirmed.
+// HostBatch: the host-side consequences of one operation on an address space, collected so that they go over as one
+// Apply (DESIGN.md §5), and what may be given back only after that was confirmed.
 #ifndef SENTRY_MM_HOST_BATCH_H_
 #define SENTRY_MM_HOST_BATCH_H_
 

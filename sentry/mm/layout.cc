@@ -99,8 +99,8 @@ void MemoryManager::State::NoteFreed(Range r) {
 void MemoryManager::SetMmapBase(uint64_t stack_limit, bool randomize) {
   base::WriterLock lock(lock_);
   State& s = *state_;
-  // arch/x86/mm/mmap.c, mmap_base(): room for the stack, its random offset (16 GiB) and the guard gap, at least 128 MiB and at most
-  // 5/6 of the address space. Differs from Linux: an unlimited stack does not choose the bottom-up layout.
+  // arch/x86/mm/mmap.c, mmap_base(): room for the stack, its random offset (16 GiB) and the guard gap, at least 128 MiB
+  // and at most 5/6 of the address space. Differs from Linux: an unlimited stack does not choose the bottom-up layout.
   constexpr uint64_t kMinGap = 128 << 20;
   constexpr uint64_t kMaxStackRandom = 16ull << 30;
   constexpr int kRandomBits = 28;
@@ -121,7 +121,8 @@ bool MemoryManager::State::GrowStack(Addr addr, HostBatch& batch) {
   Range stack = VmaMap::RangeOf(it);
   // The whole stack may be several VMAs (mprotect'ed parts); the limit is on what is connected above.
   Addr top = stack.end;
-  for (auto above = std::next(it); above != vmas.end() && above->first == top && above->second.value.grows_down; ++above) {
+  for (auto above = std::next(it); above != vmas.end() && above->first == top && above->second.value.grows_down;
+       ++above) {
     top = above->second.end;
   }
   Addr lowest = kMinAddr;

@@ -61,12 +61,30 @@ Result<void> MemoryManager::Madvise(Addr addr, uint64_t length, int advice) {
   uint64_t bytes = PageRoundUp(length);
   if (bytes < length || addr + bytes < addr) return Errno(EINVAL);
   switch (advice) {
-    case MADV_NORMAL: case MADV_RANDOM: case MADV_SEQUENTIAL: case MADV_WILLNEED: case MADV_DONTNEED: case MADV_FREE:
-    case MADV_REMOVE: case MADV_DONTFORK: case MADV_DOFORK: case MADV_HUGEPAGE: case MADV_NOHUGEPAGE: case MADV_DONTDUMP:
-    case MADV_DODUMP: case MADV_WIPEONFORK: case MADV_KEEPONFORK: case MADV_COLD: case MADV_PAGEOUT: case MADV_POPULATE_READ:
-    case MADV_POPULATE_WRITE: case MADV_DONTNEED_LOCKED: case MADV_COLLAPSE:
+    case MADV_NORMAL:
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_REMOVE:
+    case MADV_DONTFORK:
+    case MADV_DOFORK:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+    case MADV_DONTDUMP:
+    case MADV_DODUMP:
+    case MADV_WIPEONFORK:
+    case MADV_KEEPONFORK:
+    case MADV_COLD:
+    case MADV_PAGEOUT:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+    case MADV_DONTNEED_LOCKED:
+    case MADV_COLLAPSE:
       break;
-    case MADV_MERGEABLE: case MADV_UNMERGEABLE:  // as without CONFIG_KSM
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:  // as without CONFIG_KSM
     default:
       return Errno(EINVAL);
   }
@@ -204,7 +222,8 @@ Result<void> MemoryManager::Msync(Addr addr, uint64_t length, int flags) {
       const Vma& v = it->second.value;
       Range part = VmaMap::RangeOf(it).Intersect(r);
       if ((flags & MS_INVALIDATE) && v.locked) return Errno(EBUSY);
-      if ((flags & MS_SYNC) && v.shared && v.file) parts.push_back({v.file, v.offset + (part.start - it->first), part.length()});
+      if ((flags & MS_SYNC) && v.shared && v.file)
+        parts.push_back({v.file, v.offset + (part.start - it->first), part.length()});
     }
   }
   for (const Part& part : parts) {

@@ -26,8 +26,8 @@ bool Mappable::HasSharedWritableMappings() const {
 }
 
 void Mappable::InvalidateMappings(uint64_t offset, uint64_t end, bool keep_private) {
-  // A fork that runs meanwhile copies translations out of an address space that is still to come in this list, into one that
-  // registers itself only now. So again for those that came since, until there are none.
+  // A fork that runs meanwhile copies translations out of an address space that is still to come in this list, into one
+  // that registers itself only now. So again for those that came since, until there are none.
   uint64_t done = 0;
   for (;;) {
     std::vector<RefPtr<MemoryManager>> mms;
@@ -35,7 +35,8 @@ void Mappable::InvalidateMappings(uint64_t offset, uint64_t end, bool keep_priva
       base::MutexLock lock(mappings_mu_);
       for (const auto& [record, sequence] : mappings_) {
         if (sequence <= done || (!mms.empty() && mms.back().get() == record.mm)) continue;
-        // One whose last reference is gone has left, or is leaving, its address space: there is nothing to remove from it.
+        // One whose last reference is gone has left, or is leaving, its address space: there is nothing to remove from
+        // it.
         if (record.mm->TryRef()) mms.push_back(RefPtr<MemoryManager>::Adopt(record.mm));
       }
       done = last_sequence_;

@@ -111,10 +111,12 @@ Result<void> MemoryManager::Munmap(Addr addr, uint64_t length) {
   uint64_t bytes = PageRoundUp(length);
   WriterLock lock(lock_);
   State& s = *state_;
-  if ((addr & kPageMask) || bytes == 0 || bytes < length || addr > s.task_size || bytes > s.task_size - addr) return Errno(EINVAL);
+  if ((addr & kPageMask) || bytes == 0 || bytes < length || addr > s.task_size || bytes > s.task_size - addr)
+    return Errno(EINVAL);
   Range r{addr, addr + bytes};
   auto it = s.vmas.Find(addr);
-  if (it != s.vmas.end() && it->first < r.start && it->second.end > r.end && s.vmas.size() >= kMaxMappings) return Errno(ENOMEM);
+  if (it != s.vmas.end() && it->first < r.start && it->second.end > r.end && s.vmas.size() >= kMaxMappings)
+    return Errno(ENOMEM);
   HostBatch batch;
   s.RemoveRange(r, batch);
   // Commit leaves nothing mapped there in any case.
@@ -263,7 +265,8 @@ void MemoryManager::Invalidate(const Mappable& file, uint64_t offset, uint64_t e
     uint64_t v_end = v.offset + (node.end - start);
     uint64_t from = std::max(offset, v.offset), to = std::min(end, v_end);
     if (from >= to) continue;
-    // Page by page of the address space: a partial last page stays, its rest reads as zero through the file's own pages.
+    // Page by page of the address space: a partial last page stays, its rest reads as zero through the file's own
+    // pages.
     Range r{PageRoundUp(start + (from - v.offset)), PageRoundUp(start + (to - v.offset))};
     if (!r.empty()) s.DropPages(r, !keep_private, batch);
   }

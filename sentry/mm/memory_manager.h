@@ -1,10 +1,10 @@
-// MemoryManager: a guest address space. VMAs (what may be accessed and what backs it) over a map of the pages behind them, over a
-// platform AddressSpace (what the host has mapped).
+// MemoryManager: a guest address space. VMAs (what may be accessed and what backs it) over a map of the pages behind
+// them, over a platform AddressSpace (what the host has mapped).
 //
-// Locking: lock_ (a fiber lock) guards everything; system calls that change mappings and faults hold it for writing, copies of
-// resident memory for reading. Order: mm.lock_ → inode locks are *not* taken under it: Mappable::Translate may take a file's own locks,
-// so nothing below a file's locks may copy guest memory (read(2) into a mapping of the same file). Sources: man 2 mmap,
-// mm/mmap.c, mm/memory.c.
+// Locking: lock_ (a fiber lock) guards everything; system calls that change mappings and faults hold it for writing,
+// copies of resident memory for reading. Order: mm.lock_ → inode locks are *not* taken under it: Mappable::Translate
+// may take a file's own locks, so nothing below a file's locks may copy guest memory (read(2) into a mapping of the
+// same file). Sources: man 2 mmap, mm/mmap.c, mm/memory.c.
 #ifndef SENTRY_MM_MEMORY_MANAGER_H_
 #define SENTRY_MM_MEMORY_MANAGER_H_
 
@@ -36,10 +36,10 @@ struct MmEnvironment {
 };
 
 struct MMapOptions {
-  Addr addr = 0;             // hint, or the address with fixed
-  uint64_t length = 0;       // bytes, rounded up here; 0: EINVAL
-  uint8_t prot = 0;          // PROT_READ 1, PROT_WRITE 2, PROT_EXEC 4
-  uint8_t max_prot = 7;      // a shared mapping of a file opened read-only has no PROT_WRITE: mprotect checks
+  Addr addr = 0;         // hint, or the address with fixed
+  uint64_t length = 0;   // bytes, rounded up here; 0: EINVAL
+  uint8_t prot = 0;      // PROT_READ 1, PROT_WRITE 2, PROT_EXEC 4
+  uint8_t max_prot = 7;  // a shared mapping of a file opened read-only has no PROT_WRITE: mprotect checks
   bool shared = false;
   bool fixed = false;
   bool fixed_noreplace = false;
@@ -51,8 +51,8 @@ struct MMapOptions {
   bool map_32bit = false;
   RefPtr<Mappable> mappable;  // null: anonymous (a shared anonymous mapping makes its own)
   uint64_t offset = 0;
-  std::string name;           // "[stack]", "[vdso]", … for /proc/pid/maps
-  bool special = false;       // vdso/vvar: not copied by mremap, not split: kernel's VM_SPECIAL as far as visible
+  std::string name;      // "[stack]", "[vdso]", … for /proc/pid/maps
+  bool special = false;  // vdso/vvar: not copied by mremap, not split: kernel's VM_SPECIAL as far as visible
 };
 
 // What a fault that cannot be served becomes.
@@ -63,7 +63,8 @@ struct FaultSignal {
 
 // Identity of a futex word (man 2 futex): private ones by (mm, address), shared ones by what is behind the address.
 struct FutexKey {
-  const void* object = nullptr;  // MemoryManager*, or Mappable* (referenced by `hold`), or null for anonymous shared pages
+  const void* object =
+      nullptr;  // MemoryManager*, or Mappable* (referenced by `hold`), or null for anonymous shared pages
   uint64_t offset = 0;
   RefPtr<base::RefCounted> hold;
   friend bool operator==(const FutexKey& a, const FutexKey& b) { return a.object == b.object && a.offset == b.offset; }
@@ -82,8 +83,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
 
   // Parks. What the platform says: EAGAIN, ENOMEM.
   static Result<RefPtr<MemoryManager>> Create(MmEnvironment& env);
-  // A copy for fork(2): private memory copy-on-write or copied at once, shared memory shared, MADV_DONTFORK left out, MADV_WIPEONFORK
-  // zeroed. Parks.
+  // A copy for fork(2): private memory copy-on-write or copied at once, shared memory shared, MADV_DONTFORK left out,
+  // MADV_WIPEONFORK zeroed. Parks.
   Result<RefPtr<MemoryManager>> Fork();
 
   // --- System calls. Errors as in their manual pages. Guest addresses are untrusted.
@@ -111,8 +112,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   Result<size_t> ZeroOut(Addr dst, size_t bytes) override;
   Result<size_t> ReadFromHost(int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> to) override;
   Result<size_t> WriteToHost(int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> from) override;
-  // The same without the VMA's protection, as ptrace and /proc/pid/mem have it (FOLL_FORCE): writes break copy-on-write of private
-  // mappings; shared read-only ones fail with EFAULT.
+  // The same without the VMA's protection, as ptrace and /proc/pid/mem have it (FOLL_FORCE): writes break copy-on-write
+  // of private mappings; shared read-only ones fail with EFAULT.
   Result<size_t> ForceCopyIn(std::span<std::byte> dst, Addr src);
   Result<size_t> ForceCopyOut(Addr dst, std::span<const std::byte> src);
 
@@ -124,8 +125,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
 
   // --- exec and /proc
   struct Layout {
-    Addr start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_brk = 0, brk = 0, start_stack = 0, arg_start = 0,
-         arg_end = 0, env_start = 0, env_end = 0;
+    Addr start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_brk = 0, brk = 0, start_stack = 0,
+         arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
     Addr vdso = 0;
     std::vector<uint64_t> auxv;
     RefPtr<base::RefCounted> exe;  // /proc/pid/exe: a FileDescription, whose path() it is
@@ -149,14 +150,15 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   };
   std::vector<VmaInfo> Vmas();  // snapshot in address order
   struct Usage {
-    uint64_t virtual_bytes = 0, resident_bytes = 0, shared_bytes = 0, text_bytes = 0, data_bytes = 0, stack_bytes = 0, locked_bytes = 0,
-             peak_virtual_bytes = 0, peak_resident_bytes = 0;
+    uint64_t virtual_bytes = 0, resident_bytes = 0, shared_bytes = 0, text_bytes = 0, data_bytes = 0, stack_bytes = 0,
+             locked_bytes = 0, peak_virtual_bytes = 0, peak_resident_bytes = 0;
     int vma_count = 0;
   };
   Usage usage();
 
-  // Between the two, changes are collected instead of made on the host, to go over as one: for an address space in which no thread
-  // runs yet (exec). The sentry's own copies see them at once. Flush: the host's errno; the address space is then to be dropped.
+  // Between the two, changes are collected instead of made on the host, to go over as one: for an address space in
+  // which no thread runs yet (exec). The sentry's own copies see them at once. Flush: the host's errno; the address
+  // space is then to be dropped.
   void DeferHostChanges();
   Result<void> FlushHostChanges();
 
@@ -171,7 +173,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   std::atomic<uint32_t> membarrier_state{0};
   std::atomic<int> dumpable{1};
 
-  // Called by Mappable::InvalidateMappings: removes translations of the file's [offset, end) from every VMA that maps it.
+  // Called by Mappable::InvalidateMappings: removes translations of the file's [offset, end) from every VMA that maps
+  // it.
   void Invalidate(const Mappable& file, uint64_t offset, uint64_t end, bool keep_private);
 
   struct State;  // VMAs, pages, private to mm/
@@ -188,7 +191,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   bool FaultInForCopy(Addr addr, uint64_t length, bool write, bool force) EXCLUDES(lock_);
   Result<size_t> CopyInImpl(std::span<std::byte> dst, Addr src, bool force);
   Result<size_t> CopyOutImpl(Addr dst, std::span<const std::byte> src, bool force);
-  Result<size_t> HostIo(long nr, int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> segments, bool write_guest);
+  Result<size_t> HostIo(long nr, int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> segments,
+                        bool write_guest);
 
   MmEnvironment& env_;
   RefPtr<platform::AddressSpace> address_space_;  // set once

@@ -1,5 +1,5 @@
-// mlock(2) and relatives (mm/mlock.c). Locked memory is accounted and mapped in; whether the host keeps it in memory is the host's
-// decision, for the sandbox may not hold RLIMIT_MEMLOCK of it. Differs from Linux.
+// mlock(2) and relatives (mm/mlock.c). Locked memory is accounted and mapped in; whether the host keeps it in memory is
+// the host's decision, for the sandbox may not hold RLIMIT_MEMLOCK of it. Differs from Linux.
 #include <sys/mman.h>
 
 #include "sentry/mm/mm_state.h"
@@ -24,7 +24,8 @@ Result<void> MemoryManager::Mlock(Addr addr, uint64_t length, int flags, bool ma
   for (auto it = s.vmas.LowerBound(r.start); it != s.vmas.end() && it->first < r.end; ++it) {
     if (it->second.value.locked) already += VmaMap::RangeOf(it).Intersect(r).length();
   }
-  if (!may_exceed && (bytes > limits.memlock || s.locked_bytes - already > limits.memlock - bytes)) return Errno(ENOMEM);
+  if (!may_exceed && (bytes > limits.memlock || s.locked_bytes - already > limits.memlock - bytes))
+    return Errno(ENOMEM);
   if (!s.Covered(r)) return Errno(ENOMEM);
   const bool on_fault = flags & MLOCK_ONFAULT;
   s.ChangeVmas(r, [&](Vma& v) {

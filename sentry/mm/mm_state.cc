@@ -18,9 +18,9 @@ Vma VmaTraits::Split(Vma& left, Range whole, uint64_t at) {
 bool VmaTraits::Merge(Vma& l, Range lr, const Vma& r, Range rr) {
   // mm/mmap.c, is_mergeable_vma: equal flags and file, offsets that continue. Special mappings never merge.
   return l.prot == r.prot && l.max_prot == r.max_prot && l.shared == r.shared && l.grows_down == r.grows_down &&
-         l.noreserve == r.noreserve && l.locked == r.locked && l.lock_on_fault == r.lock_on_fault && !l.special && !r.special &&
-         l.dont_fork == r.dont_fork && l.wipe_on_fork == r.wipe_on_fork && l.dont_dump == r.dont_dump && l.file == r.file &&
-         (!l.file || l.offset + lr.length() == r.offset) && l.name == r.name;
+         l.noreserve == r.noreserve && l.locked == r.locked && l.lock_on_fault == r.lock_on_fault && !l.special &&
+         !r.special && l.dont_fork == r.dont_fork && l.wipe_on_fork == r.wipe_on_fork && l.dont_dump == r.dont_dump &&
+         l.file == r.file && (!l.file || l.offset + lr.length() == r.offset) && l.name == r.name;
 }
 
 Page PageTraits::Split(Page& left, Range whole, uint64_t at) {
@@ -175,14 +175,15 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
     batch.Finish(memory_file);
     return {};
   }
-  // Which of the changes were made is not known exactly (platform.h): after unmapping all of it the host has nothing there, and
-  // what is still accessible comes back by faults.
+  // Which of the changes were made is not known exactly (platform.h): after unmapping all of it the host has nothing
+  // there, and what is still accessible comes back by faults.
   std::vector<MapOp> undo;
   for (const MapOp& op : batch.ops()) {
     undo.push_back({.kind = MapOp::Kind::kUnmap, .start = op.start, .length = op.length});
     Range r{op.start, op.start + op.length};
     pages.SplitAt(r.end);
-    for (auto it = pages.SplitAt(r.start); it != pages.end() && it->first < r.end; ++it) it->second.value.mapped = false;
+    for (auto it = pages.SplitAt(r.start); it != pages.end() && it->first < r.end; ++it)
+      it->second.value.mapped = false;
   }
   if (!address_space.Apply(undo).ok()) {
     // Pages must not be reused while the guest may still reach them. The guest dies; the sandbox lives.

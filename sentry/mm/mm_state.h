@@ -1,11 +1,11 @@
-// The inside of a MemoryManager: two interval maps over guest addresses, and the operations on them. Everything here runs with
-// MemoryManager::lock_ held: for writing, unless a comment says that reading is enough.
+// The inside of a MemoryManager: two interval maps over guest addresses, and the operations on them. Everything here
+// runs with MemoryManager::lock_ held: for writing, unless a comment says that reading is enough.
 //
 //   vmas    what may be accessed, and what it is an image of               (Linux: vm_area_struct)
 //   pages   what is behind it now, and what the host has mapped there      (Linux: page tables)
 //
-// A range of vmas without pages has nothing on the host; the first touch faults into BackRange. There are no pages where there is
-// no VMA; one entry of pages may reach over several VMAs.
+// A range of vmas without pages has nothing on the host; the first touch faults into BackRange. There are no pages
+// where there is no VMA; one entry of pages may reach over several VMAs.
 #ifndef SENTRY_MM_MM_STATE_H_
 #define SENTRY_MM_MM_STATE_H_
 
@@ -21,7 +21,7 @@
 namespace sentry {
 
 inline constexpr uint8_t kRead = 1, kWrite = 2, kExec = 4;  // PROT_*, and platform::Protection
-inline constexpr Addr kMinAddr = 64 << 10;                   // vm.mmap_min_addr
+inline constexpr Addr kMinAddr = 64 << 10;                  // vm.mmap_min_addr
 
 struct Vma {
   uint8_t prot = 0;
@@ -87,10 +87,11 @@ struct MemoryManager::State {
   bool released = false;
 
   // --- Layout of the address space (layout.cc).
-  Addr task_size;       // first address beyond what a guest may use
-  Addr mmap_base;       // top of the area for mmap without an address
+  Addr task_size;  // first address beyond what a guest may use
+  Addr mmap_base;  // top of the area for mmap without an address
   uint64_t stack_limit = 8 << 20;
-  // Every gap in [search_cache, mmap_base) is at most search_hole bytes: 60,000 mappings are not walked for each new one.
+  // Every gap in [search_cache, mmap_base) is at most search_hole bytes: 60,000 mappings are not walked for each new
+  // one.
   Addr search_cache;
   uint64_t search_hole = 0;
   Result<Addr> FindFree(Addr hint, uint64_t length, bool map_32bit);
@@ -124,8 +125,9 @@ struct MemoryManager::State {
 
   // --- Backing (backing.cc).
   enum class Effort { kEager, kFault };
-  // Gives r (within VMAs) pages, and makes the host map them as the VMAs allow. `write`: breaks copy-on-write, gives private file
-  // mappings their own copies. kEager leaves out what is expensive or fails. EFAULT-like: EINVAL (beyond the file's end), ENOMEM, EIO.
+  // Gives r (within VMAs) pages, and makes the host map them as the VMAs allow. `write`: breaks copy-on-write, gives
+  // private file mappings their own copies. kEager leaves out what is expensive or fails. EFAULT-like: EINVAL (beyond
+  // the file's end), ENOMEM, EIO.
   Result<void> BackRange(base::Range r, bool write, Effort effort, HostBatch& batch, bool populate = false);
   Result<void> BackRangeUnsynced(base::Range r, bool write, Effort effort, HostBatch& batch, base::Range& touched);
   // After a new VMA or a change of protection: what should be mapped without waiting for a fault.
@@ -133,7 +135,8 @@ struct MemoryManager::State {
   // Emits what makes the host agree with vmas and pages in r.
   void SyncHost(base::Range r, HostBatch& batch, bool populate = false);
   static uint8_t HostProt(const Vma& v, const Page& p);
-  // Fill a gap between pages so that `at` is covered; return what they covered. MakePrivate replaces pages that may not be written.
+  // Fill a gap between pages so that `at` is covered; return what they covered. MakePrivate replaces pages that may not
+  // be written.
   Result<base::Range> BackAnonymous(base::Range gap, Addr at);
   Result<base::Range> BackFromFile(VmaMap::iterator vma, base::Range gap, base::Range want, Effort effort);
   Result<base::Range> MakePrivate(VmaMap::iterator vma, PageMap::iterator page, base::Range want, HostBatch& batch);
@@ -147,7 +150,8 @@ struct MemoryManager::State {
   Addr last_chunk_end = 0;
   base::Range CopyChunk(base::Range within, base::Range want);
 
-  // Applies the batch. On failure what it touched is unmapped on the host (and faults in again), or the address space is given up.
+  // Applies the batch. On failure what it touched is unmapped on the host (and faults in again), or the address space
+  // is given up.
   Result<void> Commit(HostBatch& batch);
   bool deferring = false;
   HostBatch deferred;
@@ -158,7 +162,8 @@ struct MemoryManager::State {
     FileWindows::Pin pin;
   };
   enum class ViewResult { kOk, kAbsent, kDenied };
-  // The sentry's view of guest memory from addr on, up to `max` bytes, as far as it is one piece. kAbsent: BackRange is needed.
+  // The sentry's view of guest memory from addr on, up to `max` bytes, as far as it is one piece. kAbsent: BackRange is
+  // needed.
   ViewResult FindView(Addr addr, uint64_t max, CopyKind kind, bool force, View& out) const;
   bool Accessible(const Vma& v, CopyKind kind, bool force) const;
 
@@ -181,7 +186,8 @@ void MemoryManager::State::ChangeVmas(base::Range r, F&& change) {
     change(it->second.value);
     AddToSums(it->second.value, length);
   }
-  for (auto it = vmas.LowerBound(r.start); it != vmas.end() && it->first <= r.end;) it = std::next(vmas.MergeAround(it));
+  for (auto it = vmas.LowerBound(r.start); it != vmas.end() && it->first <= r.end;)
+    it = std::next(vmas.MergeAround(it));
 }
 
 }  // namespace sentry

@@ -11,8 +11,8 @@ namespace sentry {
 using base::Range;
 using base::WriterLock;
 
-Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t new_length, uint32_t flags, Addr new_addr,
-                                   const MmLimits& limits) {
+Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t new_length, uint32_t flags,
+                                   Addr new_addr, const MmLimits& limits) {
   if (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return Errno(EINVAL);
   const bool may_move = flags & MREMAP_MAYMOVE, fixed = flags & MREMAP_FIXED, dont_unmap = flags & MREMAP_DONTUNMAP;
   if ((fixed || dont_unmap) && !may_move) return Errno(EINVAL);
@@ -54,7 +54,8 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
 
   uint64_t added = dont_unmap ? new_bytes : new_bytes > old_bytes ? new_bytes - old_bytes : 0;
   if (added > limits.address_space || s.virtual_bytes > limits.address_space - added) return Errno(ENOMEM);
-  if (v.PrivateWritable() && !v.grows_down && (added > limits.data || s.data_bytes > limits.data - added)) return Errno(ENOMEM);
+  if (v.PrivateWritable() && !v.grows_down && (added > limits.data || s.data_bytes > limits.data - added))
+    return Errno(ENOMEM);
   if (v.locked && (added > limits.memlock || s.locked_bytes > limits.memlock - added)) return Errno(EAGAIN);
 
   HostBatch batch;

@@ -4,7 +4,8 @@
 
 namespace sentry {
 namespace {
-// As with the kernel's internal shmem mount, device 0:1 and numbers that are not used for anything but telling mappings apart.
+// As with the kernel's internal shmem mount, device 0:1 and numbers that are not used for anything but telling mappings
+// apart.
 constexpr uint64_t kShmemDev = 1;
 std::atomic<uint64_t> next_ino{1};
 }  // namespace

@@ -1,4 +1,5 @@
-// SharedAnonymous: what MAP_SHARED|MAP_ANONYMOUS maps, an unnamed file of zeros that children share (mm/shmem.c, shmem_zero_setup).
+// SharedAnonymous: what MAP_SHARED|MAP_ANONYMOUS maps, an unnamed file of zeros that children share (mm/shmem.c,
+// shmem_zero_setup).
 #ifndef SENTRY_MM_SHARED_ANONYMOUS_H_
 #define SENTRY_MM_SHARED_ANONYMOUS_H_
 
@@ -10,7 +11,8 @@ namespace sentry {
 class SharedAnonymous final : public Mappable {
  public:
   // The extent is reserved at once (offsets cost nothing), congruent to the address it is first mapped at. ENOMEM.
-  static Result<base::RefPtr<SharedAnonymous>> Create(platform::MemoryFile& memory_file, uint64_t length, Addr congruent_to);
+  static Result<base::RefPtr<SharedAnonymous>> Create(platform::MemoryFile& memory_file, uint64_t length,
+                                                      Addr congruent_to);
 
   Result<HostPages> Translate(uint64_t offset, uint64_t length, bool for_write) override;
   Identity MappedIdentity() const override;

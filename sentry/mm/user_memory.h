@@ -32,8 +32,8 @@ struct UserPtr {
   UserPtr operator+(uint64_t n) const { return {addr + n * sizeof(T)}; }
 };
 
-// The memory of a guest process as the handlers see it. MemoryManager is the implementation; tests have others. Parks (page
-// faults may read files). No Mutex may be held.
+// The memory of a guest process as the handlers see it. MemoryManager is the implementation; tests have others. Parks
+// (page faults may read files). No Mutex may be held.
 class UserMemory {
  public:
   virtual ~UserMemory() = default;
@@ -41,8 +41,8 @@ class UserMemory {
   virtual Result<size_t> CopyIn(std::span<std::byte> dst, Addr src) = 0;
   virtual Result<size_t> CopyOut(Addr dst, std::span<const std::byte> src) = 0;
   virtual Result<size_t> ZeroOut(Addr dst, size_t bytes) = 0;
-  // preadv/pwritev of a host descriptor straight into, or from, guest memory: no copy through the sentry. `offset` −1: at the
-  // descriptor's own position. Bytes moved (0 at end of file), the host's errno, or EFAULT.
+  // preadv/pwritev of a host descriptor straight into, or from, guest memory: no copy through the sentry. `offset` −1:
+  // at the descriptor's own position. Bytes moved (0 at end of file), the host's errno, or EFAULT.
   virtual Result<size_t> ReadFromHost(int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> to) = 0;
   virtual Result<size_t> WriteToHost(int fd, int64_t offset, std::span<const std::pair<Addr, size_t>> from) = 0;
 
@@ -78,24 +78,28 @@ class UserMemory {
     if (n != values.size_bytes()) return Errno(EFAULT);
     return {};
   }
-  // A NUL-terminated string of at most `max` bytes with the NUL; `too_long` otherwise (ENAMETOOLONG for paths, E2BIG for exec).
+  // A NUL-terminated string of at most `max` bytes with the NUL; `too_long` otherwise (ENAMETOOLONG for paths, E2BIG
+  // for exec).
   Result<std::string> ReadString(Addr p, size_t max, int too_long = ENAMETOOLONG);
 };
 
-// What a file operation moves bytes to or from, with a position that every call advances. One implementation over guest memory
-// (UserIo), one over the sentry's own (KernelIo), so that exec, sendfile and overlay's copy-up use the same file code.
+// What a file operation moves bytes to or from, with a position that every call advances. One implementation over guest
+// memory (UserIo), one over the sentry's own (KernelIo), so that exec, sendfile and overlay's copy-up use the same file
+// code.
 class IoBuffer {
  public:
   virtual ~IoBuffer() = default;
   virtual size_t remaining() const = 0;
-  // File to buffer / buffer to file. Short counts as in UserMemory; EFAULT only if nothing was moved. At most remaining().
+  // File to buffer / buffer to file. Short counts as in UserMemory; EFAULT only if nothing was moved. At most
+  // remaining().
   virtual Result<size_t> CopyOut(std::span<const std::byte> src) = 0;
   virtual Result<size_t> CopyIn(std::span<std::byte> dst) = 0;
   virtual Result<size_t> ZeroOut(size_t bytes) = 0;
   // One host preadv/pwritev of up to `max` bytes.
   virtual Result<size_t> ReadFromHost(int fd, int64_t offset, size_t max) = 0;
   virtual Result<size_t> WriteToHost(int fd, int64_t offset, size_t max) = 0;
-  // Takes back the last `bytes` of what was moved: a write that looked at its data and then could not be done (EAGAIN) starts over.
+  // Takes back the last `bytes` of what was moved: a write that looked at its data and then could not be done (EAGAIN)
+  // starts over.
   virtual void Revert(size_t bytes) = 0;
 };
 
@@ -123,11 +127,11 @@ class UserIo final : public IoBuffer {
   template <typename F>
   Result<size_t> WithFront(size_t bytes, F&& f);
   UserMemory& memory_;
-  Segment single_{};                // the common case: nothing is allocated for read(2)
+  Segment single_{};  // the common case: nothing is allocated for read(2)
   std::vector<Segment> vector_;
   std::span<const Segment> segments_;  // of single_ or vector_, so a UserIo stays where it is
-  size_t index_ = 0;   // current segment
-  size_t offset_ = 0;  // within it
+  size_t index_ = 0;                   // current segment
+  size_t offset_ = 0;                  // within it
   size_t remaining_ = 0;
 };
 

@@ -11,8 +11,8 @@ using platform::FileRange;
 
 namespace {
 
-// Bytes that exist of what is mapped in r. Pages of a donated file are counted as soon as they are mapped: the host has them in its
-// page cache, and asking it costs more than the number is worth.
+// Bytes that exist of what is mapped in r. Pages of a donated file are counted as soon as they are mapped: the host has
+// them in its page cache, and asking it costs more than the number is worth.
 struct Resident {
   uint64_t owned = 0, file = 0;
 };

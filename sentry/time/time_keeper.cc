@@ -27,7 +27,8 @@ constexpr int64_t kMinBaselineNs = 50'000'000;
 constexpr int64_t kMaxBaselineNs = 10 * kNsPerSec;
 // Two clocks of the host that differ by a constant are sampled with some jitter; only a larger change is one.
 constexpr int64_t kOffsetJitterNs = 20'000;
-// A second's worth of disagreement with the host beyond NTP's 500 ppm and a bad sample: this TSC is not what CPUID says it is.
+// A second's worth of disagreement with the host beyond NTP's 500 ppm and a bad sample: this TSC is not what CPUID says
+// it is.
 constexpr int64_t kMaxDisagreementNs = 2'000'000;
 
 uint64_t ReadTsc() {
@@ -93,7 +94,8 @@ TimeKeeper::TimeKeeper(int cpus, bool allow_tsc) : tsc_usable_(allow_tsc && Inva
 }
 
 bool TimeKeeper::HostTrustsTsc() {
-  auto fd = base::HostRetry(SYS_open, "/sys/devices/system/clocksource/clocksource0/current_clocksource", O_RDONLY | O_CLOEXEC);
+  auto fd = base::HostRetry(SYS_open, "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                            O_RDONLY | O_CLOEXEC);
   if (!fd.ok()) return true;
   char name[64] = {};
   auto n = base::HostRetry(SYS_read, *fd, name, sizeof name - 1);
@@ -122,7 +124,8 @@ void TimeKeeper::RefreshLocked() {
     // The latest time that the old parameters can have shown. What comes now may not be before it.
     int64_t latest = MonotonicAtLocked(std::min(params_.tsc_limit, now.tsc));
     if (latest - host > kMaxDisagreementNs) {
-      LOG_WARNING("the TSC was %ld ns ahead of the host's clock: the vDSO will make system calls", static_cast<long>(latest - host));
+      LOG_WARNING("the TSC was %ld ns ahead of the host's clock: the vDSO will make system calls",
+                  static_cast<long>(latest - host));
       tsc_usable_.store(false, std::memory_order_relaxed);
       params_.tsc_limit = 0;
       PublishLocked();
@@ -149,7 +152,8 @@ void TimeKeeper::RefreshLocked() {
 
 void TimeKeeper::PublishLocked() {
   if (!writer_) return;
-  // A sequence lock whose stores the processor keeps in order (amd64) and the compiler too (calls through a function object).
+  // A sequence lock whose stores the processor keeps in order (amd64) and the compiler too (calls through a function
+  // object).
   auto sequence = [&] { return std::as_bytes(std::span(&params_.sequence, 1)); };
   ++params_.sequence;
   writer_(offsetof(runsc_vdso_page, sequence), sequence());
@@ -208,10 +212,16 @@ base::Result<int64_t> TimeKeeper::Now(int clock_id) {
 
 base::Result<int64_t> TimeKeeper::ResolutionNs(int clock_id) {
   switch (clock_id) {
-    case kClockRealtime: case kClockMonotonic: case kClockMonotonicRaw: case kClockBoottime: case kClockRealtimeAlarm:
-    case kClockBoottimeAlarm: case kClockTai:
+    case kClockRealtime:
+    case kClockMonotonic:
+    case kClockMonotonicRaw:
+    case kClockBoottime:
+    case kClockRealtimeAlarm:
+    case kClockBoottimeAlarm:
+    case kClockTai:
       return int64_t{1};
-    case kClockRealtimeCoarse: case kClockMonotonicCoarse:
+    case kClockRealtimeCoarse:
+    case kClockMonotonicCoarse:
       return int64_t{4'000'000};  // a kernel with 250 ticks a second
     default:
       return Errno(EINVAL);

@@ -1,5 +1,5 @@
-/* The page that tells the vDSO the time: written by the sentry's TimeKeeper, read by guests (sentry/loader/vdso/vdso.c). C, because
- * the vDSO is. */
+/* The page that tells the vDSO the time: written by the sentry's TimeKeeper, read by guests
+ * (sentry/loader/vdso/vdso.c). C, because the vDSO is. */
 #ifndef SENTRY_TIME_VDSO_PAGE_H_
 #define SENTRY_TIME_VDSO_PAGE_H_
 
@@ -11,11 +11,11 @@ extern "C" {
 #endif
 
 struct runsc_vdso_page {
-  uint32_t sequence;   /* odd while the sentry writes */
-  uint32_t cpus;       /* what getcpu may return is below it */
-  uint64_t tsc_base;   /* monotonic_ns is the time at this TSC */
-  uint64_t tsc_limit;  /* from here on ask the sentry, which then publishes new values; 0: the TSC cannot be used */
-  uint64_t mult;       /* ns per cycle, times 2^32 */
+  uint32_t sequence;  /* odd while the sentry writes */
+  uint32_t cpus;      /* what getcpu may return is below it */
+  uint64_t tsc_base;  /* monotonic_ns is the time at this TSC */
+  uint64_t tsc_limit; /* from here on ask the sentry, which then publishes new values; 0: the TSC cannot be used */
+  uint64_t mult;      /* ns per cycle, times 2^32 */
   int64_t monotonic_ns;
   int64_t realtime_offset_ns; /* to be added to the monotonic time */
   int64_t boottime_offset_ns;

@@ -1,4 +1,5 @@
-// The program loader, from #! lines to mapped segments: the bytes are the program, its interpreter, and whatever that names.
+// The program loader, from #! lines to mapped segments: the bytes are the program, its interpreter, and whatever that
+// names.
 #include <fcntl.h>
 #include <sys/stat.h>
 

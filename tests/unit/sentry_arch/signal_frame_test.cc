@@ -1,13 +1,12 @@
 // The frames are checked against the host's kernel: it returns from ours, and we read its own.
 #include "sentry/arch/signal_frame.h"
 
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/auxv.h>
 #include <ucontext.h>
 
 #include <cstring>
-
-#include <gtest/gtest.h>
 
 extern "C" {
 uint64_t frame_test_saved_rsp;
@@ -139,7 +138,8 @@ uint64_t handler_frame;
 void Handler(int, siginfo_t*, void* context) { handler_frame = reinterpret_cast<uint64_t>(context) - 8; }
 
 TEST(SignalFrame, WeReadTheHosts) {
-  struct sigaction action {}, old;
+  struct sigaction action {
+  }, old;
   action.sa_sigaction = [](int, siginfo_t*, void* context) {
     auto* uc = static_cast<ucontext_t*>(context);
     OwnMemory memory;

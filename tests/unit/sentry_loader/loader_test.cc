@@ -2,13 +2,12 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <cstring>
 #include <map>
-
-#include <gtest/gtest.h>
 
 #include "base/safe_copy_unsafe.h"
 #include "sentry/loader/elf.h"
@@ -58,7 +57,8 @@ struct Segment {
   uint64_t offset, vaddr, file_bytes, memory_bytes;
 };
 // A program with a page of bytes i·7 per file page.
-std::string MakeElf(uint16_t type, std::vector<Segment> segments, const std::string& interpreter = "", uint64_t entry = 0x401000) {
+std::string MakeElf(uint16_t type, std::vector<Segment> segments, const std::string& interpreter = "",
+                    uint64_t entry = 0x401000) {
   std::string s(64 << 10, '\0');
   for (size_t i = 4096; i < s.size(); ++i) s[i] = static_cast<char>(i / 4096 * 7);
   Elf64_Ehdr h{};
@@ -163,7 +163,8 @@ class LoaderTest : public ::testing::Test {
 };
 
 TEST_F(LoaderTest, StaticProgram) {
-  files_["/bin/a"] = MakeElf(ET_EXEC, {{PF_R | PF_X, 0, 0x400000, 0x3000, 0x3000}, {PF_R | PF_W, 0x3010, 0x404010, 0x100, 0x5000}});
+  files_["/bin/a"] =
+      MakeElf(ET_EXEC, {{PF_R | PF_X, 0, 0x400000, 0x3000, 0x3000}, {PF_R | PF_W, 0x3010, 0x404010, 0x100, 0x5000}});
   ASSERT_TRUE(Run("/bin/a", {"a", "b c"}, {"X=1"}).ok());
   EXPECT_EQ(image_.entry, 0x401000u);
   EXPECT_EQ(image_.comm, "a");
@@ -196,7 +197,9 @@ TEST_F(LoaderTest, StaticProgram) {
 }
 
 TEST_F(LoaderTest, WithAnInterpreter) {
-  files_["/bin/dyn"] = MakeElf(ET_DYN, {{PF_R | PF_X, 0, 0, 0x3000, 0x3000}, {PF_R | PF_W, 0x3000, 0x4000, 0x1000, 0x1000}}, "/lib/ld.so", 0x1000);
+  files_["/bin/dyn"] =
+      MakeElf(ET_DYN, {{PF_R | PF_X, 0, 0, 0x3000, 0x3000}, {PF_R | PF_W, 0x3000, 0x4000, 0x1000, 0x1000}},
+              "/lib/ld.so", 0x1000);
   files_["/lib/ld.so"] = MakeElf(ET_DYN, {{PF_R | PF_X, 0, 0, 0x3000, 0x3000}}, "", 0x2000);
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(Run("/bin/dyn", {"dyn"}).ok());
@@ -289,8 +292,16 @@ TEST_F(LoaderTest, BadFiles) {
   EXPECT_EQ(with([](H, P p) { p.p_offset = 1; }), EINVAL);
   EXPECT_EQ(with([](H, P p) { p.p_offset = UINT64_MAX - 4095; }), EINVAL);
   EXPECT_EQ(with([](H, P p) { p.p_vaddr = 0; }), EPERM);
-  EXPECT_EQ(with([](H, P p) { p.p_type = PT_INTERP; p.p_filesz = 1; }), ENOEXEC);
-  EXPECT_EQ(with([](H, P p) { p.p_type = PT_INTERP; p.p_filesz = 5000; }), ENOEXEC);
+  EXPECT_EQ(with([](H, P p) {
+              p.p_type = PT_INTERP;
+              p.p_filesz = 1;
+            }),
+            ENOEXEC);
+  EXPECT_EQ(with([](H, P p) {
+              p.p_type = PT_INTERP;
+              p.p_filesz = 5000;
+            }),
+            ENOEXEC);
 }
 
 TEST_F(LoaderTest, ArgumentLimits) {
@@ -323,7 +334,8 @@ TEST_F(LoaderTest, RealProgramsOfTheHost) {
     uint64_t in_file = 0;
     auto* ph = reinterpret_cast<const Elf64_Phdr*>(contents.data() + header->e_phoff);
     for (int i = 0; i < header->e_phnum; ++i) {
-      if (ph[i].p_type == PT_LOAD && header->e_entry >= ph[i].p_vaddr && header->e_entry < ph[i].p_vaddr + ph[i].p_filesz) {
+      if (ph[i].p_type == PT_LOAD && header->e_entry >= ph[i].p_vaddr &&
+          header->e_entry < ph[i].p_vaddr + ph[i].p_filesz) {
         in_file = header->e_entry - ph[i].p_vaddr + ph[i].p_offset;
       }
     }

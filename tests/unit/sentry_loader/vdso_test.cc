@@ -1,14 +1,14 @@
+#include "sentry/loader/vdso.h"
+
 #include <elf.h>
+#include <gtest/gtest.h>
 #include <link.h>
 #include <sys/mman.h>
 
 #include <cstring>
 #include <thread>
 
-#include <gtest/gtest.h>
-
 #include "base/safe_copy_unsafe.h"
-#include "sentry/loader/vdso.h"
 #include "sentry/time/conversions.h"
 
 namespace sentry::loader {
@@ -22,11 +22,13 @@ class VdsoTest : public ::testing::Test {
   static void SetUpTestSuite() { base::InstallSafeCopyHandlers(); }
   void SetUp() override {
     auto image = Vdso::Image();
-    pages_ = static_cast<std::byte*>(mmap(nullptr, kPageSize + image.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    pages_ = static_cast<std::byte*>(
+        mmap(nullptr, kPageSize + image.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     ASSERT_NE(pages_, MAP_FAILED);
     memcpy(pages_ + kPageSize, image.data(), image.size());
     ASSERT_EQ(mprotect(pages_ + kPageSize, image.size(), PROT_READ | PROT_EXEC), 0);
-    time_.SetPageWriter([this](uint64_t at, std::span<const std::byte> bytes) { memcpy(pages_ + at, bytes.data(), bytes.size()); });
+    time_.SetPageWriter(
+        [this](uint64_t at, std::span<const std::byte> bytes) { memcpy(pages_ + at, bytes.data(), bytes.size()); });
   }
   void TearDown() override { munmap(pages_, kPageSize + Vdso::Image().size()); }
 
@@ -67,7 +69,8 @@ class VdsoTest : public ::testing::Test {
 };
 
 TEST_F(VdsoTest, IsOneSegmentAndHasTheFunctions) {
-  for (const char* name : {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time", "__vdso_getcpu", "__vdso_clock_getres"}) {
+  for (const char* name :
+       {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time", "__vdso_getcpu", "__vdso_clock_getres"}) {
     EXPECT_NE(Find(name), nullptr) << name;
   }
 }
@@ -75,8 +78,8 @@ TEST_F(VdsoTest, IsOneSegmentAndHasTheFunctions) {
 TEST_F(VdsoTest, ReadsTheClocksOfTheHost) {
   Calibrate();
   auto clock_gettime_v = reinterpret_cast<ClockGettime>(Find("__vdso_clock_gettime"));
-  for (int clock : {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE,
-                    CLOCK_MONOTONIC_RAW}) {
+  for (int clock : {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_REALTIME_COARSE,
+                    CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW}) {
     int64_t before = base::HostClockNs(clock);
     timespec ts;
     ASSERT_EQ(clock_gettime_v(clock, &ts), 0);

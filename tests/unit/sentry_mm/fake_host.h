@@ -1,4 +1,5 @@
-// A platform whose address spaces are tables: what the host would have mapped, which a test can read and write the way a guest would.
+// A platform whose address spaces are tables: what the host would have mapped, which a test can read and write the way
+// a guest would.
 #ifndef TESTS_UNIT_SENTRY_MM_FAKE_HOST_H_
 #define TESTS_UNIT_SENTRY_MM_FAKE_HOST_H_
 
@@ -51,7 +52,8 @@ class FakeAddressSpace final : public platform::AddressSpace {
           it->second.value.prot = op.prot;
         }
         if (covered != r.length()) return base::Errno(ENOMEM);  // as mprotect over a hole
-        for (auto it = map.LowerBound(r.start); it != map.end() && it->first <= r.end;) it = std::next(map.MergeAround(it));
+        for (auto it = map.LowerBound(r.start); it != map.end() && it->first <= r.end;)
+          it = std::next(map.MergeAround(it));
         continue;
       }
       map.Remove(r, [](base::Range, HostMapping&&) {});
@@ -86,8 +88,8 @@ class FakePlatform final : public platform::Platform {
 inline FakeAddressSpace& HostOf(MemoryManager& mm) { return static_cast<FakeAddressSpace&>(mm.address_space()); }
 
 // An access by guest code: through the table, with faults served. The signal it would get, or none. `faults` counts.
-inline std::optional<FaultSignal> GuestAccess(MemoryManager& mm, Addr addr, bool write, uint8_t* byte, const MmLimits& limits = {},
-                                              int* faults = nullptr) {
+inline std::optional<FaultSignal> GuestAccess(MemoryManager& mm, Addr addr, bool write, uint8_t* byte,
+                                              const MmLimits& limits = {}, int* faults = nullptr) {
   for (int i = 0; i < 10; ++i) {
     auto& map = HostOf(mm).map;
     auto it = map.Find(addr);

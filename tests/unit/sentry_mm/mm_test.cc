@@ -1,8 +1,7 @@
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
-
-#include <gtest/gtest.h>
 
 #include "base/executor.h"
 #include "base/fiber.h"

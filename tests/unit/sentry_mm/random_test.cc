@@ -1,12 +1,12 @@
-// Long random histories of several address spaces, compared page by page with a model that knows nothing of extents, sharing or hosts.
+// Long random histories of several address spaces, compared page by page with a model that knows nothing of extents,
+// sharing or hosts.
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
 
 #include <map>
 #include <memory>
 #include <random>
-
-#include <gtest/gtest.h>
 
 #include "base/safe_copy_unsafe.h"
 #include "tests/unit/sentry_mm/fake_host.h"
@@ -111,8 +111,8 @@ void RandomMm::Mmap(Process& p) {
     default:
       file = files_[Pick(static_cast<int>(files_.size()))];
       offset = Pick(kFilePages);
-      // A file is mapped either way but not both: whether a private mapping sees later changes is unspecified (man 2 mmap), and here
-      // depends on what has been copied.
+      // A file is mapped either way but not both: whether a private mapping sees later changes is unspecified (man 2
+      // mmap), and here depends on what has been copied.
       o.shared = file == files_.back();
       o.mappable = file->file;
       o.offset = offset * kPageSize;
@@ -120,7 +120,8 @@ void RandomMm::Mmap(Process& p) {
   }
   ASSERT_EQ(p.mm->MMap(o, {}).value_or(0), At(first));
   for (int i = 0; i < n; ++i) {
-    ModelPage m{.prot = o.prot, .shared = o.shared, .file = file, .file_page = offset + i, .own = file == nullptr, .value = 0};
+    ModelPage m{
+        .prot = o.prot, .shared = o.shared, .file = file, .file_page = offset + i, .own = file == nullptr, .value = 0};
     p.model[first + i] = m;
   }
 }
@@ -174,8 +175,8 @@ void RandomMm::Step() {
       }
       break;
     case 7: {
-      // A move within the arena. One VMA only: what comes from one mmap and was not changed since may still have been split, so
-      // failure is allowed, and then nothing has changed.
+      // A move within the arena. One VMA only: what comes from one mmap and was not changed since may still have been
+      // split, so failure is allowed, and then nothing has changed.
       int to = Pick(kPages - n + 1);
       if (to < first + n && first < to + n) break;
       // EFAULT leaves the destination alone only if it was found before: compare with a hole there.
@@ -214,7 +215,8 @@ void RandomMm::Step() {
           auto signal = GuestWrite(*p.mm, At(page), value);
           ASSERT_EQ(signal ? -signal->signo : 0, std::min(want, 0)) << "page " << page << " step " << step_;
         } else {
-          ASSERT_EQ(p.mm->CopyOut(At(page), std::as_bytes(std::span(&value, 1))).ok(), want >= 0) << "page " << page << " step " << step_;
+          ASSERT_EQ(p.mm->CopyOut(At(page), std::as_bytes(std::span(&value, 1))).ok(), want >= 0)
+              << "page " << page << " step " << step_;
         }
         if (want >= 0) ModelWrite(p.model, page, value);
       }
@@ -244,8 +246,8 @@ TEST_P(RandomMm, MatchesTheModel) {
   processes_.clear();
 }
 
-// The host refuses now and then, memory runs out now and then: operations fail, nothing crashes, and what is read is still what was
-// written or a signal.
+// The host refuses now and then, memory runs out now and then: operations fail, nothing crashes, and what is read is
+// still what was written or a signal.
 TEST_P(RandomMm, SurvivesAFailingHost) {
   random_.seed(static_cast<unsigned>(GetParam()) + 1000);
   memory_file_ = *platform::MemoryFile::Create({.fail_randomly = true});

@@ -8,6 +8,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/fs/tty/terminal.h"
+#include "sentry/socket/host/host_socket.h"
 #include "sentry/socket/inet/inet_socket.h"
 #include "sentry/socket/netlink/netlink_socket.h"
 #include "sentry/socket/network_namespace.h"
@@ -17,10 +18,11 @@
 namespace sentry::boot {
 namespace {
 
-void RegisterSockets() {
+void RegisterSockets(Kernel& kernel, NetworkMode network) {
   RegisterUnixSockets();
   RegisterInetSockets();
   RegisterNetlinkSockets();
+  if (network == NetworkMode::kHost) RegisterHostSockets(kernel.scheduler().reactor());
   auto table = [](std::string name, std::string (*text)(NetworkNamespace& net, bool v6), bool v6) {
     proc::SetNetFile(std::move(name), [text, v6](base::RefCounted* object) {
       auto* net = dynamic_cast<NetworkNamespace*>(object);
@@ -48,7 +50,7 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   devpts::Register(kernel);
   RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);
-  RegisterSockets();
+  RegisterSockets(kernel, spec.network);
   return absl::OkStatus();
 }
 

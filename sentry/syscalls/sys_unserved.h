@@ -4,6 +4,24 @@
 
 #include "sentry/syscalls/table.h"
 
+// Numbers that are younger than Debian 12's headers.
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+#ifndef SYS_map_shadow_stack
+#define SYS_map_shadow_stack 453
+#endif
+#ifndef SYS_futex_wake
+#define SYS_futex_wake 454
+#define SYS_futex_wait 455
+#define SYS_futex_requeue 456
+#endif
+#ifndef SYS_lsm_get_self_attr
+#define SYS_lsm_get_self_attr 459
+#define SYS_lsm_set_self_attr 460
+#define SYS_lsm_list_modules 461
+#endif
+
 namespace sentry {
 
 inline constexpr Row kUnservedRows[] = {
@@ -44,6 +62,17 @@ inline constexpr Row kUnservedRows[] = {
     SYSCALL_ERRNO(get_thread_area, ENOSYS, "32-bit only"),
     SYSCALL_ERRNO(sysfs, ENOSYS, "deprecated"),
     // Not there yet.
+    SYSCALL_ERRNO(epoll_ctl_old, ENOSYS, "never implemented by Linux"),
+    SYSCALL_ERRNO(epoll_wait_old, ENOSYS, "never implemented by Linux"),
+    SYSCALL_ERRNO(pidfd_getfd, ENOSYS, "not implemented yet"),
+    SYSCALL_ERRNO(cachestat, ENOSYS, "not implemented yet"),
+    SYSCALL_ERRNO(map_shadow_stack, EOPNOTSUPP, "shadow stacks are not offered"),
+    SYSCALL_ERRNO(futex_wake, ENOSYS, "not implemented yet"),
+    SYSCALL_ERRNO(futex_wait, ENOSYS, "not implemented yet"),
+    SYSCALL_ERRNO(futex_requeue, ENOSYS, "not implemented yet"),
+    SYSCALL_ERRNO(lsm_get_self_attr, EOPNOTSUPP, "no security modules"),
+    SYSCALL_ERRNO(lsm_set_self_attr, EOPNOTSUPP, "no security modules"),
+    SYSCALL_ERRNO(lsm_list_modules, EOPNOTSUPP, "no security modules"),
     SYSCALL_ERRNO(ptrace, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(seccomp, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(rseq, ENOSYS, "restartable sequences need the scheduler's help"),

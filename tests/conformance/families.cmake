@@ -18,10 +18,13 @@ conformance_test(
   pipe_test
   pthread_test
   pty_test
+  rlimit_test
   rw_test
   signal_restart_test
   signal_test
   splice_test
   stat_test
+  time_test
+  timer_test
   unix_socket_test
   xattr_test)

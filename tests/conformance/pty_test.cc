@@ -257,7 +257,8 @@ TEST(PtyRaw, SwitchingModesKeepsInput) {
   EXPECT_EQ(ReadOnce(p.slave.get()), "more");
   Send(p.master.get(), "lost");
   SleepMs(20);
-  Change(p.slave.get(), [](termios& t) {}, TCSAFLUSH);
+  Change(
+      p.slave.get(), [](termios& t) {}, TCSAFLUSH);
   Send(p.master.get(), "kept\n");
   EXPECT_EQ(ReadOnce(p.slave.get()), "kept\n");
 }

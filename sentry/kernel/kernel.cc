@@ -68,6 +68,19 @@ void Kernel::RemoveIdsLocked(Task& task) {
   }
 }
 
+int64_t Kernel::TotalCpuNs() {
+  int64_t total = 0;
+  base::MutexLock tree(tasks_.mu);
+  for (auto& [tid, task] : tasks_.root->tasks) {
+    ThreadGroup& tg = task->thread_group();
+    if (tg.leader != task) continue;
+    Usage u = tg.TotalUsageLocked();
+    u.Add(tg.children_usage);
+    total += u.user_ns + u.system_ns;
+  }
+  return total;
+}
+
 Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(ProcessSpec spec) {
   RefPtr<PidNamespace> ns = spec.pid_namespace;
   if (!ns) {

@@ -11,6 +11,7 @@
 #include "platform/memory_file.h"
 #include "platform/platform.h"
 #include "sentry/kernel/futex.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/pid_namespace.h"
 #include "sentry/kernel/task.h"
 #include "sentry/mm/memory_manager.h"
@@ -107,6 +108,10 @@ class Kernel {
   // SIGKILL to everything; for the end of the sandbox.
   void KillAll();
 
+  // CPU time of all tasks, past ones included as far as somebody has waited for them.
+  int64_t TotalCpuNs() EXCLUDES(tasks_.mu);
+  LoadAverage::Values SampleLoad() EXCLUDES(tasks_.mu) { return load_.Sample(time_.BoottimeNow(), TotalCpuNs()); }
+
   void GetRandom(std::span<std::byte> out);  // the host's getrandom
 
   // --- Internal to kernel/, with TaskSet::mu held: the tree.
@@ -121,6 +126,7 @@ class Kernel {
   TaskSet tasks_;
   FutexManager futexes_;
   TimeKeeper time_;
+  LoadAverage load_{base::HostClockNs(CLOCK_BOOTTIME)};
   SystemCallHandler handler_ = nullptr;
   ExecLoader loader_;
   PidfdFactory pidfd_factory_;

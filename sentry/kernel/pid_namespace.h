@@ -8,6 +8,7 @@
 #include "absl/container/btree_map.h"
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
+#include "sentry/vfs/inode.h"
 
 namespace sentry {
 
@@ -24,6 +25,7 @@ class PidNamespace final : public base::RefCounted {
   ~PidNamespace() override;
   PidNamespace* parent() const { return parent_.get(); }
   int level() const { return level_; }
+  const uint64_t number = AllocateNamespaceNumber();  // /proc/<pid>/ns
 
   // All guarded by TaskSet::mu.
   absl::btree_map<int, Task*> tasks;              // by tid; zombie leaders included

@@ -129,6 +129,10 @@ CredentialsRef Task::SnapshotCreds() const {
   base::MutexLock l(mu_);
   return creds_;
 }
+RefPtr<UtsNamespace> Task::SnapshotUts() const {
+  base::MutexLock l(mu_);
+  return uts_;
+}
 RefPtr<base::RefCounted> Task::SnapshotNet() const {
   base::MutexLock l(mu_);
   return net_;

@@ -30,6 +30,7 @@ class Task;
 // Namespaces of a task that are not elsewhere (Linux: nsproxy). Replaced as a whole by its own task.
 class UtsNamespace final : public base::RefCounted {
  public:
+  const uint64_t number = AllocateNamespaceNumber();  // /proc/<pid>/ns
   base::Mutex mu;
   std::string hostname GUARDED_BY(mu);
   std::string domainname GUARDED_BY(mu) = "(none)";
@@ -137,6 +138,7 @@ class Task final : public base::RefCounted, public Blocker {
   RefPtr<FsContext> SnapshotFs() const EXCLUDES(mu_);
   RefPtr<MountNamespace> SnapshotMounts() const EXCLUDES(mu_);
   CredentialsRef SnapshotCreds() const EXCLUDES(mu_);
+  RefPtr<UtsNamespace> SnapshotUts() const EXCLUDES(mu_);
   RefPtr<base::RefCounted> SnapshotNet() const EXCLUDES(mu_);
   std::string comm() const EXCLUDES(mu_);
   // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 'Z' zombie, 'X' dead.

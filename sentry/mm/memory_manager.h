@@ -148,7 +148,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
     uint64_t resident_bytes = 0;
     uint64_t dirty_bytes = 0;
   };
-  std::vector<VmaInfo> Vmas();  // snapshot in address order
+  // Snapshot in address order of at most `max` VMAs that end above `from`.
+  std::vector<VmaInfo> Vmas(Addr from = 0, size_t max = SIZE_MAX);
   struct Usage {
     uint64_t virtual_bytes = 0, resident_bytes = 0, shared_bytes = 0, text_bytes = 0, data_bytes = 0, stack_bytes = 0,
              locked_bytes = 0, peak_virtual_bytes = 0, peak_resident_bytes = 0;

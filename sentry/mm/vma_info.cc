@@ -39,7 +39,7 @@ Resident ResidentIn(const MemoryManager::State& s, Range r) {
 
 }  // namespace
 
-std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() {
+std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas(Addr from, size_t max) {
   struct Row {
     VmaInfo info;
     RefPtr<Mappable> file;
@@ -48,8 +48,8 @@ std::vector<MemoryManager::VmaInfo> MemoryManager::Vmas() {
   {
     ReaderLock lock(lock_);
     State& s = *state_;
-    rows.reserve(s.vmas.size());
-    for (auto it = s.vmas.begin(); it != s.vmas.end(); ++it) {
+    rows.reserve(std::min<size_t>(s.vmas.size(), max));
+    for (auto it = s.vmas.LowerBound(from); it != s.vmas.end() && rows.size() < max; ++it) {
       const Vma& v = it->second.value;
       Range r = VmaMap::RangeOf(it);
       Resident resident = ResidentIn(s, r);

@@ -15,6 +15,11 @@ uint64_t AllocateAnonymousDev() {
   return makedev(0, next.fetch_add(1, std::memory_order_relaxed));
 }
 
+uint64_t AllocateNamespaceNumber() {
+  static std::atomic<uint64_t> next{0xF0000001};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
 Superblock::Superblock() : dev_(AllocateAnonymousDev()) {}
 Superblock::~Superblock() = default;
 

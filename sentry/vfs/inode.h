@@ -78,6 +78,8 @@ class Superblock : public base::RefCounted {
 
 // A device number for a file system without a device: major 0, minors never reused.
 uint64_t AllocateAnonymousDev();
+// The number by which /proc/<pid>/ns names a namespace: above those of the initial ones that are fixed (include/linux/proc_ns.h).
+uint64_t AllocateNamespaceNumber();
 
 struct NewNode {
   uint32_t mode = 0;  // permission bits after umask; type bits for Mknod

@@ -157,6 +157,7 @@ class MountNamespace final : public base::RefCounted {
   std::vector<Entry> List() const EXCLUDES(mu_);  // in mount order, for /proc/self/mountinfo
   bool Contains(const Mount& mount) const EXCLUDES(mu_);
   base::WaitQueue changes;                        // poll on /proc/self/mounts
+  const uint64_t number = AllocateNamespaceNumber();
 
  private:
   MountNamespace() = default;

@@ -17,8 +17,9 @@ class MemDescription final : public FileDescription {
   Result<size_t> PWrite(IoBuffer& from, int64_t offset, const IoFlags&) override { return Transfer(from, offset, /*write=*/true); }
   Result<int64_t> Seek(int64_t offset, int whence) override {
     base::FiberMutexLock l(position_lock_);
+    // mem_lseek: every 64-bit value is an address.
     if (whence == SEEK_CUR) {
-      offset += position();
+      offset = static_cast<int64_t>(static_cast<uint64_t>(offset) + static_cast<uint64_t>(position()));
     } else if (whence != SEEK_SET) {
       return Errno(EINVAL);
     }
@@ -28,6 +29,8 @@ class MemDescription final : public FileDescription {
 
  private:
   Result<size_t> Transfer(IoBuffer& buffer, int64_t offset, bool write) {
+    // mem_rw: nothing of an address space that its last thread has left.
+    if (!mm_ || mm_->users() <= 0) return size_t{0};
     std::vector<std::byte> bounce(std::min<size_t>(buffer.remaining(), 64 << 10));
     Addr at = static_cast<Addr>(offset);
     size_t total = 0;
@@ -53,23 +56,26 @@ class MemDescription final : public FileDescription {
 
 class MemFile final : public kernfs::KernInode {
  public:
-  MemFile(RefPtr<ProcSuperblock> sb, RefPtr<Task> task)
-      : KernInode(std::move(sb), FileType::kRegular, 0600, OwnerOf(task)), task_(std::move(task)) {}
+  MemFile(const TaskRef& ref, uint64_t ino) : KernInode(ref.sb, FileType::kRegular, 0600, ino), task_(ref.task) {}
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
+    if (!Alive(*task_)) return Errno(ESRCH);
     TRY(MayInspect(ctx, *task_));
-    RefPtr<MemoryManager> mm = task_->SnapshotMm();
-    if (!mm) return Errno(ESRCH);
-    return RefPtr<FileDescription>(base::MakeRef<MemDescription>(path, flags, std::move(mm)));
+    return RefPtr<FileDescription>(base::MakeRef<MemDescription>(path, flags, task_->SnapshotMm()));
+  }
+  Result<void> SetAttr(const AttrChange& change) override {
+    if (change.mode) return Errno(EPERM);
+    return KernInode::SetAttr(change);
   }
 
+ protected:
+  kernfs::Owner GetOwner() override { return OwnerOf(*task_); }
+
  private:
-  RefPtr<Task> task_;
+  const RefPtr<Task> task_;
 };
 
 }  // namespace
 
-RefPtr<Inode> NewMemFile(RefPtr<ProcSuperblock> sb, RefPtr<Task> task) {
-  return base::MakeRef<MemFile>(std::move(sb), std::move(task));
-}
+RefPtr<Inode> NewMemFile(const TaskRef& ref, uint64_t ino) { return base::MakeRef<MemFile>(ref, ino); }
 
 }  // namespace sentry::proc

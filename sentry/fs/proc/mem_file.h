@@ -1,4 +1,4 @@
-// /proc/<pid>/mem.
+// /proc/<pid>/mem
 #ifndef SENTRY_FS_PROC_MEM_FILE_H_
 #define SENTRY_FS_PROC_MEM_FILE_H_
 
@@ -6,7 +6,7 @@
 
 namespace sentry::proc {
 
-RefPtr<Inode> NewMemFile(RefPtr<ProcSuperblock> sb, RefPtr<Task> task);
+RefPtr<Inode> NewMemFile(const TaskRef& ref, uint64_t ino);
 
 }  // namespace sentry::proc
 

@@ -22,6 +22,7 @@ std::string Mangle(std::string_view text) {
   return out;
 }
 
+// show_mnt_opts. relatime is what a mount has that says nothing else (path_mount).
 std::string FlagsText(uint64_t flags) {
   std::string out = (flags & MS_RDONLY) ? "ro" : "rw";
   if (flags & MS_NOSUID) out += ",nosuid";
@@ -29,7 +30,7 @@ std::string FlagsText(uint64_t flags) {
   if (flags & MS_NOEXEC) out += ",noexec";
   if (flags & MS_NOATIME) out += ",noatime";
   if (flags & MS_NODIRATIME) out += ",nodiratime";
-  if (flags & MS_RELATIME) out += ",relatime";
+  if (!(flags & (MS_NOATIME | MS_STRICTATIME))) out += ",relatime";
   return out;
 }
 
@@ -38,55 +39,78 @@ struct Line {
   std::string where;
 };
 
-std::vector<Line> Lines(Task& task, VfsContext* ctx) {
+// What the task's root lets it reach (seq_path_root).
+std::vector<Line> Lines(Task& task) {
   std::vector<Line> lines;
   RefPtr<MountNamespace> ns = task.SnapshotMounts();
   RefPtr<FsContext> fs = task.SnapshotFs();
   if (!ns || !fs) return lines;
-  ctx->mounts = ns.get();
-  ctx->root = fs->root();
+  VfsContext ctx;
+  ctx.mounts = ns.get();
+  ctx.root = fs->root();
   for (MountNamespace::Entry& e : ns->List()) {
-    std::string where = e.mountpoint.valid() ? PathName(*ctx, e.mountpoint) : "/";
+    std::string where = PathName(ctx, {e.mount, e.mount->root_ref()});
     if (where.starts_with("(unreachable)")) continue;
     lines.push_back({std::move(e), std::move(where)});
   }
   return lines;
 }
 
-std::string SuperOptions(Superblock& sb, uint64_t flags) {
-  std::string options = sb.MountOptions();
-  std::string out = (flags & MS_RDONLY) ? "ro" : "rw";
-  return options.empty() ? out : out + "," + options;
+std::string SourceOf(const Mount& mount) { return Mangle(mount.source().empty() ? "none" : mount.source()); }
+
+std::string SuperOptions(const Mount& mount) {
+  // A bind mount's flags are its own; the superblock of a whole file system was mounted with the mount's.
+  const bool read_only = mount.read_only() && mount.root().IsRoot();
+  const std::string options = mount.superblock().MountOptions();
+  return std::string(read_only ? "ro" : "rw") + (options.empty() ? "" : "," + options);
+}
+
+// The directory of its file system that a mount shows.
+std::string RootOf(const Mount& mount) {
+  std::string root;
+  for (RefPtr<Dentry> d = mount.root_ref(); d && !d->IsRoot(); d = d->parent()) root = "/" + d->name() + root;
+  if (root.empty()) return "/";
+  return mount.root().unlinked() ? root + "//deleted" : root;
+}
+
+// Optional fields. A shared mount is alone in its peer group, for nothing propagates here.
+std::string PropagationText(const Mount& mount) {
+  if (mount.propagation() & MS_SHARED) return " shared:" + std::to_string(mount.id());
+  if (mount.propagation() & MS_UNBINDABLE) return " unbindable";
+  return "";
 }
 
 }  // namespace
 
 std::string MountsText(Task& task) {
   std::string out;
-  VfsContext ctx;
-  for (const Line& l : Lines(task, &ctx)) {
-    Mount& m = *l.entry.mount;
+  for (const Line& l : Lines(task)) {
+    const Mount& m = *l.entry.mount;
     const std::string options = m.superblock().MountOptions();
-    out += Mangle(m.source().empty() ? "none" : m.source()) + " " + Mangle(l.where) + " " + std::string(m.superblock().type_name()) + " " +
-           FlagsText(m.flags()) + (options.empty() ? "" : "," + options) + " 0 0\n";
+    out += SourceOf(m) + " " + Mangle(l.where) + " " + std::string(m.superblock().type_name()) + " " + FlagsText(m.flags()) +
+           (options.empty() ? "" : "," + options) + " 0 0\n";
   }
   return out;
 }
 
 std::string MountinfoText(Task& task) {
   std::string out;
-  VfsContext ctx;
-  for (const Line& l : Lines(task, &ctx)) {
-    Mount& m = *l.entry.mount;
-    // The root of the mount within its file system.
-    VfsContext plain;
-    std::string root;
-    for (RefPtr<Dentry> d = m.root_ref(); d && !d->IsRoot(); d = d->parent()) root = "/" + d->name() + root;
-    if (root.empty()) root = "/";
-    out += std::to_string(m.id()) + " " + std::to_string(l.entry.parent_id) + " " + std::to_string(major(m.superblock().dev())) + ":" +
-           std::to_string(minor(m.superblock().dev())) + " " + Mangle(root) + " " + Mangle(l.where) + " " + FlagsText(m.flags()) + " - " +
-           std::string(m.superblock().type_name()) + " " + Mangle(m.source().empty() ? "none" : m.source()) + " " +
-           SuperOptions(m.superblock(), m.flags()) + "\n";
+  for (const Line& l : Lines(task)) {
+    const Mount& m = *l.entry.mount;
+    const uint64_t dev = m.superblock().dev();
+    out += std::to_string(m.id()) + " " + std::to_string(l.entry.parent_id) + " " + std::to_string(major(dev)) + ":" +
+           std::to_string(minor(dev)) + " " + Mangle(RootOf(m)) + " " + Mangle(l.where) + " " + FlagsText(m.flags()) + PropagationText(m) +
+           " - " + std::string(m.superblock().type_name()) + " " + SourceOf(m) + " " + SuperOptions(m) + "\n";
+  }
+  return out;
+}
+
+std::string MountstatsText(Task& task) {
+  std::string out;
+  for (const Line& l : Lines(task)) {
+    const Mount& m = *l.entry.mount;
+    out += (m.source().empty() ? "no device" : "device " + SourceOf(m)) + " mounted on " + Mangle(l.where) + " with fstype " +
+           std::string(m.superblock().type_name()) + "\n";
   }
   return out;
 }

@@ -11,6 +11,7 @@ namespace sentry::proc {
 // As seen from the task's root.
 std::string MountsText(Task& task);
 std::string MountinfoText(Task& task);
+std::string MountstatsText(Task& task);
 
 }  // namespace sentry::proc
 

@@ -9,10 +9,10 @@
 
 namespace sentry::proc {
 
-// `net`: Task::net() of the process. Before the first mount.
+// `net`: Task::net() of the process. Before the first mount. It replaces the text of an empty namespace that is shown otherwise.
 using NetGenerator = std::function<std::string(base::RefCounted* net)>;
 void SetNetFile(std::string name, NetGenerator generate);
-RefPtr<Inode> NewNetDir(RefPtr<ProcSuperblock> sb, RefPtr<Task> task);
+RefPtr<Inode> NewNetDir(const TaskRef& ref, uint64_t ino);
 
 }  // namespace sentry::proc
 

@@ -38,7 +38,8 @@ struct TreeInfo {
   int tid = 0, tgid = 0, ppid = 0, pgid = 0, sid = 0, tty = 0, tpgid = -1, threads = 0, exit_signal = 17, wait_status = 0;
   Usage usage, children;
   uint64_t pending = 0, shared_pending = 0, ignored = 0, caught = 0, queued = 0;
-  std::string nspids;
+  // In the reader's namespace and those below, down to the task's own.
+  std::vector<int> ns_tgid, ns_tid, ns_pgid, ns_sid;
 };
 
 TreeInfo Snapshot(Task& task, const PidNamespace& ns, bool whole) {
@@ -55,6 +56,12 @@ TreeInfo Snapshot(Task& task, const PidNamespace& ns, bool whole) {
       info.tty = tty->device_number();
       info.tpgid = tty->ForegroundIdLocked(ns);
     }
+  }
+  for (const PidNamespace* n = &task.pid_namespace(); n != nullptr; n = n == &ns ? nullptr : n->parent()) {
+    info.ns_tgid.insert(info.ns_tgid.begin(), tg.PidIn(*n));
+    info.ns_tid.insert(info.ns_tid.begin(), task.TidIn(*n));
+    info.ns_pgid.insert(info.ns_pgid.begin(), tg.process_group ? tg.process_group->IdIn(*n) : 0);
+    info.ns_sid.insert(info.ns_sid.begin(), tg.process_group ? tg.process_group->session->IdIn(*n) : 0);
   }
   info.threads = tg.live_count;
   info.exit_signal = std::max(tg.exit_signal, 0);
@@ -76,18 +83,70 @@ TreeInfo Snapshot(Task& task, const PidNamespace& ns, bool whole) {
 }  // namespace
 
 Result<void> MayInspect(VfsContext& ctx, Task& target) {
+  const Task* caller = Task::Current();
+  if (caller != nullptr && &caller->thread_group() == &target.thread_group()) return {};
   const Credentials& mine = *ctx.creds;
+  if (mine.Capable(CAP_SYS_PTRACE)) return {};
   CredentialsRef theirs = target.SnapshotCreds();
   const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid && mine.fsuid == theirs->ruid && mine.fsgid == theirs->egid &&
                     mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
-  if (mine.Capable(CAP_SYS_PTRACE)) return {};
   if (!same) return Errno(EACCES);
+  // cap_ptrace_access_check.
+  if ((theirs->permitted & ~mine.effective) != 0) return Errno(EACCES);
   RefPtr<MemoryManager> mm = target.SnapshotMm();
-  if (mm && mm->dumpable.load() != 1) return Errno(EACCES);
+  if (mm && mm->dumpable.load(std::memory_order_relaxed) != 1) return Errno(EACCES);
   return {};
 }
 
-std::string StatText(Task& task, const PidNamespace& ns, bool whole) {
+std::string CpuList(uint64_t mask, int count) {
+  std::string out;
+  for (int i = 0; i < count && i < 64; ++i) {
+    if (((mask >> i) & 1) == 0) continue;
+    int end = i;
+    while (end + 1 < count && end + 1 < 64 && ((mask >> (end + 1)) & 1) != 0) ++end;
+    Append(out, out.empty() ? "%d" : ",%d", i);
+    if (end > i) Append(out, "-%d", end);
+    i = end;
+  }
+  return out;
+}
+
+std::string CpuMask(uint64_t mask, int count) {
+  count = std::clamp(count, 1, 64);
+  if (count < 64) mask &= (uint64_t{1} << count) - 1;
+  std::string out;
+  const int high = count - 32;
+  if (high > 0) Append(out, "%0*x,", (high + 3) / 4, static_cast<uint32_t>(mask >> 32));
+  Append(out, "%0*x", high > 0 ? 8 : (count + 3) / 4, static_cast<uint32_t>(mask));
+  return out;
+}
+
+namespace {
+
+// Names with a newline or a backslash in them take up one line all the same (proc_task_name).
+std::string EscapedComm(const Task& task) {
+  std::string out;
+  for (char c : task.comm()) {
+    if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\\') {
+      out += "\\\\";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+void AppendNumbers(std::string& out, const char* name, const std::vector<int>& numbers) {
+  Append(out, "%s:", name);
+  for (int n : numbers) Append(out, "\t%d", n);
+  out += '\n';
+}
+
+}  // namespace
+
+std::string StatText(Task& task, const PidNamespace& ns, bool whole, bool permitted) {
   TreeInfo i = Snapshot(task, ns, whole);
   RefPtr<MemoryManager> mm = task.SnapshotMm();
   MemoryManager::Usage memory;
@@ -95,6 +154,11 @@ std::string StatText(Task& task, const PidNamespace& ns, bool whole) {
   if (mm) {
     memory = mm->usage();
     layout = mm->layout();
+  }
+  if (!permitted) {
+    const uint64_t hidden = mm ? 1 : 0;
+    layout = {};
+    layout.start_code = layout.end_code = hidden;
   }
   std::string out;
   Append(out, "%d (%s) %c %d %d %d %d %d %u ", whole ? i.tgid : i.tid, task.comm().c_str(), task.state(), i.ppid, i.pgid, i.sid, i.tty,
@@ -120,14 +184,19 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
   CredentialsRef c = task.SnapshotCreds();
   RefPtr<MemoryManager> mm = task.SnapshotMm();
   std::string out;
-  Append(out, "Name:\t%s\n", task.comm().c_str());
+  Append(out, "Name:\t%s\n", EscapedComm(task).c_str());
   if (RefPtr<FsContext> fs = task.SnapshotFs()) Append(out, "Umask:\t%04o\n", fs->umask());
   Append(out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", StateName(task.state()), i.tgid, i.tid, i.ppid);
   Append(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->ruid, c->euid, c->suid, c->fsuid, c->rgid, c->egid, c->sgid, c->fsgid);
   RefPtr<FdTable> fds = task.SnapshotFds();
   Append(out, "FDSize:\t%d\nGroups:\t", std::max(64, fds ? fds->count() : 0));
   for (uint32_t g : c->groups) Append(out, "%u ", g);
-  Append(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", i.tgid, i.tid, i.pgid, i.sid);
+  out += '\n';
+  AppendNumbers(out, "NStgid", i.ns_tgid);
+  AppendNumbers(out, "NSpid", i.ns_tid);
+  AppendNumbers(out, "NSpgid", i.ns_pgid);
+  AppendNumbers(out, "NSsid", i.ns_sid);
+  out += "Kthread:\t0\n";
   if (mm) {
     MemoryManager::Usage m = mm->usage();
     auto kb = [&](const char* name, uint64_t bytes) { Append(out, "%s:\t%8" PRIu64 " kB\n", name, bytes >> 10); };
@@ -142,11 +211,13 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
     kb("RssShmem", 0);
     kb("VmData", m.data_bytes);
     kb("VmStk", m.stack_bytes);
-    kb("VmExe", m.text_bytes);
-    kb("VmLib", 0);
+    const MemoryManager::Layout layout = mm->layout();
+    const uint64_t text = std::min(m.text_bytes, PageRoundUp(layout.end_code) - (layout.start_code & ~kPageMask));
+    kb("VmExe", text);
+    kb("VmLib", m.text_bytes - text);
     kb("VmPTE", m.resident_bytes / 512);
     kb("VmSwap", 0);
-    Append(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1\n");
+    Append(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
   }
   Append(out, "Threads:\t%d\nSigQ:\t%" PRIu64 "/%" PRIu64 "\n", std::max(i.threads, 1), i.queued, task.thread_group().Limit(RLIMIT_SIGPENDING));
   Append(out, "SigPnd:\t%016" PRIx64 "\nShdPnd:\t%016" PRIx64 "\nSigBlk:\t%016" PRIx64 "\nSigIgn:\t%016" PRIx64 "\nSigCgt:\t%016" PRIx64 "\n",
@@ -155,8 +226,9 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
          c->inheritable, c->permitted, c->effective, c->bounding, c->ambient);
   Append(out, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\n", c->no_new_privs ? 1 : 0);
   const int cpus = task.kernel().cpus();
-  Append(out, "Cpus_allowed:\t%x\nCpus_allowed_list:\t0-%d\nMems_allowed:\t1\nMems_allowed_list:\t0\n",
-         cpus >= 32 ? ~0u : (1u << cpus) - 1, cpus - 1);
+  const uint64_t allowed = task.affinity.load(std::memory_order_relaxed);
+  Append(out, "Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\nMems_allowed:\t1\nMems_allowed_list:\t0\n", CpuMask(allowed, cpus).c_str(),
+         CpuList(allowed, cpus).c_str());
   Append(out, "voluntary_ctxt_switches:\t%" PRIu64 "\nnonvoluntary_ctxt_switches:\t%" PRIu64 "\n", i.usage.voluntary_switches,
          i.usage.involuntary_switches);
   return out;
@@ -168,84 +240,6 @@ std::string StatmText(Task& task) {
   std::string out;
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " 0 %" PRIu64 " 0\n", m.virtual_bytes / kPageSize, m.resident_bytes / kPageSize,
          m.shared_bytes / kPageSize, m.text_bytes / kPageSize, (m.data_bytes + m.stack_bytes) / kPageSize);
-  return out;
-}
-
-namespace {
-
-void AppendVma(std::string& out, const MemoryManager::VmaInfo& v) {
-  const size_t start = out.size();
-  Append(out, "%08" PRIx64 "-%08" PRIx64 " %c%c%c%c %08" PRIx64 " %02x:%02x %" PRIu64 " ", v.range.start, v.range.end, v.prot & 1 ? 'r' : '-',
-         v.prot & 2 ? 'w' : '-', v.prot & 4 ? 'x' : '-', v.shared ? 's' : 'p', v.offset, static_cast<unsigned>(v.identity.dev >> 8 & 0xfff),
-         static_cast<unsigned>((v.identity.dev & 0xff) | (v.identity.dev >> 12 & 0xfff00)), v.identity.ino);
-  if (!v.identity.path.empty()) {
-    // show_map_vma pads to column 73.
-    const size_t width = out.size() - start;
-    if (width < 73) out.append(73 - width, ' ');
-    for (char c : v.identity.path) {
-      if (c == '\n') {
-        out += "\\012";
-      } else {
-        out += c;
-      }
-    }
-  } else {
-    out.pop_back();
-    out += ' ';
-  }
-  out += '\n';
-}
-
-void AppendSmap(std::string& out, const MemoryManager::VmaInfo& v) {
-  const uint64_t rss = v.resident_bytes >> 10, dirty = v.dirty_bytes >> 10;
-  const uint64_t clean = rss - std::min(dirty, rss);
-  Append(out, "Size:           %8" PRIu64 " kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", v.range.length() >> 10);
-  Append(out, "Rss:            %8" PRIu64 " kB\nPss:            %8" PRIu64 " kB\nPss_Dirty:      %8" PRIu64 " kB\n", rss, rss, dirty);
-  Append(out, "Shared_Clean:   %8" PRIu64 " kB\nShared_Dirty:   %8" PRIu64 " kB\n", v.shared ? clean : 0, v.shared ? dirty : 0);
-  Append(out, "Private_Clean:  %8" PRIu64 " kB\nPrivate_Dirty:  %8" PRIu64 " kB\n", v.shared ? 0 : clean, v.shared ? 0 : dirty);
-  Append(out, "Referenced:     %8" PRIu64 " kB\nAnonymous:      %8" PRIu64 " kB\nKSM:                   0 kB\n", rss, v.shared ? 0 : dirty);
-  Append(out, "LazyFree:              0 kB\nAnonHugePages:         0 kB\nShmemPmdMapped:        0 kB\nFilePmdMapped:         0 kB\n");
-  Append(out, "Shared_Hugetlb:        0 kB\nPrivate_Hugetlb:       0 kB\nSwap:                  0 kB\nSwapPss:               0 kB\n");
-  Append(out, "Locked:         %8" PRIu64 " kB\n", v.locked ? rss : 0);
-}
-
-}  // namespace
-
-std::string MapsText(Task& task, VfsContext& ctx) {
-  std::string out;
-  RefPtr<MemoryManager> mm = task.SnapshotMm();
-  if (!mm) return out;
-  for (const MemoryManager::VmaInfo& v : mm->Vmas()) AppendVma(out, v);
-  return out;
-}
-
-std::string SmapsText(Task& task, VfsContext& ctx, bool rollup) {
-  std::string out;
-  RefPtr<MemoryManager> mm = task.SnapshotMm();
-  if (!mm) return out;
-  std::vector<MemoryManager::VmaInfo> vmas = mm->Vmas();
-  if (rollup) {
-    MemoryManager::VmaInfo sum;
-    uint64_t size = 0;
-    for (const MemoryManager::VmaInfo& v : vmas) {
-      size += v.range.length();
-      sum.resident_bytes += v.resident_bytes;
-      sum.dirty_bytes += v.dirty_bytes;
-    }
-    if (!vmas.empty()) {
-      Append(out, "%08" PRIx64 "-%08" PRIx64 " ---p 00000000 00:00 0                          [rollup]\n", vmas.front().range.start,
-             vmas.back().range.end);
-    }
-    sum.range = {0, size};
-    AppendSmap(out, sum);
-    return out;
-  }
-  for (const MemoryManager::VmaInfo& v : vmas) {
-    AppendVma(out, v);
-    AppendSmap(out, v);
-    Append(out, "THPeligible:           0\nVmFlags: %s%s%smr mw me %s\n", v.prot & 1 ? "rd " : "", v.prot & 2 ? "wr " : "",
-           v.prot & 4 ? "ex " : "", v.shared ? "sh " : "ac ");
-  }
   return out;
 }
 
@@ -282,16 +276,31 @@ std::string LimitsText(Task& task) {
   return out;
 }
 
+namespace {
+
+std::string ReadText(MemoryManager& mm, Addr start, Addr end) {
+  constexpr uint64_t kMax = 4 << 20;
+  if (end <= start) return "";
+  std::string text(std::min<uint64_t>(end - start, kMax), '\0');
+  Result<size_t> n = mm.ForceCopyIn(std::as_writable_bytes(std::span(text)), start);
+  text.resize(n.value_or(0));
+  return text;
+}
+
+}  // namespace
+
 Result<std::string> ArgumentsText(Task& task, bool environment) {
   RefPtr<MemoryManager> mm = task.SnapshotMm();
   if (!mm) return std::string();
   const MemoryManager::Layout layout = mm->layout();
-  const Addr start = environment ? layout.env_start : layout.arg_start;
-  const Addr end = environment ? layout.env_end : layout.arg_end;
-  if (end <= start) return std::string();
-  std::string text(std::min<uint64_t>(end - start, 1 << 20), '\0');
-  Result<size_t> n = mm->ForceCopyIn(std::as_writable_bytes(std::span(text)), start);
-  text.resize(n.value_or(0));
+  if (environment) return ReadText(*mm, layout.env_start, layout.env_end);
+  std::string text = ReadText(*mm, layout.arg_start, layout.arg_end);
+  // get_mm_cmdline: a program that overwrote the end of its arguments has put a title there, which may go on over the environment.
+  if (!text.empty() && text.back() != '\0' && layout.env_start == layout.arg_end) {
+    std::string title = text + ReadText(*mm, layout.env_start, std::min<Addr>(layout.env_end, layout.env_start + kPageSize));
+    const size_t end = title.find('\0');
+    return end == std::string::npos ? title : title.substr(0, end + 1);
+  }
   return text;
 }
 

@@ -117,14 +117,6 @@ std::string RandomUuid(Kernel& kernel) {
   return text;
 }
 
-RefPtr<StaticDir> Subdir(const RefPtr<ProcSuperblock>& sb, const RefPtr<StaticDir>& parent, std::string_view name) {
-  Result<RefPtr<Inode>> found = parent->Lookup(name);
-  if (found.ok()) return RefPtr<StaticDir>(static_cast<StaticDir*>(found->get()));
-  RefPtr<StaticDir> dir = base::MakeRef<StaticDir>(sb);
-  parent->Add(std::string(name), dir);
-  return dir;
-}
-
 // The name of the UTS namespace of whoever reads or writes.
 RefPtr<Inode> NewHostname(const RefPtr<ProcSuperblock>& sb, bool domain) {
   kernfs::TextOps ops;
@@ -143,7 +135,7 @@ RefPtr<Inode> NewHostname(const RefPtr<ProcSuperblock>& sb, bool domain) {
     (domain ? task->uts().domainname : task->uts().hostname) = std::string(text);
     return {};
   };
-  return base::MakeRef<kernfs::TextFile>(sb, 0644, std::move(ops));
+  return base::MakeRef<kernfs::TextOpsFile>(sb, 0644, std::move(ops));
 }
 
 }  // namespace
@@ -155,17 +147,17 @@ RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb) {
     RefPtr<StaticDir> dir = root;
     std::string_view path = s.path;
     for (size_t slash; (slash = path.find('/')) != std::string_view::npos; path = path.substr(slash + 1)) {
-      dir = Subdir(sb, dir, path.substr(0, slash));
+      dir = dir->Subdir(path.substr(0, slash));
     }
     std::string value = s.value != nullptr               ? s.value
                         : path == std::string_view("osrelease") ? std::string(kKernelRelease) + "\n"
                                                                 : std::string(kKernelVersion) + "\n";
     dir->Add(std::string(path), (s.permissions & 0222) ? kernfs::NewValue(sb, value, s.permissions) : kernfs::NewText(sb, value, s.permissions));
   }
-  RefPtr<StaticDir> kern = Subdir(sb, root, "kernel");
+  RefPtr<StaticDir> kern = root->Subdir("kernel");
   kern->Add("hostname", NewHostname(sb, false));
   kern->Add("domainname", NewHostname(sb, true));
-  RefPtr<StaticDir> random = Subdir(sb, kern, "random");
+  RefPtr<StaticDir> random = kern->Subdir("random");
   random->Add("boot_id", kernfs::NewText(sb, RandomUuid(kernel)));
   random->Add("uuid", kernfs::NewText(sb, [&kernel] { return RandomUuid(kernel); }));
   return root;

@@ -1,7 +1,5 @@
 #include "sentry/fs/proc/system_text.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
 #include <cinttypes>
 #include <cstdarg>
@@ -56,70 +54,6 @@ std::string Meminfo(Kernel& kernel) {
   return out;
 }
 
-// The names that /proc/cpuinfo gives to CPUID's bits (arch/x86/include/asm/cpufeatures.h), for the leaves that programs look at.
-struct FeatureWord {
-  uint32_t leaf, subleaf;
-  int reg;  // 0 eax, 1 ebx, 2 ecx, 3 edx
-  const char* names[32];
-};
-constexpr FeatureWord kFeatures[] = {
-    {1, 0, 3, {"fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", nullptr, "sep", "mtrr", "pge", "mca", "cmov", "pat", "pse36",
-               "pn", "clflush", nullptr, "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe"}},
-    {0x80000001, 0, 3, {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, "syscall", nullptr,
-                        nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, "mp", "nx", nullptr, "mmxext", nullptr, nullptr, "fxsr_opt",
-                        "pdpe1gb", "rdtscp", nullptr, "lm", "3dnowext", "3dnow"}},
-    {1, 0, 2, {"pni", "pclmulqdq", "dtes64", "monitor", "ds_cpl", nullptr, "smx", "est", "tm2", "ssse3", "cid", "sdbg", "fma", "cx16", "xtpr",
-               "pdcm", nullptr, "pcid", "dca", "sse4_1", "sse4_2", "x2apic", "movbe", "popcnt", "tsc_deadline_timer", "aes", "xsave", nullptr,
-               "avx", "f16c", "rdrand", "hypervisor"}},
-    {0x80000001, 0, 2, {"lahf_lm", "cmp_legacy", nullptr, "extapic", "cr8_legacy", "abm", "sse4a", "misalignsse", "3dnowprefetch", "osvw"}},
-    {7, 0, 1, {"fsgsbase", "tsc_adjust", nullptr, "bmi1", "hle", "avx2", nullptr, "smep", "bmi2", "erms", "invpcid", "rtm", nullptr, nullptr,
-               "mpx", nullptr, "avx512f", "avx512dq", "rdseed", "adx", "smap", "avx512ifma", nullptr, "clflushopt", "clwb", nullptr, "avx512pf",
-               "avx512er", "avx512cd", "sha_ni", "avx512bw", "avx512vl"}},
-    {7, 0, 2, {nullptr, "avx512vbmi", "umip", nullptr, nullptr, nullptr, "avx512_vbmi2", nullptr, "gfni", "vaes", "vpclmulqdq", "avx512_vnni",
-               "avx512_bitalg", nullptr, "avx512_vpopcntdq", nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, "rdpid"}},
-};
-
-std::string FeatureNames() {
-  std::string flags;
-  for (const FeatureWord& w : kFeatures) {
-    uint32_t r[4] = {};
-    if (!__get_cpuid_count(w.leaf, w.subleaf, &r[0], &r[1], &r[2], &r[3])) continue;
-    for (int bit = 0; bit < 32; ++bit) {
-      if (w.names[bit] != nullptr && ((r[w.reg] >> bit) & 1)) flags += std::string(flags.empty() ? "" : " ") + w.names[bit];
-    }
-  }
-  return flags;
-}
-
-std::string Cpuinfo(int cpus) {
-  uint32_t a = 0, b = 0, c = 0, d = 0;
-  char vendor[13] = {};
-  __get_cpuid(0, &a, &b, &c, &d);
-  std::memcpy(vendor, &b, 4);
-  std::memcpy(vendor + 4, &d, 4);
-  std::memcpy(vendor + 8, &c, 4);
-  uint32_t signature = 0, ignored;
-  __get_cpuid(1, &signature, &b, &ignored, &ignored);
-  uint32_t family = (signature >> 8) & 15, model = (signature >> 4) & 15;
-  if (family == 15) family += (signature >> 20) & 255;
-  if (family >= 6) model |= ((signature >> 16) & 15) << 4;
-  uint32_t brand[13] = {};
-  for (uint32_t i = 0; i < 3; ++i) __get_cpuid(0x80000002 + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2], &brand[4 * i + 3]);
-  const std::string flags = FeatureNames();
-  std::string out;
-  for (int i = 0; i < cpus; ++i) {
-    Append(out, "processor\t: %d\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\nstepping\t: %u\n", i, vendor, family,
-           model, reinterpret_cast<const char*>(brand), signature & 15);
-    Append(out, "cpu MHz\t\t: 2000.000\ncache size\t: 1024 KB\nphysical id\t: 0\nsiblings\t: %d\ncore id\t\t: %d\ncpu cores\t: %d\napicid\t\t: %d\n",
-           cpus, i, cpus, i);
-    Append(out, "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t: ");
-    out += flags;
-    Append(out, "\nbugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: %u\ncache_alignment\t: 64\naddress sizes\t: 48 bits physical, 48 bits virtual\npower management:\n\n",
-           ((b >> 8) & 255) * 8);
-  }
-  return out;
-}
-
 std::string Stat(Kernel& kernel, const PidNamespace& ns) {
   int64_t user = 0, system = 0;
   uint64_t forks, switches = 0;
@@ -137,7 +71,7 @@ std::string Stat(Kernel& kernel, const PidNamespace& ns) {
       system += u.system_ns;
     }
   }
-  const int64_t up = base::HostClockNs(CLOCK_BOOTTIME);
+  const int64_t up = kernel.time().BoottimeNow();
   const int cpus = kernel.cpus();
   const int64_t idle = std::max<int64_t>(up * cpus - user - system, 0);
   std::string out;
@@ -147,7 +81,7 @@ std::string Stat(Kernel& kernel, const PidNamespace& ns) {
            idle / cpus / kTickNs);
   }
   Append(out, "intr 0\nctxt %" PRIu64 "\nbtime %" PRId64 "\nprocesses %" PRIu64 "\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
-         switches, (base::HostClockNs(CLOCK_REALTIME) - up) / kSecond, forks, std::max(running, 1));
+         switches, (kernel.time().RealtimeNow() - up) / kSecond, forks, std::max(running, 1));
   return out;
 }
 
@@ -161,8 +95,14 @@ std::string Loadavg(Kernel& kernel, const PidNamespace& ns) {
     }
     last = ns.last_pid;
   }
+  const LoadAverage::Values loads = kernel.SampleLoad();
   std::string out;
-  Append(out, "0.00 0.00 0.00 %d/%d %d\n", std::max(running, 1), total, last);
+  for (uint64_t load : loads) {
+    // Two digits, rounded, as loadavg_proc_show.
+    const uint64_t hundredths = (load * 100 + LoadAverage::kOne / 2) / LoadAverage::kOne;
+    Append(out, "%" PRIu64 ".%02" PRIu64 " ", hundredths / 100, hundredths % 100);
+  }
+  Append(out, "%d/%d %d\n", std::max(running, 1), total, last);
   return out;
 }
 
@@ -172,11 +112,50 @@ std::string Filesystems() {
   return out;
 }
 
-RefPtr<Inode> NewLink(const RefPtr<ProcSuperblock>& sb, std::string target) {
-  kernfs::LinkOps ops;
-  ops.text = [target = std::move(target)]() -> Result<std::string> { return target; };
-  return base::MakeRef<kernfs::KernLink>(sb, std::move(ops));
+std::string Interrupts(int cpus, bool soft) {
+  std::string out = soft ? "                    " : "           ";
+  for (int i = 0; i < cpus; ++i) Append(out, soft ? "CPU%-8d" : "CPU%-7d ", i);
+  out += '\n';
+  if (!soft) return out;
+  for (const char* name : {"HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"}) {
+    Append(out, "%12s:", name);
+    for (int i = 0; i < cpus; ++i) Append(out, " %10u", 0u);
+    out += '\n';
+  }
+  return out;
 }
+
+std::string Vmstat(Kernel& kernel) {
+  const uint64_t total = kernel.options().total_memory / kPageSize;
+  const uint64_t used = std::min(kernel.memory_file().usage() / kPageSize, total);
+  std::string out;
+  auto row = [&](const char* name, uint64_t value) { Append(out, "%s %" PRIu64 "\n", name, value); };
+  row("nr_free_pages", total - used);
+  row("nr_zone_active_anon", used);
+  for (const char* zero : {"nr_zone_inactive_anon", "nr_zone_inactive_file", "nr_zone_active_file", "nr_mlock"}) row(zero, 0);
+  row("nr_anon_pages", used);
+  for (const char* zero : {"nr_mapped", "nr_file_pages", "nr_dirty", "nr_writeback", "nr_shmem", "nr_slab_reclaimable", "nr_slab_unreclaimable",
+                           "pgpgin", "pgpgout", "pswpin", "pswpout", "pgalloc_normal", "pgfree", "pgfault", "pgmajfault", "oom_kill"}) {
+    row(zero, 0);
+  }
+  return out;
+}
+
+constexpr char kSlabinfo[] =
+    "slabinfo - version: 2.1\n"
+    "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : "
+    "slabdata <active_slabs> <num_slabs> <sharedavail>\n";
+constexpr char kSysvMsg[] = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n";
+constexpr char kSysvSem[] = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+constexpr char kSysvShm[] =
+    "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime           "
+    "        rss                  swap\n";
+constexpr char kTtyDrivers[] =
+    "/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
+    "/dev/console         /dev/console    5       1 system:console\n"
+    "/dev/ptmx            /dev/ptmx       5       2 system\n"
+    "pty_slave            /dev/pts      136 0-1048575 pty:slave\n"
+    "pty_master           /dev/ptm      128 0-1048575 pty:master\n";
 
 }  // namespace
 
@@ -186,41 +165,57 @@ void AddSystemFiles(const RefPtr<ProcSuperblock>& sb, kernfs::StaticDir& root) {
   auto text = [&](const char* name, std::function<std::string()> f) { root.Add(name, kernfs::NewText(sb, std::move(f))); };
   auto fixed = [&](const char* name, const char* value) { root.Add(name, kernfs::NewText(sb, std::string(value))); };
   text("meminfo", [&kernel] { return Meminfo(kernel); });
-  text("cpuinfo", [&kernel] { return Cpuinfo(kernel.cpus()); });
+  text("cpuinfo", [&kernel] { return CpuinfoText(kernel.cpus()); });
   text("stat", [&kernel, &ns] { return Stat(kernel, ns); });
   text("loadavg", [&kernel, &ns] { return Loadavg(kernel, ns); });
-  text("uptime", [] {
-    const int64_t up = base::HostClockNs(CLOCK_BOOTTIME);
-    char line[64];
-    snprintf(line, sizeof(line), "%" PRId64 ".%02" PRId64 " 0.00\n", up / kSecond, up % kSecond / kTickNs);
-    return std::string(line);
+  text("uptime", [&kernel] {
+    const int64_t up = kernel.time().BoottimeNow();
+    const int64_t idle = std::max<int64_t>(up * kernel.cpus() - kernel.TotalCpuNs(), 0);
+    std::string line;
+    Append(line, "%" PRId64 ".%02" PRId64 " %" PRId64 ".%02" PRId64 "\n", up / kSecond, up % kSecond / kTickNs, idle / kSecond,
+           idle % kSecond / kTickNs);
+    return line;
   });
-  text("version", [] { return std::string("Linux version ") + kKernelRelease + " (runsc) " + kKernelVersion + "\n"; });
+  text("version", [] { return std::string("Linux version ") + kKernelRelease + " (runsc@runsc) (gcc) " + kKernelVersion + "\n"; });
   text("filesystems", &Filesystems);
   fixed("cmdline", "\n");
   fixed("devices", "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
   fixed("partitions", "major minor  #blocks  name\n\n");
   fixed("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
   fixed("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
-  fixed("modules", "");
-  fixed("diskstats", "");
-  fixed("locks", "");
-  fixed("kallsyms", "");
-  fixed("kmsg", "");
-  fixed("interrupts", "");
-  fixed("softirqs", "");
-  fixed("zoneinfo", "");
-  fixed("misc", "");
-  fixed("crypto", "");
-  fixed("consoles", "");
   fixed("execdomains", "0-0\tLinux           \t[kernel]\n");
-  text("vmstat", [&kernel] { return "nr_free_pages " + std::to_string(kernel.options().total_memory / kPageSize) + "\npgfault 0\npgmajfault 0\n"; });
-  root.Add("mounts", NewLink(sb, "self/mounts"));
-  root.Add("net", NewLink(sb, "self/net"));
-  root.Add("sys", NewSysctlDir(sb));
-  for (const char* dir : {"bus", "driver", "fs", "irq", "sysvipc", "tty", "acpi", "scsi"}) {
-    root.Add(dir, base::MakeRef<kernfs::StaticDir>(sb));
+  fixed("key-users", "    0:     1 1/1 1/1000000 9/25000000\n");
+  fixed("buddyinfo", "");
+  // What there is none of in a sandbox: modules, disks, interrupts, zones, keys.
+  for (const char* empty : {"consoles", "crypto", "diskstats", "dma", "ioports", "iomem", "kallsyms", "keys", "locks", "misc", "modules", "zoneinfo"}) {
+    fixed(empty, "");
   }
+  root.Add("kmsg", kernfs::NewText(sb, std::string(), 0400));
+  root.Add("slabinfo", kernfs::NewText(sb, std::string(kSlabinfo), 0400));
+  root.Add("pagetypeinfo", kernfs::NewText(sb, std::string("Page block order: 9\nPages per block:  512\n\n"), 0400));
+  root.Add("timer_list", kernfs::NewText(sb, std::string("Timer List Version: v0.10\nHRTIMER_MAX_CLOCK_BASES: 8\n"), 0400));
+  root.Add("vmallocinfo", kernfs::NewText(sb, std::string(), 0400));
+  // Requests that nothing here can do are refused, not swallowed.
+  kernfs::TextOps sysrq;
+  sysrq.store = [](VfsContext&, std::string_view) -> Result<void> { return Errno(EPERM); };
+  root.Add("sysrq-trigger", base::MakeRef<kernfs::TextOpsFile>(sb, 0200, std::move(sysrq)));
+  text("interrupts", [&kernel] { return Interrupts(kernel.cpus(), false); });
+  text("softirqs", [&kernel] { return Interrupts(kernel.cpus(), true); });
+  text("vmstat", [&kernel] { return Vmstat(kernel); });
+  root.Add("mounts", kernfs::NewLink(sb, "self/mounts"));
+  root.Add("net", kernfs::NewLink(sb, "self/net"));
+  root.Add("sys", NewSysctlDir(sb));
+  for (const char* dir : {"acpi", "bus", "driver", "fs", "irq", "scsi"}) root.Subdir(dir);
+  for (const char* dir : {"input", "pci"}) root.Subdir("bus")->Subdir(dir);
+  RefPtr<kernfs::StaticDir> sysvipc = root.Subdir("sysvipc");
+  sysvipc->Add("msg", kernfs::NewText(sb, std::string(kSysvMsg)));
+  sysvipc->Add("sem", kernfs::NewText(sb, std::string(kSysvSem)));
+  sysvipc->Add("shm", kernfs::NewText(sb, std::string(kSysvShm)));
+  RefPtr<kernfs::StaticDir> tty = root.Subdir("tty");
+  tty->Add("drivers", kernfs::NewText(sb, std::string(kTtyDrivers)));
+  tty->Add("ldiscs", kernfs::NewText(sb, std::string("n_tty       0\n")));
+  tty->Subdir("driver");
+  tty->Subdir("ldisc");
 }
 
 }  // namespace sentry::proc

@@ -8,6 +8,7 @@ namespace sentry::proc {
 
 // Adds them to the root directory.
 void AddSystemFiles(const RefPtr<ProcSuperblock>& sb, kernfs::StaticDir& root);
+std::string CpuinfoText(int cpus);
 // /proc/sys.
 RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb);
 

@@ -6,6 +6,7 @@
 #include "sentry/fs/pipe/pipe_file.h"
 #include "sentry/fs/proc/net.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/fs/tty/terminal.h"
 #include "sentry/socket/host/host_socket.h"
@@ -47,6 +48,7 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   dev::RegisterDevtmpfs(kernel.memory_file());
   vfs::RegisterFifo(&OpenFifo);
   proc::Register(kernel);
+  sys::Register(kernel);
   devpts::Register(kernel);
   RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);

@@ -15,6 +15,7 @@ conformance_test(
   mount_test
   mprotect_mremap_test
   open_test
+  proc_test
   pipe_test
   pthread_test
   pty_test

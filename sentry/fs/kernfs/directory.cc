@@ -68,7 +68,7 @@ RefPtr<StaticDir> StaticDir::Subdir(std::string_view name) {
     CHECK(dir != nullptr);
     return RefPtr<StaticDir>(dir);
   }
-  RefPtr<StaticDir> dir = base::MakeRef<StaticDir>(kern_ref());
+  RefPtr<StaticDir> dir = base::MakeRef<StaticDir>(kern_ref(), permissions());
   Add(std::string(name), dir);
   return dir;
 }
@@ -86,6 +86,29 @@ Result<std::vector<KernDir::Entry>> StaticDir::List(int64_t after) {
     entries.push_back({order_[i], child.type(), child.ino(), static_cast<int64_t>(i) + 1});
   }
   return entries;
+}
+
+void LazyDir::EnsureFilled() {
+  if (filled_.load(std::memory_order_acquire)) return;
+  base::FiberMutexLock l(lock_);
+  if (filled_.load(std::memory_order_relaxed)) return;
+  fill_(*this);
+  filled_.store(true, std::memory_order_release);
+}
+
+Result<RefPtr<Inode>> LazyDir::Lookup(std::string_view name) {
+  EnsureFilled();
+  return StaticDir::Lookup(name);
+}
+
+Result<std::vector<KernDir::Entry>> LazyDir::List(int64_t after) {
+  EnsureFilled();
+  return StaticDir::List(after);
+}
+
+uint32_t LazyDir::LinkCount() {
+  EnsureFilled();
+  return StaticDir::LinkCount();
 }
 
 }  // namespace sentry::kernfs

@@ -6,6 +6,7 @@
 #ifndef SENTRY_FS_KERNFS_KERNFS_H_
 #define SENTRY_FS_KERNFS_KERNFS_H_
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <string>
@@ -26,6 +27,10 @@ class KernSuperblock : public Superblock {
   // 1 … 2^32 − 1: never meets the numbers that computed inodes give themselves.
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
   static constexpr uint64_t kFirstComputedIno = uint64_t{1} << 32;
+  // What making a file, or anything else, in one of its directories fails with.
+  virtual int CreateError(bool file) const { return file ? EACCES : EPERM; }
+  // st_size of files of text.
+  virtual int64_t TextSize() const { return 0; }
 
  private:
   const std::string type_;
@@ -47,6 +52,7 @@ class KernInode : public Inode {
   Result<void> SetAttr(const AttrChange& change) override;
   KernSuperblock& kern() const { return static_cast<KernSuperblock&>(superblock()); }
   RefPtr<KernSuperblock> kern_ref() const { return RefPtr<KernSuperblock>(&kern()); }
+  uint32_t permissions() const { return permissions_.load(std::memory_order_relaxed); }
 
  protected:
   // Asked at every stat and permission check.
@@ -72,6 +78,10 @@ class KernDir : public KernInode {
   };
   // Entries with a position above `after`, in order: all of them, or a bounded part. Empty: the end.
   virtual Result<std::vector<Entry>> List(int64_t after) = 0;
+  Result<RefPtr<Inode>> Create(std::string_view, const NewNode&) override { return Errno(kern().CreateError(true)); }
+  Result<RefPtr<Inode>> Mkdir(std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
+  Result<RefPtr<Inode>> Mknod(std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
+  Result<RefPtr<Inode>> Symlink(std::string_view, std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 };
 
@@ -80,7 +90,7 @@ class StaticDir : public KernDir {
  public:
   using KernDir::KernDir;
   void Add(std::string name, RefPtr<Inode> child);
-  // The directory `name` in this one, made if it is missing. For building; CHECKs that it is a directory.
+  // The directory `name` in this one, made with this one's permissions if it is missing. For building; CHECKs that it is a directory.
   RefPtr<StaticDir> Subdir(std::string_view name);
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<Entry>> List(int64_t after) override;
@@ -93,6 +103,24 @@ class StaticDir : public KernDir {
   std::map<std::string, RefPtr<Inode>, std::less<>> children_;
   std::vector<std::string> order_;
   uint32_t directories_ = 0;
+};
+
+// A StaticDir that is filled when somebody looks into it for the first time.
+class LazyDir final : public StaticDir {
+ public:
+  using Fill = std::function<void(StaticDir& dir)>;
+  LazyDir(RefPtr<KernSuperblock> sb, Fill fill, uint32_t permissions = 0555) : StaticDir(std::move(sb), permissions), fill_(std::move(fill)) {}
+  Result<RefPtr<Inode>> Lookup(std::string_view name) override;
+  Result<std::vector<Entry>> List(int64_t after) override;
+
+ protected:
+  uint32_t LinkCount() override;
+
+ private:
+  void EnsureFilled() EXCLUDES(lock_);
+  const Fill fill_;
+  base::FiberMutex lock_;
+  std::atomic<bool> filled_{false};  // set under lock_, when the children are complete
 };
 
 // A file of text. The text is generated at the first read of a description and again when it is read from its start; what a description
@@ -113,6 +141,7 @@ class TextFile : public KernInode {
   virtual Result<void> Store(VfsContext& ctx, std::string_view text) { return Errno(EINVAL); }
   // Checks beyond the permission bits, with the opener's whole context.
   virtual Result<void> CheckOpen(VfsContext& ctx) { return {}; }
+  int64_t Size() override { return kern().TextSize(); }
   // For files that can be polled: what an open description watches (null: always ready), kept alive by `*hold`.
   virtual base::WaitQueue* Events(RefPtr<base::RefCounted>* hold) { return nullptr; }
 };

@@ -72,11 +72,12 @@ class TextDescription final : public FileDescription {
     return n;
   }
 
-  // seq_lseek: no SEEK_END.
+  // seq_lseek has no SEEK_END; files with a size have (generic_file_llseek).
   Result<int64_t> Seek(int64_t offset, int whence) override {
     base::FiberMutexLock l(position_lock_);
-    if (whence != SEEK_SET && whence != SEEK_CUR) return Errno(EINVAL);
-    int64_t target = whence == SEEK_CUR ? position() : 0;
+    const int64_t size = file_->Size();
+    if (whence != SEEK_SET && whence != SEEK_CUR && !(whence == SEEK_END && size > 0)) return Errno(EINVAL);
+    int64_t target = whence == SEEK_CUR ? position() : whence == SEEK_END ? size : 0;
     if (__builtin_add_overflow(target, offset, &target) || target < 0) return Errno(EINVAL);
     position_.store(target, std::memory_order_relaxed);
     return target;

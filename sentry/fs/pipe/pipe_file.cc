@@ -56,19 +56,21 @@ Result<RefPtr<FileDescription>> OpenFifo(const VfsPath& path, uint32_t flags, Vf
   RefPtr<Inode> inode = path.inode();
   uint32_t access = flags & O_ACCMODE;
   bool nonblock = (flags & O_NONBLOCK) != 0 || ctx.blocker == nullptr;
+  // A pipe that is opened again through /proc/<pid>/fd waits for nobody (fs/pipe.c: fifo_open, is_pipe).
+  const bool named = path.mount != nullptr;
   RefPtr<Pipe> pipe;
   RefPtr<Pipe> fresh = TRY(Pipe::Create());
   {
     base::MutexLock lock(inode->special_mu);
     // Nothing but a pipe is ever attached to a FIFO's inode.
     pipe = inode->special != nullptr ? RefPtr<Pipe>(static_cast<Pipe*>(inode->special.get())) : fresh;
-    if (access == O_WRONLY && nonblock && pipe->readers() == 0) return Errno(ENXIO);
+    if (named && access == O_WRONLY && nonblock && pipe->readers() == 0) return Errno(ENXIO);
     if (inode->special == nullptr) inode->special = pipe;
     ++pipe->files;
   }
   uint64_t readers_before = pipe->reader_opens(), writers_before = pipe->writer_opens();
   auto file = base::MakeRef<PipeFile>(path, flags, pipe, inode);
-  if (file->readable() && file->writable()) return RefPtr<FileDescription>(file);
+  if (!named || (file->readable() && file->writable())) return RefPtr<FileDescription>(file);
   if (file->readable()) {
     if (pipe->writers() != 0) return RefPtr<FileDescription>(file);
     if (nonblock) {

@@ -20,6 +20,8 @@ class ProcSuperblock final : public kernfs::KernSuperblock {
       : KernSuperblock("proc", 0x9fa0, /*revalidate=*/true), kernel_(kernel), ns_(std::move(ns)) {}
   Kernel& kernel() const { return kernel_; }
   const PidNamespace& ns() const { return *ns_; }
+  // Names that are not there cannot even be looked up to be made (proc_lookup_de).
+  int CreateError(bool file) const override { return ENOENT; }
 
  private:
   Kernel& kernel_;

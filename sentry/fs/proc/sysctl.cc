@@ -118,7 +118,7 @@ std::string RandomUuid(Kernel& kernel) {
 }
 
 // The name of the UTS namespace of whoever reads or writes.
-RefPtr<Inode> NewHostname(const RefPtr<ProcSuperblock>& sb, bool domain) {
+RefPtr<Inode> NewHostname(const RefPtr<kernfs::KernSuperblock>& sb, bool domain) {
   kernfs::TextOps ops;
   ops.generate = [domain](VfsContext&) -> Result<std::string> {
     Task* task = Task::Current();
@@ -140,11 +140,12 @@ RefPtr<Inode> NewHostname(const RefPtr<ProcSuperblock>& sb, bool domain) {
 
 }  // namespace
 
-RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb) {
-  RefPtr<StaticDir> root = base::MakeRef<StaticDir>(sb);
-  Kernel& kernel = sb->kernel();
+namespace {
+
+void Fill(Kernel& kernel, StaticDir& root) {
+  const RefPtr<kernfs::KernSuperblock> sb = root.kern_ref();
   for (const Setting& s : kSettings) {
-    RefPtr<StaticDir> dir = root;
+    RefPtr<StaticDir> dir(&root);
     std::string_view path = s.path;
     for (size_t slash; (slash = path.find('/')) != std::string_view::npos; path = path.substr(slash + 1)) {
       dir = dir->Subdir(path.substr(0, slash));
@@ -154,13 +155,18 @@ RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb) {
                                                                 : std::string(kKernelVersion) + "\n";
     dir->Add(std::string(path), (s.permissions & 0222) ? kernfs::NewValue(sb, value, s.permissions) : kernfs::NewText(sb, value, s.permissions));
   }
-  RefPtr<StaticDir> kern = root->Subdir("kernel");
+  RefPtr<StaticDir> kern = root.Subdir("kernel");
   kern->Add("hostname", NewHostname(sb, false));
   kern->Add("domainname", NewHostname(sb, true));
   RefPtr<StaticDir> random = kern->Subdir("random");
   random->Add("boot_id", kernfs::NewText(sb, RandomUuid(kernel)));
   random->Add("uuid", kernfs::NewText(sb, [&kernel] { return RandomUuid(kernel); }));
-  return root;
+}
+
+}  // namespace
+
+RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb) {
+  return base::MakeRef<kernfs::LazyDir>(sb, [&kernel = sb->kernel()](StaticDir& root) { Fill(kernel, root); });
 }
 
 }  // namespace sentry::proc

@@ -1,9 +1,9 @@
 // The load averages of /proc/loadavg and sysinfo(2), without a timer: an idle sandbox does nothing.
 //
-// Linux samples the number of runnable tasks every five seconds (kernel/sched/loadavg.c). Here whoever reads brings the averages up to
-// date. The average number of running tasks since the last reader is known exactly: the CPU time used, divided by the time that passed; so that
-// one step of exponential decay does for any interval.
-// Differs from Linux: tasks that wait for a CPU that others use do not count.
+// Linux samples the number of runnable tasks every five seconds (kernel/sched/loadavg.c). Here whoever reads brings the
+// averages up to date. The average number of running tasks since the last reader is known exactly: the CPU time used,
+// divided by the time that passed; so that one step of exponential decay does for any interval. Differs from Linux:
+// tasks that wait for a CPU that others use do not count.
 #ifndef SENTRY_KERNEL_LOAD_AVERAGE_H_
 #define SENTRY_KERNEL_LOAD_AVERAGE_H_
 

@@ -76,8 +76,8 @@ TEST(Proc, StatNamesTheProcessAndItsParent) {
   EXPECT_EQ(fields[1], std::to_string(getppid()));
   EXPECT_EQ(fields[2], std::to_string(getpgrp()));
   EXPECT_EQ(fields[3], std::to_string(getsid(0)));
-  EXPECT_EQ(fields[17], "1");                             // num_threads
-  EXPECT_EQ(fields[35], std::to_string(SIGCHLD));         // exit_signal
+  EXPECT_EQ(fields[17], "1");                      // num_threads
+  EXPECT_EQ(fields[35], std::to_string(SIGCHLD));  // exit_signal
   const uint64_t start_stack = std::stoull(fields[25]);
   EXPECT_GE(start_stack, reinterpret_cast<uint64_t>(&fields));
 }
@@ -130,12 +130,14 @@ TEST(Proc, AReaderOfADeadProcessGetsESRCH) {
     files[name] = Fd(open(Of(child.pid(), name).c_str(), O_RDONLY));
     ASSERT_FD(files[name]);
   }
+  Fd mounts(open(Of(child.pid(), "mounts").c_str(), O_RDONLY));
   Fd dir(open(Of(child.pid(), "").c_str(), O_RDONLY | O_DIRECTORY));
   Fd fds(open(Of(child.pid(), "fd").c_str(), O_RDONLY | O_DIRECTORY));
   kill(child.pid(), SIGKILL);
   const pid_t pid = child.pid();
   child.Wait();
   char byte;
+  EXPECT_EQ(pread(mounts.get(), &byte, 1, 0), 1);  // bound to the namespace, not to the process
   for (auto& [name, fd] : files) {
     errno = 0;
     EXPECT_EQ(read(fd.get(), &byte, 1), -1) << name;
@@ -155,6 +157,7 @@ TEST(Proc, AZombieHasAStateAndNothingElse) {
   ASSERT_TRUE(Eventually([&] { return ThreadState(pid) == 'Z'; }));
   EXPECT_EQ(ReadFile(Of(pid, "cmdline")), "");
   EXPECT_EQ(ReadFile(Of(pid, "statm")), "0 0 0 0 0 0 0\n");
+  EXPECT_ERRNO(open(Of(pid, "mounts").c_str(), O_RDONLY), EINVAL);
   char text[64];
   EXPECT_ERRNO(readlink(Of(pid, "exe").c_str(), text, sizeof(text)), ENOENT);
   EXPECT_ERRNO(readlink(Of(pid, "cwd").c_str(), text, sizeof(text)), ENOENT);
@@ -189,7 +192,8 @@ TEST(Proc, FdOpensTheFileAgain) {
 TEST(Proc, FdLinksHaveTheModeOfTheirDescriptor) {
   TempDir dir;
   ASSERT_TRUE(WriteFile(dir / "f", ""));
-  for (auto [flags, mode] : {std::pair(O_RDONLY, 0500), std::pair(O_WRONLY, 0300), std::pair(O_RDWR, 0700), std::pair(O_PATH, 0)}) {
+  for (auto [flags, mode] :
+       {std::pair(O_RDONLY, 0500), std::pair(O_WRONLY, 0300), std::pair(O_RDWR, 0700), std::pair(O_PATH, 0)}) {
     Fd fd(open((dir / "f").c_str(), flags));
     struct stat st;
     ASSERT_OK(lstat(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), &st));
@@ -311,15 +315,16 @@ TEST(Proc, TaskListsEveryThread) {
     std::atomic<bool> stop{false};
   } state;
   pthread_t thread;
-  ASSERT_EQ(pthread_create(&thread, nullptr,
-                           [](void* p) -> void* {
-                             auto* s = static_cast<State*>(p);
-                             prctl(PR_SET_NAME, "second");
-                             s->tid = gettid();
-                             while (!s->stop) SleepMs(1);
-                             return nullptr;
-                           },
-                           &state),
+  ASSERT_EQ(pthread_create(
+                &thread, nullptr,
+                [](void* p) -> void* {
+                  auto* s = static_cast<State*>(p);
+                  prctl(PR_SET_NAME, "second");
+                  s->tid = gettid();
+                  while (!s->stop) SleepMs(1);
+                  return nullptr;
+                },
+                &state),
             0);
   ASSERT_TRUE(Eventually([&] { return state.tid != 0; }));
   Fd dir(open("/proc/self/task", O_RDONLY | O_DIRECTORY));

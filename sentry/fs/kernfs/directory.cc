@@ -14,7 +14,8 @@ uint8_t DirentType(FileType type) { return static_cast<uint8_t>(static_cast<uint
 // An open directory: "." and ".." at positions 0 and 1, an entry at its own position + 1.
 class DirFile final : public FileDescription {
  public:
-  DirFile(VfsPath path, uint32_t flags, RefPtr<KernDir> dir) : FileDescription(std::move(path), flags), dir_(std::move(dir)) {}
+  DirFile(VfsPath path, uint32_t flags, RefPtr<KernDir> dir)
+      : FileDescription(std::move(path), flags), dir_(std::move(dir)) {}
   bool Seekable() const override { return true; }
   Result<size_t> PRead(IoBuffer&, int64_t, const IoFlags&) override { return Errno(EISDIR); }
   Result<int64_t> ReadDir(int64_t position, const DirentSink& sink) override {

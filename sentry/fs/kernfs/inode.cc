@@ -7,7 +7,8 @@ namespace {
 
 class StaticLink final : public KernLink {
  public:
-  StaticLink(RefPtr<KernSuperblock> sb, std::function<Result<std::string>()> target) : KernLink(std::move(sb)), target_(std::move(target)) {}
+  StaticLink(RefPtr<KernSuperblock> sb, std::function<Result<std::string>()> target)
+      : KernLink(std::move(sb)), target_(std::move(target)) {}
   Result<std::string> ReadLink() override { return target_(); }
 
  private:

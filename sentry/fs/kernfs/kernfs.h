@@ -1,8 +1,9 @@
-// What synthetic file systems (proc, sysfs) are made of: directories whose entries are computed, files whose text is generated when they
-// are read, links. (Linux: fs/kernfs, fs/seq_file.c)
+// What synthetic file systems (proc, sysfs) are made of: directories whose entries are computed, files whose text is
+// generated when they are read, links. (Linux: fs/kernfs, fs/seq_file.c)
 //
-// Nothing of a computed inode is kept once nobody uses it. An inode number is therefore either given by whoever derives (the same
-// object has the same number every time it is looked up, and in getdents) or, for what lives as long as its superblock, taken from NextIno.
+// Nothing of a computed inode is kept once nobody uses it. An inode number is therefore either given by whoever derives
+// (the same object has the same number every time it is looked up, and in getdents) or, for what lives as long as its
+// superblock, taken from NextIno.
 #ifndef SENTRY_FS_KERNFS_KERNFS_H_
 #define SENTRY_FS_KERNFS_KERNFS_H_
 
@@ -19,7 +20,8 @@ namespace sentry::kernfs {
 
 class KernSuperblock : public Superblock {
  public:
-  KernSuperblock(std::string_view type, int64_t magic, bool revalidate) : type_(type), magic_(magic), revalidate_(revalidate) {}
+  KernSuperblock(std::string_view type, int64_t magic, bool revalidate)
+      : type_(type), magic_(magic), revalidate_(revalidate) {}
   std::string_view type_name() const override { return type_; }
   Result<FsStat> StatFs() override;
   bool NeedsRevalidation() const override { return revalidate_; }
@@ -81,7 +83,9 @@ class KernDir : public KernInode {
   Result<RefPtr<Inode>> Create(std::string_view, const NewNode&) override { return Errno(kern().CreateError(true)); }
   Result<RefPtr<Inode>> Mkdir(std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
   Result<RefPtr<Inode>> Mknod(std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
-  Result<RefPtr<Inode>> Symlink(std::string_view, std::string_view, const NewNode&) override { return Errno(kern().CreateError(false)); }
+  Result<RefPtr<Inode>> Symlink(std::string_view, std::string_view, const NewNode&) override {
+    return Errno(kern().CreateError(false));
+  }
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 };
 
@@ -90,7 +94,8 @@ class StaticDir : public KernDir {
  public:
   using KernDir::KernDir;
   void Add(std::string name, RefPtr<Inode> child);
-  // The directory `name` in this one, made with this one's permissions if it is missing. For building; CHECKs that it is a directory.
+  // The directory `name` in this one, made with this one's permissions if it is missing. For building; CHECKs that it
+  // is a directory.
   RefPtr<StaticDir> Subdir(std::string_view name);
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<Entry>> List(int64_t after) override;
@@ -109,7 +114,8 @@ class StaticDir : public KernDir {
 class LazyDir final : public StaticDir {
  public:
   using Fill = std::function<void(StaticDir& dir)>;
-  LazyDir(RefPtr<KernSuperblock> sb, Fill fill, uint32_t permissions = 0555) : StaticDir(std::move(sb), permissions), fill_(std::move(fill)) {}
+  LazyDir(RefPtr<KernSuperblock> sb, Fill fill, uint32_t permissions = 0555)
+      : StaticDir(std::move(sb), permissions), fill_(std::move(fill)) {}
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<Entry>> List(int64_t after) override;
 
@@ -123,10 +129,11 @@ class LazyDir final : public StaticDir {
   std::atomic<bool> filled_{false};  // set under lock_, when the children are complete
 };
 
-// A file of text. The text is generated at the first read of a description and again when it is read from its start; what a description
-// keeps of it is charged to a bound that all of them share, and given back at the end of the file.
+// A file of text. The text is generated at the first read of a description and again when it is read from its start;
+// what a description keeps of it is charged to a bound that all of them share, and given back at the end of the file.
 //
-// The context of these calls has the opener's credentials and nothing else: the opener may be gone. Task::Current() is the caller.
+// The context of these calls has the opener's credentials and nothing else: the opener may be gone. Task::Current() is
+// the caller.
 class TextFile : public KernInode {
  public:
   TextFile(RefPtr<KernSuperblock> sb, uint32_t permissions, uint64_t ino = 0)
@@ -134,8 +141,8 @@ class TextFile : public KernInode {
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
   static constexpr uint64_t kDone = UINT64_MAX;
-  // The part that begins at `cursor` (0: the start); moves it to where the next begins, or to kDone. A long text is made in parts of some
-  // ten kilobytes, none of them empty, so that nobody makes us keep all of it.
+  // The part that begins at `cursor` (0: the start); moves it to where the next begins, or to kDone. A long text is
+  // made in parts of some ten kilobytes, none of them empty, so that nobody makes us keep all of it.
   virtual Result<std::string> Generate(VfsContext& ctx, uint64_t& cursor) = 0;
   // `text`: at most a page, what one write(2) wrote.
   virtual Result<void> Store(VfsContext& ctx, std::string_view text) { return Errno(EINVAL); }
@@ -148,7 +155,7 @@ class TextFile : public KernInode {
 
 // A TextFile of functions.
 struct TextOps {
-  std::function<Result<std::string>(VfsContext& ctx)> generate;                       // null: EINVAL for reads
+  std::function<Result<std::string>(VfsContext& ctx)> generate;                         // null: EINVAL for reads
   std::function<Result<void>(VfsContext& ctx, std::string_view text)> store = nullptr;  // null: EINVAL for writes
 };
 class TextOpsFile final : public TextFile {
@@ -172,7 +179,8 @@ class KernLink : public KernInode {
 };
 
 // Short hands for files whose text does not depend on who asks.
-RefPtr<Inode> NewText(const RefPtr<KernSuperblock>& sb, std::function<std::string()> generate, uint32_t permissions = 0444);
+RefPtr<Inode> NewText(const RefPtr<KernSuperblock>& sb, std::function<std::string()> generate,
+                      uint32_t permissions = 0444);
 RefPtr<Inode> NewText(const RefPtr<KernSuperblock>& sb, std::string text, uint32_t permissions = 0444);
 // A value that root may write and everybody reads back (settings without an effect here). At most a page.
 RefPtr<Inode> NewValue(const RefPtr<KernSuperblock>& sb, std::string initial, uint32_t permissions = 0644);

@@ -14,10 +14,13 @@ constexpr size_t kMaxStore = 4095;  // a page with its NUL, as kernfs_fop_write_
 
 std::atomic<size_t> retained{0};
 
-// Tells pollers of a description about changes. It has a queue of its own, so that `changed` is set before anybody is woken.
+// Tells pollers of a description about changes. It has a queue of its own, so that `changed` is set before anybody is
+// woken.
 struct Watch {
   Watch(base::WaitQueue& source, RefPtr<base::RefCounted> source_hold)
-      : hold(std::move(source_hold)), source(source), entry(base::kEventPri | base::kEventErr, [this](base::EventMask events) {
+      : hold(std::move(source_hold)),
+        source(source),
+        entry(base::kEventPri | base::kEventErr, [this](base::EventMask events) {
           changed.store(true, std::memory_order_release);
           queue.Notify(events);
         }) {
@@ -171,7 +174,8 @@ RefPtr<Inode> NewText(const RefPtr<KernSuperblock>& sb, std::function<std::strin
 }
 
 RefPtr<Inode> NewText(const RefPtr<KernSuperblock>& sb, std::string text, uint32_t permissions) {
-  return NewText(sb, [text = std::move(text)] { return text; }, permissions);
+  return NewText(
+      sb, [text = std::move(text)] { return text; }, permissions);
 }
 
 RefPtr<Inode> NewValue(const RefPtr<KernSuperblock>& sb, std::string initial, uint32_t permissions) {

@@ -30,11 +30,12 @@ Result<RefPtr<FileDescription>> FileOf(Task& task, Fd fd) {
   return file;
 }
 
-// fd/<n>: leads to the open file itself, whatever its name means by now. The number may come to mean another file while the link is
-// in use, so that everything is looked up when it is asked for.
+// fd/<n>: leads to the open file itself, whatever its name means by now. The number may come to mean another file while
+// the link is in use, so that everything is looked up when it is asked for.
 class FdLink final : public kernfs::KernLink {
  public:
-  FdLink(const TaskRef& ref, Fd fd) : KernLink(ref.sb, 0, InoOf(ref, Area::kFd, static_cast<uint32_t>(fd) + 1)), ref_(ref), fd_(fd) {}
+  FdLink(const TaskRef& ref, Fd fd)
+      : KernLink(ref.sb, 0, InoOf(ref, Area::kFd, static_cast<uint32_t>(fd) + 1)), ref_(ref), fd_(fd) {}
   Result<Attr> GetAttr() override {
     Attr a = TRY(KernLink::GetAttr());
     Result<RefPtr<FileDescription>> file = FileOf(*ref_.task, fd_);
@@ -99,7 +100,8 @@ class FdInfo final : public kernfs::TextFile {
 
 class FdDir final : public kernfs::KernDir {
  public:
-  FdDir(const TaskRef& ref, bool info, uint64_t ino) : KernDir(ref.sb, info ? 0555 : 0500, ino), ref_(ref), info_(info) {}
+  FdDir(const TaskRef& ref, bool info, uint64_t ino)
+      : KernDir(ref.sb, info ? 0555 : 0500, ino), ref_(ref), info_(info) {}
 
   Result<void> CheckAccess(const Credentials& creds, int may) override {
     // The process itself may always look (proc_fd_permission).

@@ -23,8 +23,9 @@ constexpr size_t kMappingsPerPart = 256;
 
 void AppendVma(std::string& out, const MemoryManager::VmaInfo& v) {
   const size_t start = out.size();
-  Append(out, "%08" PRIx64 "-%08" PRIx64 " %c%c%c%c %08" PRIx64 " %02x:%02x %" PRIu64 " ", v.range.start, v.range.end, v.prot & 1 ? 'r' : '-',
-         v.prot & 2 ? 'w' : '-', v.prot & 4 ? 'x' : '-', v.shared ? 's' : 'p', v.offset, static_cast<unsigned>(v.identity.dev >> 8 & 0xfff),
+  Append(out, "%08" PRIx64 "-%08" PRIx64 " %c%c%c%c %08" PRIx64 " %02x:%02x %" PRIu64 " ", v.range.start, v.range.end,
+         v.prot & 1 ? 'r' : '-', v.prot & 2 ? 'w' : '-', v.prot & 4 ? 'x' : '-', v.shared ? 's' : 'p', v.offset,
+         static_cast<unsigned>(v.identity.dev >> 8 & 0xfff),
          static_cast<unsigned>((v.identity.dev & 0xff) | (v.identity.dev >> 12 & 0xfff00)), v.identity.ino);
   if (!v.identity.path.empty()) {
     // show_map_vma pads to column 73.
@@ -56,13 +57,22 @@ std::vector<MemoryManager::VmaInfo> Part(Task& task, uint64_t& cursor) {
 void AppendSmap(std::string& out, const MemoryManager::VmaInfo& v) {
   const uint64_t rss = v.resident_bytes >> 10, dirty = v.dirty_bytes >> 10;
   const uint64_t clean = rss - std::min(dirty, rss);
-  Append(out, "Size:           %8" PRIu64 " kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", v.range.length() >> 10);
-  Append(out, "Rss:            %8" PRIu64 " kB\nPss:            %8" PRIu64 " kB\nPss_Dirty:      %8" PRIu64 " kB\n", rss, rss, dirty);
-  Append(out, "Shared_Clean:   %8" PRIu64 " kB\nShared_Dirty:   %8" PRIu64 " kB\n", v.shared ? clean : 0, v.shared ? dirty : 0);
-  Append(out, "Private_Clean:  %8" PRIu64 " kB\nPrivate_Dirty:  %8" PRIu64 " kB\n", v.shared ? 0 : clean, v.shared ? 0 : dirty);
-  Append(out, "Referenced:     %8" PRIu64 " kB\nAnonymous:      %8" PRIu64 " kB\nKSM:                   0 kB\n", rss, v.shared ? 0 : dirty);
-  Append(out, "LazyFree:              0 kB\nAnonHugePages:         0 kB\nShmemPmdMapped:        0 kB\nFilePmdMapped:         0 kB\n");
-  Append(out, "Shared_Hugetlb:        0 kB\nPrivate_Hugetlb:       0 kB\nSwap:                  0 kB\nSwapPss:               0 kB\n");
+  Append(out, "Size:           %8" PRIu64 " kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n",
+         v.range.length() >> 10);
+  Append(out, "Rss:            %8" PRIu64 " kB\nPss:            %8" PRIu64 " kB\nPss_Dirty:      %8" PRIu64 " kB\n",
+         rss, rss, dirty);
+  Append(out, "Shared_Clean:   %8" PRIu64 " kB\nShared_Dirty:   %8" PRIu64 " kB\n", v.shared ? clean : 0,
+         v.shared ? dirty : 0);
+  Append(out, "Private_Clean:  %8" PRIu64 " kB\nPrivate_Dirty:  %8" PRIu64 " kB\n", v.shared ? 0 : clean,
+         v.shared ? 0 : dirty);
+  Append(out, "Referenced:     %8" PRIu64 " kB\nAnonymous:      %8" PRIu64 " kB\nKSM:                   0 kB\n", rss,
+         v.shared ? 0 : dirty);
+  Append(out,
+         "LazyFree:              0 kB\nAnonHugePages:         0 kB\nShmemPmdMapped:        0 kB\nFilePmdMapped:        "
+         " 0 kB\n");
+  Append(out,
+         "Shared_Hugetlb:        0 kB\nPrivate_Hugetlb:       0 kB\nSwap:                  0 kB\nSwapPss:              "
+         " 0 kB\n");
   Append(out, "Locked:         %8" PRIu64 " kB\n", v.locked ? rss : 0);
 }
 
@@ -79,8 +89,9 @@ std::string SmapsText(Task& task, uint64_t& cursor) {
   for (const MemoryManager::VmaInfo& v : Part(task, cursor)) {
     AppendVma(out, v);
     AppendSmap(out, v);
-    Append(out, "THPeligible:           0\nVmFlags: %s%s%s%smr mw me %s%s\n", v.prot & 1 ? "rd " : "", v.prot & 2 ? "wr " : "",
-           v.prot & 4 ? "ex " : "", v.shared ? "sh " : "", v.grows_down ? "gd " : "", v.locked ? "lo " : "ac ");
+    Append(out, "THPeligible:           0\nVmFlags: %s%s%s%smr mw me %s%s\n", v.prot & 1 ? "rd " : "",
+           v.prot & 2 ? "wr " : "", v.prot & 4 ? "ex " : "", v.shared ? "sh " : "", v.grows_down ? "gd " : "",
+           v.locked ? "lo " : "ac ");
   }
   return out;
 }

@@ -11,10 +11,15 @@ namespace {
 // Bound to the mm that the task had at open, as on Linux.
 class MemDescription final : public FileDescription {
  public:
-  MemDescription(VfsPath path, uint32_t flags, RefPtr<MemoryManager> mm) : FileDescription(std::move(path), flags), mm_(std::move(mm)) {}
+  MemDescription(VfsPath path, uint32_t flags, RefPtr<MemoryManager> mm)
+      : FileDescription(std::move(path), flags), mm_(std::move(mm)) {}
   bool Seekable() const override { return true; }
-  Result<size_t> PRead(IoBuffer& to, int64_t offset, const IoFlags&) override { return Transfer(to, offset, /*write=*/false); }
-  Result<size_t> PWrite(IoBuffer& from, int64_t offset, const IoFlags&) override { return Transfer(from, offset, /*write=*/true); }
+  Result<size_t> PRead(IoBuffer& to, int64_t offset, const IoFlags&) override {
+    return Transfer(to, offset, /*write=*/false);
+  }
+  Result<size_t> PWrite(IoBuffer& from, int64_t offset, const IoFlags&) override {
+    return Transfer(from, offset, /*write=*/true);
+  }
   Result<int64_t> Seek(int64_t offset, int whence) override {
     base::FiberMutexLock l(position_lock_);
     // mem_lseek: every 64-bit value is an address.

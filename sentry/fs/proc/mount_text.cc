@@ -39,16 +39,13 @@ struct Line {
   std::string where;
 };
 
-// What the task's root lets it reach (seq_path_root).
-std::vector<Line> Lines(Task& task) {
+// What can be reached from the root (seq_path_root).
+std::vector<Line> Lines(MountNamespace& ns, const VfsPath& root) {
   std::vector<Line> lines;
-  RefPtr<MountNamespace> ns = task.SnapshotMounts();
-  RefPtr<FsContext> fs = task.SnapshotFs();
-  if (!ns || !fs) return lines;
   VfsContext ctx;
-  ctx.mounts = ns.get();
-  ctx.root = fs->root();
-  for (MountNamespace::Entry& e : ns->List()) {
+  ctx.mounts = &ns;
+  ctx.root = root;
+  for (MountNamespace::Entry& e : ns.List()) {
     std::string where = PathName(ctx, {e.mount, e.mount->root_ref()});
     if (where.starts_with("(unreachable)")) continue;
     lines.push_back({std::move(e), std::move(where)});
@@ -82,35 +79,36 @@ std::string PropagationText(const Mount& mount) {
 
 }  // namespace
 
-std::string MountsText(Task& task) {
+std::string MountsText(MountNamespace& ns, const VfsPath& root) {
   std::string out;
-  for (const Line& l : Lines(task)) {
+  for (const Line& l : Lines(ns, root)) {
     const Mount& m = *l.entry.mount;
     const std::string options = m.superblock().MountOptions();
-    out += SourceOf(m) + " " + Mangle(l.where) + " " + std::string(m.superblock().type_name()) + " " + FlagsText(m.flags()) +
-           (options.empty() ? "" : "," + options) + " 0 0\n";
+    out += SourceOf(m) + " " + Mangle(l.where) + " " + std::string(m.superblock().type_name()) + " " +
+           FlagsText(m.flags()) + (options.empty() ? "" : "," + options) + " 0 0\n";
   }
   return out;
 }
 
-std::string MountinfoText(Task& task) {
+std::string MountinfoText(MountNamespace& ns, const VfsPath& root) {
   std::string out;
-  for (const Line& l : Lines(task)) {
+  for (const Line& l : Lines(ns, root)) {
     const Mount& m = *l.entry.mount;
     const uint64_t dev = m.superblock().dev();
     out += std::to_string(m.id()) + " " + std::to_string(l.entry.parent_id) + " " + std::to_string(major(dev)) + ":" +
-           std::to_string(minor(dev)) + " " + Mangle(RootOf(m)) + " " + Mangle(l.where) + " " + FlagsText(m.flags()) + PropagationText(m) +
-           " - " + std::string(m.superblock().type_name()) + " " + SourceOf(m) + " " + SuperOptions(m) + "\n";
+           std::to_string(minor(dev)) + " " + Mangle(RootOf(m)) + " " + Mangle(l.where) + " " + FlagsText(m.flags()) +
+           PropagationText(m) + " - " + std::string(m.superblock().type_name()) + " " + SourceOf(m) + " " +
+           SuperOptions(m) + "\n";
   }
   return out;
 }
 
-std::string MountstatsText(Task& task) {
+std::string MountstatsText(MountNamespace& ns, const VfsPath& root) {
   std::string out;
-  for (const Line& l : Lines(task)) {
+  for (const Line& l : Lines(ns, root)) {
     const Mount& m = *l.entry.mount;
-    out += (m.source().empty() ? "no device" : "device " + SourceOf(m)) + " mounted on " + Mangle(l.where) + " with fstype " +
-           std::string(m.superblock().type_name()) + "\n";
+    out += (m.source().empty() ? "no device" : "device " + SourceOf(m)) + " mounted on " + Mangle(l.where) +
+           " with fstype " + std::string(m.superblock().type_name()) + "\n";
   }
   return out;
 }

@@ -1,17 +1,17 @@
-// /proc/<pid>/mounts and mountinfo.
+// /proc/<pid>/mounts, mountinfo and mountstats.
 #ifndef SENTRY_FS_PROC_MOUNT_TEXT_H_
 #define SENTRY_FS_PROC_MOUNT_TEXT_H_
 
 #include <string>
 
-#include "sentry/kernel/task.h"
+#include "sentry/vfs/path.h"
 
 namespace sentry::proc {
 
-// As seen from the task's root.
-std::string MountsText(Task& task);
-std::string MountinfoText(Task& task);
-std::string MountstatsText(Task& task);
+// As seen from a root.
+std::string MountsText(MountNamespace& ns, const VfsPath& root);
+std::string MountinfoText(MountNamespace& ns, const VfsPath& root);
+std::string MountstatsText(MountNamespace& ns, const VfsPath& root);
 
 }  // namespace sentry::proc
 

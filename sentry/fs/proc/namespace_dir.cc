@@ -46,7 +46,8 @@ class NsInode final : public Inode {
 
 Result<VfsPath> NsPath(const char* type, uint64_t number) {
   RefPtr<Inode> inode = base::MakeRef<NsInode>(number);
-  return VfsPath{nullptr, Dentry::MakeAnonymous(std::move(inode), std::string(type) + ":[" + std::to_string(number) + "]")};
+  return VfsPath{nullptr,
+                 Dentry::MakeAnonymous(std::move(inode), std::string(type) + ":[" + std::to_string(number) + "]")};
 }
 
 // include/linux/proc_ns.h: numbers of the initial namespaces.
@@ -80,6 +81,8 @@ constexpr TaskEntry kNamespaces[] = {
 
 }  // namespace
 
-RefPtr<Inode> NewNamespaceDir(const TaskRef& ref, uint64_t ino) { return NewTableDir(ref, kNamespaces, Area::kNamespaces, 0511, ino); }
+RefPtr<Inode> NewNamespaceDir(const TaskRef& ref, uint64_t ino) {
+  return NewTableDir(ref, kNamespaces, Area::kNamespaces, 0511, ino);
+}
 
 }  // namespace sentry::proc

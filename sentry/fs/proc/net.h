@@ -9,7 +9,8 @@
 
 namespace sentry::proc {
 
-// `net`: Task::net() of the process. Before the first mount. It replaces the text of an empty namespace that is shown otherwise.
+// `net`: Task::net() of the process. Before the first mount. It replaces the text of an empty namespace that is shown
+// otherwise.
 using NetGenerator = std::function<std::string(base::RefCounted* net)>;
 void SetNetFile(std::string name, NetGenerator generate);
 RefPtr<Inode> NewNetDir(const TaskRef& ref, uint64_t ino);

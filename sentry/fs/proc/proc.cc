@@ -15,8 +15,11 @@ class RootDir final : public kernfs::StaticDir {
   explicit RootDir(RefPtr<ProcSuperblock> sb) : StaticDir(sb), sb_(std::move(sb)) {}
 
   void Build() {
-    AddLink("self", [ns = &sb_->ns()](Task& t) { return t.PidIn(*ns); }, nullptr);
-    AddLink("thread-self", [ns = &sb_->ns()](Task& t) { return t.PidIn(*ns); }, [ns = &sb_->ns()](Task& t) { return t.OwnTidIn(*ns); });
+    AddLink(
+        "self", [ns = &sb_->ns()](Task& t) { return t.PidIn(*ns); }, nullptr);
+    AddLink(
+        "thread-self", [ns = &sb_->ns()](Task& t) { return t.PidIn(*ns); },
+        [ns = &sb_->ns()](Task& t) { return t.OwnTidIn(*ns); });
     AddSystemFiles(sb_, *this);
   }
 
@@ -65,7 +68,8 @@ class RootDir final : public kernfs::StaticDir {
     std::vector<Entry> entries;
     entries.reserve(processes.size());
     for (auto [pid, root_tid] : processes) {
-      entries.push_back({std::to_string(pid), FileType::kDirectory, InoOf(root_tid, true, Area::kFiles, 0), pid + kFirstPid});
+      entries.push_back(
+          {std::to_string(pid), FileType::kDirectory, InoOf(root_tid, true, Area::kFiles, 0), pid + kFirstPid});
     }
     return entries;
   }
@@ -81,12 +85,12 @@ class RootDir final : public kernfs::StaticDir {
   using Number = std::function<int(Task&)>;
   void AddLink(const char* name, Number pid, Number tid) {
     Add(name, kernfs::NewLink(sb_, [pid, tid]() -> Result<std::string> {
-      Task* reader = Task::Current();
-      const int number = reader != nullptr ? pid(*reader) : 0;
-      if (number == 0) return Errno(ENOENT);  // not visible in this instance's namespace
-      std::string text = std::to_string(number);
-      return tid ? text + "/task/" + std::to_string(tid(*reader)) : text;
-    }));
+          Task* reader = Task::Current();
+          const int number = reader != nullptr ? pid(*reader) : 0;
+          if (number == 0) return Errno(ENOENT);  // not visible in this instance's namespace
+          std::string text = std::to_string(number);
+          return tid ? text + "/task/" + std::to_string(tid(*reader)) : text;
+        }));
   }
   const RefPtr<ProcSuperblock> sb_;
 };

@@ -1,10 +1,14 @@
 // procfs (man 5 proc).
 //
 //   proc.cc        the root: self, thread-self, a directory per process
-//   process_dir.*  /proc/<pid> and /proc/<pid>/task/<tid>
-//   process_text.* the text of its files: stat, status, maps, …
+//   process_dir.*  /proc/<pid> and /proc/<pid>/task/<tid>: directories made from tables at every lookup
+//   task_files.*   the table of their files
+//   process_text.* the text of their files: stat, status, …; maps_text.*: maps and smaps
 //   fd_dir.*       fd and fdinfo
-//   mount_text.*   mounts, mountinfo
+//   mem_file.*     mem
+//   mount_file.*   mounts, mountinfo, mountstats; mount_text.*: their text
+//   namespace_dir.* ns
+//   cpuinfo.*      cpuinfo
 //   system_text.*  files about the whole system: meminfo, cpuinfo, …
 //   sysctl.*       /proc/sys
 //   net.*          /proc/<pid>/net

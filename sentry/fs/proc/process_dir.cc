@@ -34,7 +34,8 @@ class OfTask : public Base {
 
 class TaskFile final : public OfTask<kernfs::TextFile> {
  public:
-  TaskFile(const TaskRef& ref, const TaskEntry& entry, uint64_t ino) : OfTask(ref, entry.mode & kPermissions, ino), entry_(entry) {}
+  TaskFile(const TaskRef& ref, const TaskEntry& entry, uint64_t ino)
+      : OfTask(ref, entry.mode & kPermissions, ino), entry_(entry) {}
   Result<std::string> Generate(VfsContext& ctx, uint64_t& cursor) override {
     if (!Alive(*ref_.task)) return Errno(ESRCH);
     if (entry_.guard != Guard::kNone) TRY(MayInspect(ctx, *ref_.task));
@@ -53,9 +54,6 @@ class TaskFile final : public OfTask<kernfs::TextFile> {
     if (!Alive(*ref_.task)) return Errno(ESRCH);
     return MayInspect(ctx, *ref_.task);
   }
-  base::WaitQueue* Events(RefPtr<base::RefCounted>* hold) override {
-    return entry_.events != nullptr ? entry_.events(ref_, hold) : nullptr;
-  }
 
  private:
   const TaskEntry& entry_;
@@ -63,7 +61,8 @@ class TaskFile final : public OfTask<kernfs::TextFile> {
 
 class TaskLink final : public OfTask<kernfs::KernLink> {
  public:
-  TaskLink(const TaskRef& ref, const TaskEntry& entry, uint64_t ino) : OfTask(ref, entry.mode & kPermissions, ino), entry_(entry) {}
+  TaskLink(const TaskRef& ref, const TaskEntry& entry, uint64_t ino)
+      : OfTask(ref, entry.mode & kPermissions, ino), entry_(entry) {}
   Result<std::string> ReadLink() override {
     if (!Alive(*ref_.task)) return Errno(ENOENT);
     VfsContext ctx;
@@ -104,7 +103,9 @@ class TableDir final : public OfTask<kernfs::KernDir> {
   }
   bool IsOf(const Task& task) const { return ref_.task.get() == &task; }
   // Not kept (CacheDentries), and what is in use means the same as long as the task is there.
-  Result<bool> Revalidate(std::string_view name, Inode* child) override { return child != nullptr && Alive(*ref_.task); }
+  Result<bool> Revalidate(std::string_view name, Inode* child) override {
+    return child != nullptr && Alive(*ref_.task);
+  }
   Result<std::vector<Entry>> List(int64_t after) override {
     if (!Alive(*ref_.task)) return Errno(ENOENT);
     std::vector<Entry> list;
@@ -143,7 +144,8 @@ class TasksDir final : public OfTask<kernfs::KernDir> {
     {
       base::MutexLock tree(ref_.kernel().tasks().mu);
       auto it = ref_.ns().tasks.find(*tid);
-      if (it == ref_.ns().tasks.end() || &it->second->thread_group() != &ref_.task->thread_group()) return Errno(ENOENT);
+      if (it == ref_.ns().tasks.end() || &it->second->thread_group() != &ref_.task->thread_group())
+        return Errno(ENOENT);
       thread.task = RefPtr<Task>(it->second);
       thread.root_tid = it->second->TidIn(*ref_.kernel().tasks().root);
     }
@@ -216,7 +218,8 @@ kernfs::Owner OwnerOf(Task& task) {
   return {creds->euid, creds->egid};
 }
 
-RefPtr<Inode> NewTableDir(const TaskRef& ref, std::span<const TaskEntry> entries, Area area, uint32_t permissions, uint64_t ino) {
+RefPtr<Inode> NewTableDir(const TaskRef& ref, std::span<const TaskEntry> entries, Area area, uint32_t permissions,
+                          uint64_t ino) {
   return base::MakeRef<TableDir>(ref, entries, area, permissions, ino);
 }
 

@@ -1,7 +1,7 @@
 // /proc/<pid> and /proc/<pid>/task/<tid>.
 //
-// The directories and their files are made at every lookup, one small object each, and found in tables of what a process directory has
-// (task_files.cc). They hold the task, so that what is open survives it and answers ESRCH.
+// The directories and their files are made at every lookup, one small object each, and found in tables of what a
+// process directory has (task_files.cc). They hold the task, so that what is open survives it and answers ESRCH.
 #ifndef SENTRY_FS_PROC_PROCESS_DIR_H_
 #define SENTRY_FS_PROC_PROCESS_DIR_H_
 
@@ -39,12 +39,15 @@ struct TaskRef {
   const PidNamespace& ns() const { return sb->ns(); }
 };
 
-// Numbers are computed, so that an object has the same one at every lookup: which task, which directory of it, which entry.
+// Numbers are computed, so that an object has the same one at every lookup: which task, which directory of it, which
+// entry.
 enum class Area : uint64_t { kFiles, kFd, kFdInfo, kNamespaces, kNet, kAttr, kTasks };
 inline uint64_t InoOf(int root_tid, bool whole, Area area, uint32_t index) {
   return static_cast<uint64_t>(root_tid) << 36 | uint64_t{whole} << 35 | static_cast<uint64_t>(area) << 32 | index;
 }
-inline uint64_t InoOf(const TaskRef& ref, Area area, uint32_t index) { return InoOf(ref.root_tid, ref.whole, area, index); }
+inline uint64_t InoOf(const TaskRef& ref, Area area, uint32_t index) {
+  return InoOf(ref.root_tid, ref.whole, area, index);
+}
 
 // A process or thread number as a name in a directory: decimal, without leading zeros.
 std::optional<int> ParsePid(std::string_view name);
@@ -75,13 +78,13 @@ struct TaskEntry {
   Result<VfsPath> (*follow)(const TaskRef& ref) = nullptr;
   Result<std::string> (*text)(const TaskRef& ref) = nullptr;
   RefPtr<Inode> (*make)(const TaskRef& ref, uint64_t ino) = nullptr;  // anything else
-  base::WaitQueue* (*events)(const TaskRef& ref, RefPtr<base::RefCounted>* hold) = nullptr;
 };
 std::span<const TaskEntry> TaskEntries();
 
 RefPtr<Inode> NewProcessDir(RefPtr<ProcSuperblock> sb, RefPtr<Task> task, int root_tid);
 // A directory of entries from a table.
-RefPtr<Inode> NewTableDir(const TaskRef& ref, std::span<const TaskEntry> entries, Area area, uint32_t permissions, uint64_t ino);
+RefPtr<Inode> NewTableDir(const TaskRef& ref, std::span<const TaskEntry> entries, Area area, uint32_t permissions,
+                          uint64_t ino);
 RefPtr<Inode> NewTasksDir(const TaskRef& ref, uint64_t ino);
 RefPtr<Inode> NewFdDir(const TaskRef& ref, uint64_t ino);
 RefPtr<Inode> NewFdInfoDir(const TaskRef& ref, uint64_t ino);

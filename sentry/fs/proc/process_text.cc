@@ -24,18 +24,25 @@ constexpr int64_t kTickNs = 10'000'000;  // USER_HZ is 100
 
 const char* StateName(char state) {
   switch (state) {
-    case 'R': return "R (running)";
-    case 'S': return "S (sleeping)";
-    case 'D': return "D (disk sleep)";
-    case 'T': return "T (stopped)";
-    case 'Z': return "Z (zombie)";
-    default: return "X (dead)";
+    case 'R':
+      return "R (running)";
+    case 'S':
+      return "S (sleeping)";
+    case 'D':
+      return "D (disk sleep)";
+    case 'T':
+      return "T (stopped)";
+    case 'Z':
+      return "Z (zombie)";
+    default:
+      return "X (dead)";
   }
 }
 
 // What the tree knows of a task.
 struct TreeInfo {
-  int tid = 0, tgid = 0, ppid = 0, pgid = 0, sid = 0, tty = 0, tpgid = -1, threads = 0, exit_signal = 17, wait_status = 0;
+  int tid = 0, tgid = 0, ppid = 0, pgid = 0, sid = 0, tty = 0, tpgid = -1, threads = 0, exit_signal = 17,
+      wait_status = 0;
   Usage usage, children;
   uint64_t pending = 0, shared_pending = 0, ignored = 0, caught = 0, queued = 0;
   // In the reader's namespace and those below, down to the task's own.
@@ -88,8 +95,8 @@ Result<void> MayInspect(VfsContext& ctx, Task& target) {
   const Credentials& mine = *ctx.creds;
   if (mine.Capable(CAP_SYS_PTRACE)) return {};
   CredentialsRef theirs = target.SnapshotCreds();
-  const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid && mine.fsuid == theirs->ruid && mine.fsgid == theirs->egid &&
-                    mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
+  const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid && mine.fsuid == theirs->ruid &&
+                    mine.fsgid == theirs->egid && mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
   if (!same) return Errno(EACCES);
   // cap_ptrace_access_check.
   if ((theirs->permitted & ~mine.effective) != 0) return Errno(EACCES);
@@ -161,21 +168,23 @@ std::string StatText(Task& task, const PidNamespace& ns, bool whole, bool permit
     layout.start_code = layout.end_code = hidden;
   }
   std::string out;
-  Append(out, "%d (%s) %c %d %d %d %d %d %u ", whole ? i.tgid : i.tid, task.comm().c_str(), task.state(), i.ppid, i.pgid, i.sid, i.tty,
-         i.tpgid, 0x400000u);
+  Append(out, "%d (%s) %c %d %d %d %d %d %u ", whole ? i.tgid : i.tid, task.comm().c_str(), task.state(), i.ppid,
+         i.pgid, i.sid, i.tty, i.tpgid, 0x400000u);
   Append(out, "%" PRIu64 " 0 %" PRIu64 " 0 ", i.usage.minor_faults, i.usage.major_faults);
-  Append(out, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " ", i.usage.user_ns / kTickNs, i.usage.system_ns / kTickNs,
-         i.children.user_ns / kTickNs, i.children.system_ns / kTickNs);
+  Append(out, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " ", i.usage.user_ns / kTickNs,
+         i.usage.system_ns / kTickNs, i.children.user_ns / kTickNs, i.children.system_ns / kTickNs);
   const int nice = task.nice.load();
   Append(out, "%d %d %d 0 %" PRId64 " ", 20 + nice, nice, std::max(i.threads, 1), task.start_time_ns / kTickNs);
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " ", memory.virtual_bytes, memory.resident_bytes / kPageSize,
          task.thread_group().Limit(RLIMIT_RSS));
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " 0 0 ", layout.start_code, layout.end_code, layout.start_stack);
-  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ", i.pending & 0x7fffffff, task.blocked().bits() & 0x7fffffff,
-         i.ignored & 0x7fffffff, i.caught & 0x7fffffff);
-  Append(out, "0 0 0 %d %d 0 0 0 0 0 ", i.exit_signal, std::max(task.context().LastCpu(), 0) % std::max(task.kernel().cpus(), 1));
-  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n", layout.start_data, layout.end_data,
-         layout.start_brk, layout.arg_start, layout.arg_end, layout.env_start, layout.env_end, i.wait_status);
+  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ", i.pending & 0x7fffffff,
+         task.blocked().bits() & 0x7fffffff, i.ignored & 0x7fffffff, i.caught & 0x7fffffff);
+  Append(out, "0 0 0 %d %d 0 0 0 0 0 ", i.exit_signal,
+         std::max(task.context().LastCpu(), 0) % std::max(task.kernel().cpus(), 1));
+  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n",
+         layout.start_data, layout.end_data, layout.start_brk, layout.arg_start, layout.arg_end, layout.env_start,
+         layout.env_end, i.wait_status);
   return out;
 }
 
@@ -186,8 +195,10 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
   std::string out;
   Append(out, "Name:\t%s\n", EscapedComm(task).c_str());
   if (RefPtr<FsContext> fs = task.SnapshotFs()) Append(out, "Umask:\t%04o\n", fs->umask());
-  Append(out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", StateName(task.state()), i.tgid, i.tid, i.ppid);
-  Append(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->ruid, c->euid, c->suid, c->fsuid, c->rgid, c->egid, c->sgid, c->fsgid);
+  Append(out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", StateName(task.state()), i.tgid,
+         i.tid, i.ppid);
+  Append(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->ruid, c->euid, c->suid, c->fsuid, c->rgid, c->egid,
+         c->sgid, c->fsgid);
   RefPtr<FdTable> fds = task.SnapshotFds();
   Append(out, "FDSize:\t%d\nGroups:\t", std::max(64, fds ? fds->count() : 0));
   for (uint32_t g : c->groups) Append(out, "%u ", g);
@@ -219,18 +230,24 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
     kb("VmSwap", 0);
     Append(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
   }
-  Append(out, "Threads:\t%d\nSigQ:\t%" PRIu64 "/%" PRIu64 "\n", std::max(i.threads, 1), i.queued, task.thread_group().Limit(RLIMIT_SIGPENDING));
-  Append(out, "SigPnd:\t%016" PRIx64 "\nShdPnd:\t%016" PRIx64 "\nSigBlk:\t%016" PRIx64 "\nSigIgn:\t%016" PRIx64 "\nSigCgt:\t%016" PRIx64 "\n",
+  Append(out, "Threads:\t%d\nSigQ:\t%" PRIu64 "/%" PRIu64 "\n", std::max(i.threads, 1), i.queued,
+         task.thread_group().Limit(RLIMIT_SIGPENDING));
+  Append(out,
+         "SigPnd:\t%016" PRIx64 "\nShdPnd:\t%016" PRIx64 "\nSigBlk:\t%016" PRIx64 "\nSigIgn:\t%016" PRIx64
+         "\nSigCgt:\t%016" PRIx64 "\n",
          i.pending, i.shared_pending, task.blocked().bits(), i.ignored, i.caught);
-  Append(out, "CapInh:\t%016" PRIx64 "\nCapPrm:\t%016" PRIx64 "\nCapEff:\t%016" PRIx64 "\nCapBnd:\t%016" PRIx64 "\nCapAmb:\t%016" PRIx64 "\n",
+  Append(out,
+         "CapInh:\t%016" PRIx64 "\nCapPrm:\t%016" PRIx64 "\nCapEff:\t%016" PRIx64 "\nCapBnd:\t%016" PRIx64
+         "\nCapAmb:\t%016" PRIx64 "\n",
          c->inheritable, c->permitted, c->effective, c->bounding, c->ambient);
-  Append(out, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\n", c->no_new_privs ? 1 : 0);
+  Append(out, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\n",
+         c->no_new_privs ? 1 : 0);
   const int cpus = task.kernel().cpus();
   const uint64_t allowed = task.affinity.load(std::memory_order_relaxed);
-  Append(out, "Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\nMems_allowed:\t1\nMems_allowed_list:\t0\n", CpuMask(allowed, cpus).c_str(),
-         CpuList(allowed, cpus).c_str());
-  Append(out, "voluntary_ctxt_switches:\t%" PRIu64 "\nnonvoluntary_ctxt_switches:\t%" PRIu64 "\n", i.usage.voluntary_switches,
-         i.usage.involuntary_switches);
+  Append(out, "Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\nMems_allowed:\t1\nMems_allowed_list:\t0\n",
+         CpuMask(allowed, cpus).c_str(), CpuList(allowed, cpus).c_str());
+  Append(out, "voluntary_ctxt_switches:\t%" PRIu64 "\nnonvoluntary_ctxt_switches:\t%" PRIu64 "\n",
+         i.usage.voluntary_switches, i.usage.involuntary_switches);
   return out;
 }
 
@@ -238,8 +255,9 @@ std::string StatmText(Task& task) {
   MemoryManager::Usage m;
   if (RefPtr<MemoryManager> mm = task.SnapshotMm()) m = mm->usage();
   std::string out;
-  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " 0 %" PRIu64 " 0\n", m.virtual_bytes / kPageSize, m.resident_bytes / kPageSize,
-         m.shared_bytes / kPageSize, m.text_bytes / kPageSize, (m.data_bytes + m.stack_bytes) / kPageSize);
+  Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " 0 %" PRIu64 " 0\n", m.virtual_bytes / kPageSize,
+         m.resident_bytes / kPageSize, m.shared_bytes / kPageSize, m.text_bytes / kPageSize,
+         (m.data_bytes + m.stack_bytes) / kPageSize);
   return out;
 }
 
@@ -295,9 +313,11 @@ Result<std::string> ArgumentsText(Task& task, bool environment) {
   const MemoryManager::Layout layout = mm->layout();
   if (environment) return ReadText(*mm, layout.env_start, layout.env_end);
   std::string text = ReadText(*mm, layout.arg_start, layout.arg_end);
-  // get_mm_cmdline: a program that overwrote the end of its arguments has put a title there, which may go on over the environment.
+  // get_mm_cmdline: a program that overwrote the end of its arguments has put a title there, which may go on over the
+  // environment.
   if (!text.empty() && text.back() != '\0' && layout.env_start == layout.arg_end) {
-    std::string title = text + ReadText(*mm, layout.env_start, std::min<Addr>(layout.env_end, layout.env_start + kPageSize));
+    std::string title =
+        text + ReadText(*mm, layout.env_start, std::min<Addr>(layout.env_end, layout.env_start + kPageSize));
     const size_t end = title.find('\0');
     return end == std::string::npos ? title : title.substr(0, end + 1);
   }

@@ -26,8 +26,8 @@ std::string AuxvText(Task& task);
 std::string CpuList(uint64_t mask, int count);
 std::string CpuMask(uint64_t mask, int count);
 
-// ptrace_may_access(PTRACE_MODE_READ_FSCREDS), with ctx.creds: the own process, or same ids, dumpable and no more capabilities than the
-// reader's, or CAP_SYS_PTRACE. EACCES.
+// ptrace_may_access(PTRACE_MODE_READ_FSCREDS), with ctx.creds: the own process, or same ids, dumpable and no more
+// capabilities than the reader's, or CAP_SYS_PTRACE. EACCES.
 Result<void> MayInspect(VfsContext& ctx, Task& target);
 
 }  // namespace sentry::proc

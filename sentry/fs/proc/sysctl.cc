@@ -112,8 +112,8 @@ std::string RandomUuid(Kernel& kernel) {
   b[6] = (b[6] & 0x0f) | 0x40;
   b[8] = (b[8] & 0x3f) | 0x80;
   char text[40];
-  snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", b[0], b[1], b[2], b[3], b[4], b[5],
-           b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", b[0], b[1],
+           b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   return text;
 }
 
@@ -150,10 +150,11 @@ void Fill(Kernel& kernel, StaticDir& root) {
     for (size_t slash; (slash = path.find('/')) != std::string_view::npos; path = path.substr(slash + 1)) {
       dir = dir->Subdir(path.substr(0, slash));
     }
-    std::string value = s.value != nullptr               ? s.value
+    std::string value = s.value != nullptr                      ? s.value
                         : path == std::string_view("osrelease") ? std::string(kKernelRelease) + "\n"
                                                                 : std::string(kKernelVersion) + "\n";
-    dir->Add(std::string(path), (s.permissions & 0222) ? kernfs::NewValue(sb, value, s.permissions) : kernfs::NewText(sb, value, s.permissions));
+    dir->Add(std::string(path), (s.permissions & 0222) ? kernfs::NewValue(sb, value, s.permissions)
+                                                       : kernfs::NewText(sb, value, s.permissions));
   }
   RefPtr<StaticDir> kern = root.Subdir("kernel");
   kern->Add("hostname", NewHostname(sb, false));

@@ -1,7 +1,8 @@
 // The table of what a process directory has (fs/proc/base.c: tgid_base_stuff, tid_base_stuff).
 //
-// Left out, as a kernel built without it would: map_files, pagemap, clear_refs, numa_maps, stack, syscall, timers, patch_state. Differs from
-// Linux: io counts nothing, uid_map and gid_map are those of the initial user namespace and cannot be written.
+// Left out, as a kernel built without it would: map_files, pagemap, clear_refs, numa_maps, stack, syscall, timers,
+// patch_state. Differs from Linux: io counts nothing, uid_map and gid_map are those of the initial user namespace and
+// cannot be written.
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -9,7 +10,7 @@
 #include <cinttypes>
 
 #include "sentry/fs/proc/mem_file.h"
-#include "sentry/fs/proc/mount_text.h"
+#include "sentry/fs/proc/mount_file.h"
 #include "sentry/fs/proc/net.h"
 #include "sentry/fs/proc/process_dir.h"
 #include "sentry/fs/proc/process_text.h"
@@ -71,12 +72,15 @@ Result<void> SetComm(const TaskRef& ref, VfsContext&, std::string_view text) {
   return {};
 }
 
-Text OomScoreAdj(const TaskRef& ref, VfsContext&) { return Format("%d\n", ref.task->thread_group().oom_score_adj.load()); }
+Text OomScoreAdj(const TaskRef& ref, VfsContext&) {
+  return Format("%d\n", ref.task->thread_group().oom_score_adj.load());
+}
 Result<void> StoreOomScoreAdj(const TaskRef& ref, int64_t value) {
   ThreadGroup& tg = ref.task->thread_group();
   const Task* caller = Task::Current();
   // __set_oom_adj: whoever has no privilege may only offer itself.
-  if (value < tg.oom_score_adj.load() && (caller == nullptr || !caller->Capable(CAP_SYS_RESOURCE))) return Errno(EACCES);
+  if (value < tg.oom_score_adj.load() && (caller == nullptr || !caller->Capable(CAP_SYS_RESOURCE)))
+    return Errno(EACCES);
   tg.oom_score_adj.store(static_cast<int>(value));
   return {};
 }
@@ -150,25 +154,18 @@ Text Children(const TaskRef& ref, VfsContext&) {
   return out;
 }
 
-base::WaitQueue* MountEvents(const TaskRef& ref, RefPtr<base::RefCounted>* hold) {
-  RefPtr<MountNamespace> ns = ref.task->SnapshotMounts();
-  if (!ns) return nullptr;
-  base::WaitQueue* queue = &ns->changes;
-  *hold = std::move(ns);
-  return queue;
-}
-
 Text Fixed(const char* text) { return std::string(text); }
 Result<void> Refuse(const TaskRef&, VfsContext&, std::string_view) { return Errno(EPERM); }
 
 // Without a security module nothing has a label (fs/proc/base.c, security_getprocattr).
 constexpr TaskEntry kAttrEntries[] = {
-    {.name = "current", .mode = S_IFREG | 0666}, {.name = "prev", .mode = S_IFREG | 0444},
-    {.name = "exec", .mode = S_IFREG | 0666},    {.name = "fscreate", .mode = S_IFREG | 0666},
+    {.name = "current", .mode = S_IFREG | 0666},   {.name = "prev", .mode = S_IFREG | 0444},
+    {.name = "exec", .mode = S_IFREG | 0666},      {.name = "fscreate", .mode = S_IFREG | 0666},
     {.name = "keycreate", .mode = S_IFREG | 0666}, {.name = "sockcreate", .mode = S_IFREG | 0666},
 };
 
-#define SHOW(expression) [](const TaskRef& r [[maybe_unused]], VfsContext& c [[maybe_unused]]) -> Text { return expression; }
+#define SHOW(expression) \
+  [](const TaskRef& r [[maybe_unused]], VfsContext& c [[maybe_unused]]) -> Text { return expression; }
 
 constexpr TaskEntry kEntries[] = {
     {.name = "task", .mode = S_IFDIR | 0555, .shown = Shown::kProcess, .make = &NewTasksDir},
@@ -179,35 +176,53 @@ constexpr TaskEntry kEntries[] = {
     {.name = "environ", .mode = S_IFREG | 0400, .guard = Guard::kOpen, .show = SHOW(ArgumentsText(*r.task, true))},
     {.name = "auxv", .mode = S_IFREG | 0400, .guard = Guard::kOpen, .show = SHOW(AuxvText(*r.task))},
     {.name = "status", .mode = S_IFREG | 0444, .show = SHOW(StatusText(*r.task, r.ns(), r.whole))},
-    {.name = "personality", .mode = S_IFREG | 0400, .guard = Guard::kRead,
+    {.name = "personality",
+     .mode = S_IFREG | 0400,
+     .guard = Guard::kRead,
      .show = SHOW(Format("%08lx\n", static_cast<unsigned long>(r.task->personality)))},
     {.name = "limits", .mode = S_IFREG | 0444, .show = SHOW(LimitsText(*r.task))},
     {.name = "sched", .mode = S_IFREG | 0644, .show = &Sched, .store = &Refuse},
-    {.name = "autogroup", .mode = S_IFREG | 0644, .shown = Shown::kProcess, .show = SHOW(Fixed("/autogroup-1 nice 0\n")), .store = &Refuse},
-    {.name = "timens_offsets", .mode = S_IFREG | 0644, .shown = Shown::kProcess,
-     .show = SHOW(Fixed("monotonic           0         0\nboottime            0         0\n")), .store = &Refuse},
+    {.name = "autogroup",
+     .mode = S_IFREG | 0644,
+     .shown = Shown::kProcess,
+     .show = SHOW(Fixed("/autogroup-1 nice 0\n")),
+     .store = &Refuse},
+    {.name = "timens_offsets",
+     .mode = S_IFREG | 0644,
+     .shown = Shown::kProcess,
+     .show = SHOW(Fixed("monotonic           0         0\nboottime            0         0\n")),
+     .store = &Refuse},
     {.name = "comm", .mode = S_IFREG | 0644, .show = &Comm, .store = &SetComm},
     {.name = "cmdline", .mode = S_IFREG | 0444, .show = SHOW(ArgumentsText(*r.task, false))},
-    {.name = "stat", .mode = S_IFREG | 0444, .show = SHOW(StatText(*r.task, r.ns(), r.whole, MayInspect(c, *r.task).ok()))},
+    {.name = "stat",
+     .mode = S_IFREG | 0444,
+     .show = SHOW(StatText(*r.task, r.ns(), r.whole, MayInspect(c, *r.task).ok()))},
     {.name = "statm", .mode = S_IFREG | 0444, .show = SHOW(StatmText(*r.task))},
-    {.name = "maps", .mode = S_IFREG | 0444, .guard = Guard::kOpen,
+    {.name = "maps",
+     .mode = S_IFREG | 0444,
+     .guard = Guard::kOpen,
      .show_part = [](const TaskRef& r, uint64_t& cursor) -> Text { return MapsText(*r.task, cursor); }},
     {.name = "children", .mode = S_IFREG | 0444, .shown = Shown::kThread, .show = &Children},
     {.name = "mem", .mode = S_IFREG | 0600, .make = &NewMemFile},
     {.name = "cwd", .mode = S_IFLNK | 0777, .follow = &Cwd},
     {.name = "root", .mode = S_IFLNK | 0777, .follow = &Root},
     {.name = "exe", .mode = S_IFLNK | 0777, .follow = &Exe},
-    {.name = "mounts", .mode = S_IFREG | 0444, .show = SHOW(MountsText(*r.task)), .events = &MountEvents},
-    {.name = "mountinfo", .mode = S_IFREG | 0444, .show = SHOW(MountinfoText(*r.task)), .events = &MountEvents},
-    {.name = "mountstats", .mode = S_IFREG | 0400, .shown = Shown::kProcess, .show = SHOW(MountstatsText(*r.task))},
-    {.name = "smaps", .mode = S_IFREG | 0444, .guard = Guard::kOpen,
+    {.name = "mounts", .mode = S_IFREG | 0444, .make = &NewMountsFile},
+    {.name = "mountinfo", .mode = S_IFREG | 0444, .make = &NewMountinfoFile},
+    {.name = "mountstats", .mode = S_IFREG | 0400, .shown = Shown::kProcess, .make = &NewMountstatsFile},
+    {.name = "smaps",
+     .mode = S_IFREG | 0444,
+     .guard = Guard::kOpen,
      .show_part = [](const TaskRef& r, uint64_t& cursor) -> Text { return SmapsText(*r.task, cursor); }},
     {.name = "smaps_rollup", .mode = S_IFREG | 0444, .guard = Guard::kOpen, .show = SHOW(SmapsRollupText(*r.task))},
-    {.name = "attr", .mode = S_IFDIR | 0555,
+    {.name = "attr",
+     .mode = S_IFDIR | 0555,
      .make = [](const TaskRef& ref, uint64_t ino) { return NewTableDir(ref, kAttrEntries, Area::kAttr, 0555, ino); }},
     {.name = "wchan", .mode = S_IFREG | 0444, .show = SHOW(Fixed("0"))},
-    {.name = "schedstat", .mode = S_IFREG | 0444,
-     .show = SHOW(Format("%" PRId64 " 0 %" PRIu64 "\n", r.task->usage().user_ns + r.task->usage().system_ns, r.task->usage().voluntary_switches))},
+    {.name = "schedstat",
+     .mode = S_IFREG | 0444,
+     .show = SHOW(Format("%" PRId64 " 0 %" PRIu64 "\n", r.task->usage().user_ns + r.task->usage().system_ns,
+                         r.task->usage().voluntary_switches))},
     {.name = "cpuset", .mode = S_IFREG | 0444, .show = SHOW(Fixed("/\n"))},
     {.name = "cgroup", .mode = S_IFREG | 0444, .show = SHOW(Fixed("0::/\n"))},
     {.name = "oom_score", .mode = S_IFREG | 0444, .show = &OomScore},
@@ -215,14 +230,34 @@ constexpr TaskEntry kEntries[] = {
     {.name = "oom_score_adj", .mode = S_IFREG | 0644, .show = &OomScoreAdj, .store = &SetOomScoreAdj},
     {.name = "loginuid", .mode = S_IFREG | 0644, .show = SHOW(Fixed("4294967295")), .store = &Refuse},
     {.name = "sessionid", .mode = S_IFREG | 0444, .show = SHOW(Fixed("4294967295"))},
-    {.name = "coredump_filter", .mode = S_IFREG | 0644, .shown = Shown::kProcess, .show = SHOW(Fixed("00000033\n")), .store = &Refuse},
-    {.name = "io", .mode = S_IFREG | 0400, .guard = Guard::kRead,
-     .show = SHOW(Fixed("rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"))},
-    {.name = "uid_map", .mode = S_IFREG | 0644, .show = SHOW(Fixed("         0          0 4294967295\n")), .store = &Refuse},
-    {.name = "gid_map", .mode = S_IFREG | 0644, .show = SHOW(Fixed("         0          0 4294967295\n")), .store = &Refuse},
-    {.name = "projid_map", .mode = S_IFREG | 0644, .show = SHOW(Fixed("         0          0 4294967295\n")), .store = &Refuse},
+    {.name = "coredump_filter",
+     .mode = S_IFREG | 0644,
+     .shown = Shown::kProcess,
+     .show = SHOW(Fixed("00000033\n")),
+     .store = &Refuse},
+    {.name = "io",
+     .mode = S_IFREG | 0400,
+     .guard = Guard::kRead,
+     .show = SHOW(
+         Fixed("rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"))},
+    {.name = "uid_map",
+     .mode = S_IFREG | 0644,
+     .show = SHOW(Fixed("         0          0 4294967295\n")),
+     .store = &Refuse},
+    {.name = "gid_map",
+     .mode = S_IFREG | 0644,
+     .show = SHOW(Fixed("         0          0 4294967295\n")),
+     .store = &Refuse},
+    {.name = "projid_map",
+     .mode = S_IFREG | 0644,
+     .show = SHOW(Fixed("         0          0 4294967295\n")),
+     .store = &Refuse},
     {.name = "setgroups", .mode = S_IFREG | 0644, .show = SHOW(Fixed("allow\n")), .store = &Refuse},
-    {.name = "timerslack_ns", .mode = S_IFREG | 0666, .shown = Shown::kProcess, .show = &TimerSlack, .store = &SetTimerSlack},
+    {.name = "timerslack_ns",
+     .mode = S_IFREG | 0666,
+     .shown = Shown::kProcess,
+     .show = &TimerSlack,
+     .store = &SetTimerSlack},
 };
 #undef SHOW
 

@@ -1,5 +1,5 @@
-// devices/system/cpu (Documentation/ABI/testing/sysfs-devices-system-cpu): one package whose cores have one thread each, as
-// /proc/cpuinfo says, and the caches that CPUID tells of.
+// devices/system/cpu (Documentation/ABI/testing/sysfs-devices-system-cpu): one package whose cores have one thread
+// each, as /proc/cpuinfo says, and the caches that CPUID tells of.
 #include <cpuid.h>
 
 #include <algorithm>
@@ -32,8 +32,8 @@ std::vector<Cache> ReadCaches() {
       const uint32_t type = a & 31;
       if (type == 0 || type > 3) break;
       constexpr const char* kTypes[] = {"", "Data", "Instruction", "Unified"};
-      caches.push_back({static_cast<int>((a >> 5) & 7), kTypes[type], (b >> 22) + 1, ((b >> 12) & 1023) + 1, (b & 4095) + 1, c + 1,
-                        ((a >> 14) & 4095) + 1});
+      caches.push_back({static_cast<int>((a >> 5) & 7), kTypes[type], (b >> 22) + 1, ((b >> 12) & 1023) + 1,
+                        (b & 4095) + 1, c + 1, ((a >> 14) & 4095) + 1});
     }
     if (!caches.empty()) break;
   }

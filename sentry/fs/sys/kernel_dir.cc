@@ -14,7 +14,8 @@ void AddKernel(StaticDir& dir) {
   AddLine(dir, "rcu_normal", "0");
   AddLine(dir, "uevent_seqnum", "0");
   // Mount points.
-  for (const char* name : {"cgroup", "config", "debug", "security", "tracing", "iommu_groups", "irq", "slab"}) dir.Subdir(name);
+  for (const char* name : {"cgroup", "config", "debug", "security", "tracing", "iommu_groups", "irq", "slab"})
+    dir.Subdir(name);
   RefPtr<StaticDir> mm = dir.Subdir("mm");
   // Huge pages are the host's business: the memory behind the guest's may have them.
   RefPtr<StaticDir> thp = mm->Subdir("transparent_hugepage");
@@ -29,7 +30,8 @@ void AddKernel(StaticDir& dir) {
   AddLine(*khugepaged, "pages_to_scan", "4096");
   AddLine(*khugepaged, "scan_sleep_millisecs", "10000");
   RefPtr<StaticDir> pool = mm->Subdir("hugepages")->Subdir("hugepages-2048kB");
-  for (const char* name : {"free_hugepages", "nr_hugepages", "nr_overcommit_hugepages", "resv_hugepages", "surplus_hugepages"}) {
+  for (const char* name :
+       {"free_hugepages", "nr_hugepages", "nr_overcommit_hugepages", "resv_hugepages", "surplus_hugepages"}) {
     AddLine(*pool, name, "0");
   }
   RefPtr<StaticDir> ksm = mm->Subdir("ksm");

@@ -9,9 +9,11 @@ namespace {
 constexpr int64_t kSysfsMagic = 0x62656572;
 
 // Subsystems that programs list; without a device in any of them.
-constexpr const char* kClasses[] = {"bdi", "block", "dma", "graphics", "hwmon", "input", "mem", "misc", "powercap", "power_supply",
-                                    "rtc", "scsi_host", "thermal", "tty", "vc", "vtconsole"};
-constexpr const char* kBuses[] = {"clocksource", "container", "cpu", "event_source", "memory", "node", "pci", "platform", "scsi", "usb", "workqueue"};
+constexpr const char* kClasses[] = {"bdi",     "block", "dma",      "graphics",     "hwmon", "input",
+                                    "mem",     "misc",  "powercap", "power_supply", "rtc",   "scsi_host",
+                                    "thermal", "tty",   "vc",       "vtconsole"};
+constexpr const char* kBuses[] = {"clocksource", "container", "cpu",  "event_source", "memory",   "node",
+                                  "pci",         "platform",  "scsi", "usb",          "workqueue"};
 
 class SysSuperblock final : public kernfs::KernSuperblock {
  public:
@@ -32,8 +34,10 @@ void AddMemDevices(StaticDir& virtual_devices, StaticDir& class_mem, StaticDir& 
     RefPtr<StaticDir> dir = mem->Subdir(d.name);
     const std::string number = "1:" + std::to_string(d.minor);
     AddLine(*dir, "dev", number);
-    dir->Add("uevent", kernfs::NewText(dir->kern_ref(),
-                                       "MAJOR=1\nMINOR=" + std::to_string(d.minor) + "\nDEVNAME=" + d.name + "\nDEVMODE=0666\n", 0644));
+    dir->Add("uevent",
+             kernfs::NewText(dir->kern_ref(),
+                             "MAJOR=1\nMINOR=" + std::to_string(d.minor) + "\nDEVNAME=" + d.name + "\nDEVMODE=0666\n",
+                             0644));
     dir->Add("subsystem", kernfs::NewLink(dir->kern_ref(), "../../../../class/mem"));
     class_mem.Add(d.name, kernfs::NewLink(dir->kern_ref(), std::string("../../devices/virtual/mem/") + d.name));
     dev_char.Add(number, kernfs::NewLink(dir->kern_ref(), std::string("../../devices/virtual/mem/") + d.name));
@@ -75,7 +79,8 @@ void Build(StaticDir& root, Kernel& kernel) {
 Result<vfs::NewMount> Create(Kernel& kernel) {
   auto sb = base::MakeRef<SysSuperblock>();
   // Most containers never look.
-  auto root = base::MakeRef<kernfs::LazyDir>(sb, [&kernel](StaticDir& dir) { Build(dir, kernel); }, 0755);
+  auto root = base::MakeRef<kernfs::LazyDir>(
+      sb, [&kernel](StaticDir& dir) { Build(dir, kernel); }, 0755);
   return vfs::NewMount{sb, Dentry::MakeRoot(root)};
 }
 

@@ -1,5 +1,5 @@
-// sysfs (man 5 sysfs): what programs look for to learn how many processors, caches and memory nodes there are, and which network devices.
-// Devices of the host do not exist here.
+// sysfs (man 5 sysfs): what programs look for to learn how many processors, caches and memory nodes there are, and
+// which network devices. Devices of the host do not exist here.
 //
 //   sys.cc         the root, and the directories that are there and empty
 //   cpu_dir.cc     devices/system/cpu, with topology and caches

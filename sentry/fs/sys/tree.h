@@ -12,10 +12,10 @@ namespace sentry::sys {
 
 using kernfs::StaticDir;
 
-void AddCpus(StaticDir& system, Kernel& kernel);          // devices/system/cpu
-void AddNodes(StaticDir& system, Kernel& kernel);         // devices/system/node
+void AddCpus(StaticDir& system, Kernel& kernel);   // devices/system/cpu
+void AddNodes(StaticDir& system, Kernel& kernel);  // devices/system/node
 void AddNetDevices(StaticDir& virtual_devices, StaticDir& class_net);
-void AddKernel(StaticDir& dir);                           // kernel/
+void AddKernel(StaticDir& dir);  // kernel/
 
 // Files of an attribute directory: one line each, with its newline added.
 inline void AddLine(StaticDir& dir, std::string_view name, std::string_view line, uint32_t permissions = 0444) {

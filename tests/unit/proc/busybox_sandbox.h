@@ -43,7 +43,8 @@ inline std::string RunShell(const std::string& script, int cpus = 2) {
   spec.process.argv = {"busybox", "sh", "-c", script};
   spec.process.envv = {"PATH=/bin"};
   spec.cpu_count = cpus;
-  spec.process.capabilities.permitted = spec.process.capabilities.effective = spec.process.capabilities.bounding = kAllCapabilities;
+  spec.process.capabilities.permitted = spec.process.capabilities.effective = spec.process.capabilities.bounding =
+      kAllCapabilities;
   spec.process.stdio[1] = base::UniqueFd(pipe_fds[1]);
   spec.process.stdio[2] = base::UniqueFd(dup(pipe_fds[1]));
   KernelSandbox sandbox(spec);

@@ -207,7 +207,8 @@ TEST_F(KernfsTest, ListsWhatLookupFindsUnderTheSameNumbers) {
 TEST_F(KernfsTest, EndsADirectoryAtAnyForgedPosition) {
   root_->Add("a", NewText(sb_, std::string("x")));
   RefPtr<FileDescription> dir = Open("/", O_RDONLY | O_DIRECTORY);
-  for (int64_t position : {int64_t{3}, int64_t{1000}, INT64_MAX, INT64_MAX - 1, int64_t{1} << 62, int64_t{-1}, INT64_MIN}) {
+  for (int64_t position :
+       {int64_t{3}, int64_t{1000}, INT64_MAX, INT64_MAX - 1, int64_t{1} << 62, int64_t{-1}, INT64_MIN}) {
     int count = 0;
     EXPECT_TRUE(dir->ReadDir(position, [&](const Dirent&) { return ++count, true; }).ok());
     EXPECT_EQ(count, 0) << position;
@@ -217,9 +218,9 @@ TEST_F(KernfsTest, EndsADirectoryAtAnyForgedPosition) {
 TEST_F(KernfsTest, FillsALazyDirectoryOnce) {
   int filled = 0;
   root_->Add("lazy", base::MakeRef<LazyDir>(sb_, [&filled](StaticDir& d) {
-    ++filled;
-    d.Add("x", NewText(d.kern_ref(), std::string("y")));
-  }));
+               ++filled;
+               d.Add("x", NewText(d.kern_ref(), std::string("y")));
+             }));
   EXPECT_EQ(filled, 0);
   EXPECT_EQ(*ReadAt(*Open("/lazy/x"), 0, 10), "y");
   EXPECT_FALSE(vfs::Open(ctx_, ctx_.root, "/lazy/z", {O_RDONLY, 0, 0}).ok());

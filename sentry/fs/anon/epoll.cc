@@ -199,42 +199,38 @@ Result<void> EpollFile::Add(Fd fd, const RefPtr<FileDescription>& file, const ab
   if ((event.events & EPOLLEXCLUSIVE) != 0 && (target != nullptr || (event.events & ~kAllowedWithExclusive) != 0)) {
     return Errno(EINVAL);
   }
-  if (target != nullptr) {
-    NestingLock().Lock();
-    if (auto checked = CheckNesting(*target); !checked.ok()) {
-      NestingLock().Unlock();
-      return checked;
-    }
+  if (target == nullptr) return AddItem(fd, *file, *queue, event);
+  base::FiberMutexLock nesting(NestingLock());
+  TRY(CheckNesting(*target));
+  return AddItem(fd, *file, *queue, event);
+}
+
+Result<void> EpollFile::AddItem(Fd fd, FileDescription& file, base::WaitQueue& queue, const abi::EpollEvent& event) {
+  base::FiberMutexLock lock(mtx_);
+  EpollCore::Key key(&file, fd);
+  {
+    base::MutexLock core_lock(core_->mu);
+    if (core_->items.contains(key)) return Errno(EEXIST);
   }
-  auto result = [&]() -> Result<void> {
-    base::FiberMutexLock lock(mtx_);
-    EpollCore::Key key(file.get(), fd);
-    {
-      base::MutexLock core_lock(core_->mu);
-      if (core_->items.contains(key)) return Errno(EEXIST);
-    }
-    if (item_count.fetch_add(1, std::memory_order_relaxed) >= kMaxItems) {
-      item_count.fetch_sub(1, std::memory_order_relaxed);
-      return Errno(ENOSPC);
-    }
-    auto item = base::MakeRef<EpollItem>(core_, fd, *file, *queue, event.events | EPOLLERR | EPOLLHUP, event.data);
-    {
-      base::MutexLock core_lock(core_->mu);
-      core_->items.emplace(key, item);
-    }
-    {
-      Shard& shard = ShardOf(file.get());
-      base::MutexLock shard_lock(shard.mu);
-      shard.items[file.get()].push_back(item);
-    }
-    file->watched_by_epoll.store(true, std::memory_order_release);
-    queue->Add(item->entry);
-    // What is ready already counts as an event, edge-triggered or not.
-    MarkIfReady(*item, *file);
-    return {};
-  }();
-  if (target != nullptr) NestingLock().Unlock();
-  return result;
+  if (item_count.fetch_add(1, std::memory_order_relaxed) >= kMaxItems) {
+    item_count.fetch_sub(1, std::memory_order_relaxed);
+    return Errno(ENOSPC);
+  }
+  auto item = base::MakeRef<EpollItem>(core_, fd, file, queue, event.events | EPOLLERR | EPOLLHUP, event.data);
+  {
+    base::MutexLock core_lock(core_->mu);
+    core_->items.emplace(key, item);
+  }
+  {
+    Shard& shard = ShardOf(&file);
+    base::MutexLock shard_lock(shard.mu);
+    shard.items[&file].push_back(item);
+  }
+  file.watched_by_epoll.store(true, std::memory_order_release);
+  queue.Add(item->entry);
+  // What is ready already counts as an event, edge-triggered or not.
+  MarkIfReady(*item, file);
+  return {};
 }
 
 void EpollFile::MarkIfReady(EpollItem& item, FileDescription& file) {

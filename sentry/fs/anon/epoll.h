@@ -87,6 +87,7 @@ class EpollFile final : public FileDescription {
 
  private:
   Result<void> CheckNesting(EpollFile& target) const;
+  Result<void> AddItem(Fd fd, FileDescription& file, base::WaitQueue& queue, const abi::EpollEvent& event) EXCLUDES(mtx_);
   void MarkIfReady(EpollItem& item, FileDescription& file);
 
   RefPtr<EpollCore> core_;

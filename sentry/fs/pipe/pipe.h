@@ -52,7 +52,8 @@ class Pipe final : public base::RefCounted {
   size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
   // --- splice(2) and tee(2) between pipes: pages go by reference. 0 at the source's end; EAGAIN if the source is empty or the target full.
-  static Result<size_t> Transfer(Pipe& from, Pipe& to, size_t bytes, bool consume);
+  static Result<size_t> Transfer(Pipe& from, Pipe& to, size_t bytes, bool consume)
+      NO_THREAD_SAFETY_ANALYSIS;  // which of the two locks is first depends on their addresses
   // splice between a pipe and a file. `use` gets what is next, at most one page at a time, and says how much of it it took; `fill`
   // gets an empty page and says how much it put there. They run under the pipe's lock and must not wait for a guest event; their EAGAIN
   // or short count ends the transfer. EAGAIN is returned too when the pipe is empty (full).

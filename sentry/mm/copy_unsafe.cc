@@ -213,7 +213,8 @@ Result<FutexKey> MemoryManager::GetFutexKey(Addr addr, bool private_futex) {
         const Vma& v = it->second.value;
         if (v.prot == 0) return Errno(EFAULT);
         if (v.shared) return FutexKey{.object = v.file.get(), .offset = v.offset + (addr - it->first), .hold = v.file};
-        return FutexKey{.object = this, .offset = addr};
+        // Private memory, but not a private futex: waiters of the two kinds do not meet (FUT_OFF_MMSHARED).
+        return FutexKey{.object = this, .offset = addr | 1};
       }
     }
     if (!FaultInForCopy(addr, 4, false, false)) break;

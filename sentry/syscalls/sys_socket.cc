@@ -30,10 +30,8 @@ Result<SocketRequest> MakeRequest(Task& task, int family, int type, int protocol
   auto* net = dynamic_cast<NetworkNamespace*>(task.net());
   if (net == nullptr) return Errno(EAFNOSUPPORT);
   TRY(Socket::CheckCount());
-  SocketRequest request{RefPtr<NetworkNamespace>(net), family, type, protocol};
-  request.file_flags = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
-  request.creds = task.creds_ref();
-  return request;
+  const uint32_t file_flags = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
+  return SocketRequest{RefPtr<NetworkNamespace>(net), family, type, protocol, file_flags, task.creds_ref()};
 }
 
 void CloseFd(Task& task, Fd fd) {

@@ -174,13 +174,14 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
   using State = TcpEndpoint::State;
   if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
   if (address.family() == AF_UNSPEC) {
-    // tcp_disconnect(): a reset, and the socket is as new, but for a port that bind gave it.
+    // tcp_disconnect(): a reset, and the socket is as new, but for the name that bind gave it.
     endpoint_->Close(/*abort=*/true);
     net().tcp().Remove(*endpoint_);
+    const IpEndpoint any{v6() ? IpAddress::V6Any() : IpAddress::V4(0), 0};
     net().tcp().Update(*endpoint_, [&](PortBinding& b) {
-      b.peer = {};
+      b.peer = any;
+      b.local = any;
       b.listening = false;
-      b.local.address = asked_.port != 0 || bound_ ? b.local.address : (v6() ? IpAddress::V6Any() : IpAddress::V4(0));
     });
     bound_ = false;
     {
@@ -188,11 +189,7 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
       endpoint_->failed_ = false;
       endpoint_->pending_error_ = 0;
     }
-    if (asked_.port != 0) {
-      TRY(BindLocked(asked_));
-    } else {
-      net().tcp().Update(*endpoint_, [&](PortBinding& b) { b.local = {v6() ? IpAddress::V6Any() : IpAddress::V4(0), 0}; });
-    }
+    if (asked_.port != 0) TRY(BindLocked(asked_));
     return {};
   }
   {

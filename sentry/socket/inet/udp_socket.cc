@@ -70,9 +70,10 @@ Result<void> UdpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
   if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
   if (address.family() == AF_UNSPEC) {
     // __udp_disconnect(): the address goes back to what bind asked for, the port too if it did not ask for one.
+    const IpAddress address_before = bound_ && asked_.port != 0 ? asked_.address : AnyAddress().address;
     net().udp().Update(*endpoint_, [&](PortBinding& b) {
       b.peer = AnyAddress();
-      b.local.address = asked_.port != 0 || !asked_.address.IsAny() ? asked_.address : AnyAddress().address;
+      b.local.address = address_before;
     });
     if (asked_.port == 0) {
       net().udp().Remove(*endpoint_);

@@ -79,6 +79,8 @@ Result<void> SysSysinfo(Task& task, UserPtr<Sysinfo> out) {
   info.totalram = total;
   info.freeram = total > used ? total - used : 0;
   info.mem_unit = 1;
+  const LoadAverage::Values loads = task.kernel().SampleLoad();
+  for (size_t i = 0; i < loads.size(); ++i) info.loads[i] = loads[i];
   {
     base::MutexLock tree(task.kernel().tasks().mu);
     info.procs = static_cast<uint16_t>(std::min(task.kernel().tasks().live_tasks, 65535));

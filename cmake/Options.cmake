@@ -9,6 +9,9 @@ target_compile_options(runsc_options INTERFACE
 target_compile_definitions(runsc_options INTERFACE _GLIBCXX_ASSERTIONS _FILE_OFFSET_BITS=64
   $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
 target_link_options(runsc_options INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
+# Release leaves out what nobody calls: a smaller text is fewer page faults at the start and less memory per sandbox.
+target_compile_options(runsc_options INTERFACE $<$<CONFIG:Release>:-ffunction-sections> $<$<CONFIG:Release>:-fdata-sections>)
+target_link_options(runsc_options INTERFACE $<$<CONFIG:Release>:-Wl,--gc-sections>)
 find_program(RUNSC_LLD ld.lld-14)
 if(RUNSC_SANITIZE)
   # Instrumentation hides from gcc what the standard library has initialised.

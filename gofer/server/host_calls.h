@@ -104,6 +104,11 @@ inline constexpr HostCall kHostCalls[] = {
     // The C library underneath.
     {SYS_futex, "handing the lead to another thread; joining workers; malloc's locks"},
     {SYS_brk, "malloc"},
+    {SYS_openat,
+     "malloc of a worker asks /proc/sys/vm/overcommit_memory before it shrinks its heap: there is no such file",
+     {internal::Masked(0, ~0u, static_cast<uint32_t>(AT_FDCWD)), internal::Masked(2, ~0u, O_RDONLY | O_CLOEXEC)},
+     false,
+     2 /*ENOENT*/},
     {SYS_mmap,
      "malloc, a worker's stack: anonymous only",
      {internal::Masked(3, MAP_ANONYMOUS, MAP_ANONYMOUS), internal::Masked(2, PROT_EXEC, 0)}},

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -91,6 +92,14 @@ TEST(SeccompFilters, NobodyMayReachNewThings) {
   }
   for (long call : {SYS_openat, SYS_openat2, SYS_socket, SYS_connect, SYS_bind, SYS_unlinkat, SYS_kill + 1000}) {
     EXPECT_EQ(Evaluate(FilterId::kSentry, call, {AF_INET}), kKill) << call;
+  }
+}
+
+// glibc's shrink_heap (malloc/arena.c) asks for the overcommit mode before it gives the end of a thread's heap back.
+TEST(SeccompFilters, MallocIsToldThatThereIsNoFile) {
+  for (FilterId id : kAll) {
+    uint32_t answer = Evaluate(id, SYS_openat, {static_cast<uint32_t>(AT_FDCWD), 0, O_RDONLY | O_CLOEXEC});
+    EXPECT_EQ(answer, SECCOMP_RET_ERRNO | ENOENT) << static_cast<int>(id);
   }
 }
 

@@ -9,14 +9,18 @@ conformance_test(
   fork_wait_test
   futex_test
   inet_loopback_test
+  inotify_test
   link_rename_test
   lock_test
+  memfd_fallocate_test
+  misc_test
   mmap_test
   mount_test
   mprotect_mremap_test
   open_test
-  proc_test
   pipe_test
+  proc_contents_test
+  proc_test
   pthread_test
   pty_test
   rlimit_test

@@ -101,7 +101,8 @@ TEST(Mount, BindShowsATreeElsewhere) {
     CHILD_CHECK(ReadFile(dir / "b/sub/inner") == "in");
     CHILD_CHECK(mount((dir / "a/f").c_str(), (dir / "file").c_str(), nullptr, MS_BIND, nullptr) == 0);
     CHILD_CHECK(ReadFile(dir / "file") == "hello");
-    CHILD_CHECK(mount((dir / "a").c_str(), (dir / "file").c_str(), nullptr, MS_BIND, nullptr) == -1 && errno == ENOTDIR);
+    CHILD_CHECK(mount((dir / "a").c_str(), (dir / "file").c_str(), nullptr, MS_BIND, nullptr) == -1 &&
+                errno == ENOTDIR);
     CHILD_CHECK(rename((dir / "a/f").c_str(), (dir / "b/g").c_str()) == -1 && errno == EXDEV);
     CHILD_CHECK(rmdir((dir / "a/sub").c_str()) == -1 && errno == EBUSY);
   });

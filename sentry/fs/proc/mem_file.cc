@@ -47,7 +47,11 @@ class MemDescription final : public FileDescription {
         n = mm_->ForceCopyOut(at, piece.first(in));
       } else {
         n = mm_->ForceCopyIn(piece, at);
-        if (n.ok()) n = buffer.CopyOut(piece.first(*n));
+        if (n.ok()) {
+          // The reader's own buffer is EFAULT, what the address space lacks EIO.
+          n = buffer.CopyOut(piece.first(*n));
+          if (!n.ok() && total == 0) return n.error();
+        }
       }
       if (!n.ok()) return total != 0 ? Result<size_t>(total) : Errno(EIO);
       total += *n;

@@ -22,7 +22,7 @@ Result<void> Chmod(VfsContext& ctx, const VfsPath& path, uint32_t mode) {
   if (inode->type() == FileType::kSymlink) return Errno(EOPNOTSUPP);  // since 6.6, on every file system
   {
     base::WriterLock l(inode->dir_lock);
-    Attr attr = TRY(inode->GetAttr());
+    Attr attr = TRY(inode->GetOwnership());
     if (!OwnerOrCapable(*ctx.creds, attr.uid)) return Errno(EPERM);
     AttrChange change;
     change.mode = mode & 07777;
@@ -38,7 +38,7 @@ Result<void> Chown(VfsContext& ctx, const VfsPath& path, uint32_t uid, uint32_t 
   const Credentials& creds = *ctx.creds;
   {
     base::WriterLock l(inode->dir_lock);
-    Attr attr = TRY(inode->GetAttr());
+    Attr attr = TRY(inode->GetOwnership());
     AttrChange change;
     bool capable = creds.Capable(CAP_CHOWN);
     if (uid != UINT32_MAX) {
@@ -67,7 +67,7 @@ Result<void> Utimes(VfsContext& ctx, const VfsPath& path, TimeChange atime, Time
   RefPtr<Inode> inode = TRY(Target(path));
   {
     base::WriterLock l(inode->dir_lock);
-    Attr attr = TRY(inode->GetAttr());
+    Attr attr = TRY(inode->GetOwnership());
     if (atime.kind == Kind::kNow && mtime.kind == Kind::kNow) {
       // "touch": write permission will do.
       if (!OwnerOrCapable(*ctx.creds, attr.uid)) TRY(inode->CheckAccess(*ctx.creds, kMayWrite));

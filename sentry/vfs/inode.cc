@@ -35,7 +35,7 @@ Inode::~Inode() {
 }
 
 Result<void> Inode::CheckAccess(const Credentials& creds, int may) {
-  Attr attr = TRY(GetAttr());
+  Attr attr = TRY(GetOwnership());
   return GenericPermission(creds, attr.mode, attr.uid, attr.gid, may);
 }
 

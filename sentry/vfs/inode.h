@@ -95,6 +95,8 @@ class Inode : public virtual base::RefCounted {
   bool is_dir() const { return type_ == FileType::kDirectory; }
 
   virtual Result<Attr> GetAttr() = 0;
+  // For permission checks: mode, uid, gid and rdev are right, the rest may be out of date. Where only we change those, this asks nobody.
+  virtual Result<Attr> GetOwnership() { return GetAttr(); }
   virtual Result<void> SetAttr(const AttrChange& change) { return Errno(EPERM); }
   // `may`: R_OK 4, W_OK 2, X_OK 1. The default is Linux' generic_permission over GetAttr with capabilities.
   virtual Result<void> CheckAccess(const Credentials& creds, int may);
@@ -106,6 +108,11 @@ class Inode : public virtual base::RefCounted {
   // prefix of at least one name (or the error of the first); a null last element says that this name does not exist. The default looks
   // up the first.
   virtual Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names);
+  // The same for an open of the last of all names, which a file system may do along with it: a descriptor for reading, or with `write`
+  // for both, will be wanted next if it is a regular file. A hint.
+  virtual Result<std::vector<RefPtr<Inode>>> LookupManyForOpen(std::span<const std::string_view> names, bool write) {
+    return LookupMany(names);
+  }
   // Revalidation of a cached child (NeedsRevalidation): true if `child` (null: negative) is still what `name` means.
   virtual Result<bool> Revalidate(std::string_view name, Inode* child) { return true; }
   virtual Result<RefPtr<Inode>> Create(std::string_view name, const NewNode& node) { return Errno(EPERM); }

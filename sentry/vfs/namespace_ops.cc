@@ -35,7 +35,7 @@ Result<VfsPath> CreateEntry(VfsContext& ctx, const VfsPath& start, std::string_v
     if (walker.trailing_slash() && !is_dir) return Errno(ENOENT);
     TRY(WantWrite(*parent.mount));
     TRY(MayCreateIn(*ctx.creds, dir));
-    NewNode node = InitOwner(*ctx.creds, TRY(dir.GetAttr()), mode, is_dir);
+    NewNode node = InitOwner(*ctx.creds, TRY(dir.GetOwnership()), mode, is_dir);
     NameChange change(dir.superblock());
     child->Instantiate(TRY(make(dir, name, node)));
   }

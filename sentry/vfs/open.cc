@@ -60,7 +60,7 @@ Result<void> MayOpen(const Credentials& creds, const VfsPath& path, int may, uin
   }
   if (may != 0) TRY(PathPermission(creds, path, may));
   if (flags & O_NOATIME) {
-    if (!OwnerOrCapable(creds, TRY(inode.GetAttr()).uid)) return Errno(EPERM);
+    if (!OwnerOrCapable(creds, TRY(inode.GetOwnership()).uid)) return Errno(EPERM);
   }
   return {};
 }
@@ -70,7 +70,7 @@ Result<void> TruncateOnOpen(VfsContext& ctx, const VfsPath& path) {
   base::WriterLock l(inode.dir_lock);
   AttrChange change;
   change.size = 0;
-  Attr attr = TRY(inode.GetAttr());
+  Attr attr = TRY(inode.GetOwnership());
   if (uint32_t drop = SetIdBitsToDrop(*ctx.creds, attr)) change.mode = attr.mode & 07777 & ~drop;
   return inode.SetAttr(change);
 }
@@ -106,7 +106,7 @@ Result<RefPtr<FileDescription>> OpenTmpfile(VfsContext& ctx, const VfsPath& star
   TRY(WantWrite(*dir.path.mount));
   Inode& inode = *dir.path.dentry->inode_ptr();
   TRY(inode.CheckAccess(*ctx.creds, kMayWrite | kMayExec));
-  NewNode node = InitOwner(*ctx.creds, TRY(inode.GetAttr()), args.mode & 07777 & ~ctx.umask, false);
+  NewNode node = InitOwner(*ctx.creds, TRY(inode.GetOwnership()), args.mode & 07777 & ~ctx.umask, false);
   RefPtr<Inode> file = TRY(inode.Tmpfile(node));
   if (!(args.flags & O_EXCL)) file->linkable.store(true, std::memory_order_relaxed);
   // Shown as "/dir/#inode (deleted)" (fs/dcache.c: d_mark_tmpfile).
@@ -119,7 +119,7 @@ Result<RefPtr<FileDescription>> OpenTmpfile(VfsContext& ctx, const VfsPath& star
 Result<void> CreateLocked(VfsContext& ctx, Walker& walker, Dentry& child, std::string_view name, uint32_t mode) {
   Inode& dir = *walker.at().dentry->inode_ptr();
   TRY(MayCreateIn(*ctx.creds, dir));
-  NewNode node = InitOwner(*ctx.creds, TRY(dir.GetAttr()), mode & 07777 & ~ctx.umask, false);
+  NewNode node = InitOwner(*ctx.creds, TRY(dir.GetOwnership()), mode & 07777 & ~ctx.umask, false);
   NameChange change(dir.superblock());
   RefPtr<Inode> inode = TRY(dir.Create(name, node));
   child.Instantiate(std::move(inode));
@@ -130,6 +130,7 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
   uint32_t flags = args.flags;
   Walker walker(ctx, args.resolve | static_cast<uint32_t>(WalkFlag::kParent));
   TRY(walker.Start(start, path));
+  if (!(flags & O_EXCL)) walker.SetOpening((flags & O_ACCMODE) != O_RDONLY);
   bool follow = !(flags & (O_NOFOLLOW | O_EXCL));
   int races = 0;
   for (bool run = true;;) {
@@ -188,6 +189,7 @@ Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std:
   if (!(flags & O_NOFOLLOW)) walk |= static_cast<uint32_t>(WalkFlag::kFollow);
   if (flags & O_DIRECTORY) walk |= static_cast<uint32_t>(WalkFlag::kDirectory);
   Walker walker(ctx, walk);
+  if (!(flags & (O_PATH | O_DIRECTORY))) walker.SetOpening((flags & O_ACCMODE) != O_RDONLY);
   TRY(walker.Start(start, path));
   TRY(walker.Run());
   if (flags & O_PATH) return RefPtr<FileDescription>(base::MakeRef<PathDescription>(walker.at(), flags));

@@ -41,10 +41,10 @@ Result<void> MayCreateIn(const Credentials& creds, Inode& dir) {
 
 Result<void> MayDelete(const Credentials& creds, Inode& dir, Dentry& victim, bool want_dir) {
   TRY(dir.CheckAccess(creds, kMayWrite | kMayExec));
-  Attr dir_attr = TRY(dir.GetAttr());
+  Attr dir_attr = TRY(dir.GetOwnership());
   Inode& inode = *victim.inode_ptr();
   if (dir_attr.mode & S_ISVTX) {
-    if (StickyForbids(creds, dir_attr, TRY(inode.GetAttr()).uid)) return Errno(EPERM);
+    if (StickyForbids(creds, dir_attr, TRY(inode.GetOwnership()).uid)) return Errno(EPERM);
   }
   if (want_dir) {
     if (!inode.is_dir()) return Errno(ENOTDIR);

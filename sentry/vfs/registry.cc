@@ -61,7 +61,7 @@ Result<RefPtr<FileDescription>> OpenSpecial(const VfsPath& path, uint32_t flags,
       return Tables().fifo(path, flags, ctx);
     case FileType::kCharDevice:
     case FileType::kBlockDevice: {
-      uint64_t rdev = TRY(inode.GetAttr()).rdev;
+      uint64_t rdev = TRY(inode.GetOwnership()).rdev;
       for (int64_t number : {static_cast<int64_t>(minor(rdev)), int64_t{-1}}) {
         auto it = Tables().devices.find({inode.type(), major(rdev), number});
         if (it != Tables().devices.end()) return it->second(path, flags, ctx);

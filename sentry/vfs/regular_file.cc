@@ -41,7 +41,7 @@ Result<size_t> RegularFileDescription::PRead(IoBuffer& to, int64_t offset, const
 
 Result<void> RegularFileDescription::DropSetIdBits() {
   if (keeps_set_id_) return {};
-  Attr attr = TRY(inode()->GetAttr());
+  Attr attr = TRY(inode()->GetOwnership());
   if (!(attr.mode & (S_ISUID | S_ISGID))) return {};
   uint32_t drop = attr.mode & S_ISUID;
   if ((attr.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) drop |= S_ISGID;
@@ -71,6 +71,17 @@ Result<size_t> RegularFileDescription::WriteChecked(IoBuffer& from, int64_t& off
     NotifyDentry(*path().dentry, IN_MODIFY);
   }
   return n;
+}
+
+Result<void> RegularFileDescription::Truncate(int64_t size) {
+  if (!writable()) return Errno(EINVAL);
+  {
+    base::WriterLock l(inode()->dir_lock);
+    TRY(DropSetIdBits());
+    TRY(inode()->SetAttr({.size = size}));
+  }
+  NotifyDentry(*path().dentry, IN_MODIFY);
+  return {};
 }
 
 Result<size_t> RegularFileDescription::PWrite(IoBuffer& from, int64_t offset, const IoFlags& flags) {

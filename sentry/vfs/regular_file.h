@@ -13,6 +13,7 @@ class RegularFileDescription : public FileDescription {
   Result<size_t> PRead(IoBuffer& to, int64_t offset, const IoFlags& flags) final;
   Result<size_t> PWrite(IoBuffer& from, int64_t offset, const IoFlags& flags) final;
   bool Seekable() const final { return true; }
+  Result<void> Truncate(int64_t size) override;
 
  protected:
   // `ctx`: who opens it. Differs from Linux: whether a write takes the set-id bits away is decided by the capabilities of who opened

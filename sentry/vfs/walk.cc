@@ -161,9 +161,10 @@ Result<RefPtr<Dentry>> Walker::LookupUncached(std::string_view name, RefPtr<Dent
   }
   if (RefPtr<Dentry> d = TakePrefetched(name, known)) return d;
   if (!locked) dir.dir_lock.LockShared();
-  CollectNames(name);
+  bool to_the_end = CollectNames(name);
   prefetch_changes_ = sb.name_changes.load(std::memory_order_acquire);
-  Result<std::vector<RefPtr<Inode>>> answer = dir.LookupMany(names_);
+  Result<std::vector<RefPtr<Inode>>> answer =
+      opening_ && to_the_end ? dir.LookupManyForOpen(names_, opening_for_write_) : dir.LookupMany(names_);
   RefPtr<Dentry> child;
   if (answer.ok()) {
     prefetched_ = std::move(*answer);
@@ -205,21 +206,22 @@ RefPtr<Dentry> Walker::Reconcile(RefPtr<Dentry> known, std::string_view name, Re
   return at_.dentry->AddChild(name, std::move(inode));
 }
 
-void Walker::CollectNames(std::string_view name) {
+bool Walker::CollectNames(std::string_view name) {
   names_.clear();
   names_.push_back(name);
   std::string_view rest = rest_;
   // With kParent the walk stops in front of the last name, but whoever asked for the parent wants to know about it as well.
   while (names_.size() < kMaxPrefetch) {
     size_t begin = rest.find_first_not_of('/');
-    if (begin == std::string_view::npos) return;
+    if (begin == std::string_view::npos) return true;
     size_t end = rest.find('/', begin);
     if (end == std::string_view::npos) end = rest.size();
     std::string_view next = rest.substr(begin, end - begin);
-    if (next == "." || next == ".." || next.size() > kMaxName) return;
+    if (next == "." || next == ".." || next.size() > kMaxName) return false;
     names_.push_back(next);
     rest.remove_prefix(end);
   }
+  return false;
 }
 
 void Walker::ForgetPrefetched() {

@@ -22,6 +22,11 @@ class Walker {
   Walker(VfsContext& ctx, uint32_t flags) : ctx_(ctx), flags_(flags) {}
   Walker(const Walker&) = delete;
 
+  // What is found will be opened, for writing too if `write`: file systems are told (Inode::LookupManyForOpen).
+  void SetOpening(bool write) {
+    opening_ = true;
+    opening_for_write_ = write;
+  }
   // Sets out; `path` has to outlive the walk.
   Result<void> Start(const VfsPath& start, std::string_view path);
   // Walks to the end, or with kParent to the parent of the last component.
@@ -54,8 +59,8 @@ class Walker {
   Result<RefPtr<Dentry>> LookupUncached(std::string_view name, RefPtr<Dentry> known, bool locked);
   RefPtr<Dentry> TakePrefetched(std::string_view name, const RefPtr<Dentry>& known);
   RefPtr<Dentry> Reconcile(RefPtr<Dentry> known, std::string_view name, RefPtr<Inode> inode);
-  // `name` and the plain names that follow it.
-  void CollectNames(std::string_view name);
+  // `name` and the plain names that follow it. True if that is all that is left of the path.
+  bool CollectNames(std::string_view name);
   void ForgetPrefetched();
 
   VfsContext& ctx_;
@@ -67,6 +72,7 @@ class Walker {
   std::string text_;               // a link's target and what followed the link
   std::string_view last_;
   bool trailing_slash_ = false;
+  bool opening_ = false, opening_for_write_ = false;
 
   // Answers of the last LookupMany: names_[i] in the directory prefetched_[i - 1] is prefetched_[i].
   std::vector<std::string_view> names_;

@@ -38,7 +38,7 @@ Result<void> CheckPermission(const Credentials& creds, Inode& inode, std::string
     if (name.size() == XATTR_USER_PREFIX_LEN) return Errno(EINVAL);
     if (inode.type() != FileType::kRegular && !inode.is_dir()) return Errno(write ? EPERM : ENODATA);
     if (inode.is_dir() && write) {
-      Attr attr = TRY(inode.GetAttr());
+      Attr attr = TRY(inode.GetOwnership());
       if ((attr.mode & S_ISVTX) && !OwnerOrCapable(creds, attr.uid)) return Errno(EPERM);
     }
     return inode.CheckAccess(creds, write ? kMayWrite : kMayRead);

@@ -84,12 +84,12 @@ Result<RefPtr<Inode>> GoferDirectory::Lookup(std::string_view name) {
   return found[0];
 }
 
-Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::string_view> names, bool nodes,
-                                      std::vector<RefPtr<Inode>>& found) {
+Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::string_view> names,
+                                      const gofer::WalkOptions& options, std::vector<RefPtr<Inode>>& found) {
   GoferSuperblock& sb = from.sb();
   size_t before = found.size();
   auto walk = [&] {
-    Result<gofer::WalkResult> r = from.node().Walk(names, {.nodes = nodes});
+    Result<gofer::WalkResult> r = from.node().Walk(names, options);
     // Running out in the middle is as bad as at the start.
     if (r.ok() && (r->stop_errno == ENFILE || r->stop_errno == EMFILE)) return Result<gofer::WalkResult>(Errno(ENFILE));
     return r;
@@ -100,6 +100,9 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
     bool last = i + 1 == result.components.size();
     RefPtr<GoferInode> inode = sb.Find(std::move(c.node), c.attributes, last ? std::move(result.symlink_target) : std::string());
     if (!inode) return {};  // asked for attributes only, and it is new to us
+    if (last && result.file.valid() && inode->type() == FileType::kRegular) {
+      static_cast<GoferFile&>(*inode).Adopt(std::move(result.file), (options.open_flags & O_ACCMODE) != O_RDONLY);
+    }
     found.push_back(std::move(inode));
   }
   if (result.stop_errno == ENOENT) {
@@ -111,26 +114,73 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
 }
 
 Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupMany(std::span<const std::string_view> names) {
+  return LookupWith(names, {});
+}
+
+Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupManyForOpen(std::span<const std::string_view> names, bool write) {
+  return LookupWith(names, {.open = true, .open_flags = write ? uint32_t{O_RDWR} : uint32_t{O_RDONLY}});
+}
+
+Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupWith(std::span<const std::string_view> names,
+                                                             const gofer::WalkOptions& options) {
   std::vector<RefPtr<Inode>> found;
   if (names.size() > gofer::kMaxWalkNames) names = names.subspan(0, gofer::kMaxWalkNames);
   if (!sb().shared()) {
-    TRY(WalkFrom(*this, names, /*nodes=*/true, found));
+    if (KnownMissing(names[0])) return Errno(ENOENT);
+    TRY(WalkFrom(*this, names, options, found));
     return found;
   }
   // On a shared tree most walks repeat: attributes are enough to see that nothing changed. From where something did, with nodes.
-  Result<void> known = WalkFrom(*this, names, /*nodes=*/false, found);
-  if (!known.ok()) return known.error();
+  TRY(WalkFrom(*this, names, {.nodes = false}, found));
   if (found.empty() || (found.size() < names.size() && found.back() && found.back()->is_dir())) {
     GoferInode& from = found.empty() ? *this : static_cast<GoferInode&>(*found.back());
     // What comes after the first name is a bonus.
-    Result<void> rest = WalkFrom(from, names.subspan(found.size()), /*nodes=*/true, found);
+    Result<void> rest = WalkFrom(from, names.subspan(found.size()), options, found);
     if (found.empty()) return rest.ok() ? Errno(EIO) : rest.error();
   }
   return found;
 }
 
-Result<RefPtr<Inode>> GoferDirectory::Adopt(Result<gofer::NewNode> made, std::string symlink_target) {
+std::atomic<size_t> GoferDirectory::known_names_of_all_{0};
+
+GoferDirectory::~GoferDirectory() {
+  base::MutexLock l(names_mu_);
+  if (names_) known_names_of_all_.fetch_sub(names_->size(), std::memory_order_relaxed);
+}
+
+void GoferDirectory::StartKnowingNames() {
+  if (sb().shared()) return;
+  base::MutexLock l(names_mu_);
+  names_ = std::make_unique<Names>();
+}
+
+bool GoferDirectory::KnownMissing(std::string_view name) {
+  base::MutexLock l(names_mu_);
+  return names_ && !names_->contains(absl::string_view(name.data(), name.size()));
+}
+
+void GoferDirectory::NameAdded(std::string_view name) {
+  base::MutexLock l(names_mu_);
+  if (!names_) return;
+  if (names_->size() >= kMaxKnownNames || known_names_of_all_.load(std::memory_order_relaxed) >= kMaxKnownNamesOfAll) {
+    known_names_of_all_.fetch_sub(names_->size(), std::memory_order_relaxed);
+    names_.reset();
+  } else if (names_->insert(std::string(name)).second) {
+    known_names_of_all_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void GoferDirectory::NameRemoved(std::string_view name) {
+  base::MutexLock l(names_mu_);
+  if (names_ && names_->erase(absl::string_view(name.data(), name.size())) != 0) {
+    known_names_of_all_.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+Result<RefPtr<Inode>> GoferDirectory::Adopt(std::string_view name, Result<gofer::NewNode> made, std::string symlink_target) {
   MarkStale();
+  // Also if it failed: with EEXIST there is something after all.
+  NameAdded(name);
   gofer::NewNode fresh = TRY(std::move(made));
   return RefPtr<Inode>(sb().Find(std::move(fresh.node), fresh.attributes, std::move(symlink_target)));
 }
@@ -143,29 +193,33 @@ gofer::CreateOptions OptionsFor(const NewNode& node) { return {.mode = node.mode
 
 Result<RefPtr<Inode>> GoferDirectory::Create(std::string_view name, const NewNode& node) {
   MarkStale();
+  NameAdded(name);
   gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Create(name, O_RDWR, OptionsFor(node)); }));
   RefPtr<GoferInode> inode = sb().Find(std::move(made.node), made.attributes, "");
   if (inode->type() != FileType::kRegular) return Errno(EIO);
   // Whoever makes a file opens it next.
-  if (made.file.valid()) static_cast<GoferFile&>(*inode).Adopt(std::move(made.file));
+  if (made.file.valid()) static_cast<GoferFile&>(*inode).Adopt(std::move(made.file), /*writable=*/true);
   return RefPtr<Inode>(std::move(inode));
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Mkdir(std::string_view name, const NewNode& node) {
-  return Adopt(sb().WithRoom([&] { return this->node().Mkdir(name, OptionsFor(node)); }));
+  RefPtr<Inode> made = TRY(Adopt(name, sb().WithRoom([&] { return this->node().Mkdir(name, OptionsFor(node)); })));
+  if (made->is_dir()) static_cast<GoferDirectory&>(*made).StartKnowingNames();
+  return made;
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Mknod(std::string_view name, const NewNode& node) {
-  return Adopt(sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
+  return Adopt(name, sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string_view target, const NewNode& node) {
-  return Adopt(sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }), std::string(target));
+  return Adopt(name, sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }), std::string(target));
 }
 
 Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {
   auto& inode = static_cast<GoferInode&>(target);
   MarkStale();
+  NameAdded(name);
   inode.Update(TRY(node().Link(inode.node(), name)));
   return {};
 }
@@ -173,6 +227,7 @@ Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {
 Result<void> GoferDirectory::Unlink(std::string_view name, Inode& child) {
   MarkStale();
   TRY(node().Unlink(name));
+  NameRemoved(name);
   static_cast<GoferInode&>(child).DropLink();
   return {};
 }
@@ -180,6 +235,7 @@ Result<void> GoferDirectory::Unlink(std::string_view name, Inode& child) {
 Result<void> GoferDirectory::Rmdir(std::string_view name, Inode& child) {
   MarkStale();
   TRY(node().Rmdir(name));
+  NameRemoved(name);
   static_cast<GoferInode&>(child).DropLink();
   return {};
 }
@@ -194,7 +250,9 @@ Result<void> GoferDirectory::Rename(std::string_view old_name, Inode& moved, Ino
   if (flags & RENAME_EXCHANGE) gofer_flags |= gofer::kRenameExchange;
   MarkStale();
   to.MarkStale();
+  to.NameAdded(new_name);
   TRY(node().Rename(old_name, to.node(), new_name, gofer_flags));
+  if (!(flags & RENAME_EXCHANGE)) NameRemoved(old_name);
   static_cast<GoferInode&>(moved).MarkStale();
   if (replaced != nullptr) {
     auto& gone = static_cast<GoferInode&>(*replaced);

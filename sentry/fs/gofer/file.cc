@@ -191,11 +191,12 @@ Result<RefPtr<HostFile>> GoferFile::Get(bool read, bool write) {
   return host;
 }
 
-void GoferFile::Adopt(base::UniqueFd fd) {
-  auto host = base::MakeRef<HostFile>(std::move(fd), true, true);
+void GoferFile::Adopt(base::UniqueFd fd, bool writable) {
+  auto host = base::MakeRef<HostFile>(std::move(fd), true, writable);
   {
     base::MutexLock l(fd_mu_);
-    if (!writer_) writer_.swap(host);
+    RefPtr<HostFile>& place = writable ? writer_ : reader_;
+    if (!place) place.swap(host);
   }
   HostFileCache::Get().Touch(*this);
 }

@@ -53,8 +53,8 @@ class GoferFile final : public GoferInode {
 
   // A descriptor for reading and/or writing, from the cache or from the gofer.
   Result<RefPtr<HostFile>> Get(bool read, bool write) EXCLUDES(fd_mu_);
-  // One that came with the file's creation.
-  void Adopt(base::UniqueFd fd) EXCLUDES(fd_mu_);
+  // One for reading, and for writing if `writable`, that came with the file's creation or a walk.
+  void Adopt(base::UniqueFd fd, bool writable) EXCLUDES(fd_mu_);
   Result<RefPtr<GoferMapping>> Mapping(RefPtr<HostFile> host, const std::string& name) EXCLUDES(fd_mu_);
   // The mapping, if anything maps it.
   RefPtr<GoferMapping> MappingIfAny() const EXCLUDES(fd_mu_);

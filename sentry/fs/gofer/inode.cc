@@ -1,6 +1,5 @@
 #include "sentry/fs/gofer/inode.h"
 
-#include "sentry/vfs/permission.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::goferfs {
@@ -68,25 +67,16 @@ Result<Attr> GoferInode::GetAttr() {
   return Convert(*attributes);
 }
 
-Result<void> GoferInode::CheckAccess(const Credentials& creds, int may) {
-  uint32_t mode, uid, gid;
-  bool fresh;
+Result<Attr> GoferInode::GetOwnership() {
+  bool shared = sb().shared();
   {
-    base::MonotonicNs now = sb().shared() ? base::MonotonicNow() : 0;
+    base::MonotonicNs now = shared ? base::MonotonicNow() : 0;
     base::MutexLock l(mu_);
-    mode = attr_.mode;
-    uid = attr_.uid;
-    gid = attr_.gid;
-    fresh = now - fetched_ < kFreshForAccessNs || !sb().shared();
+    if (!shared || now - fetched_ < kFreshForAccessNs) return attr_;
   }
-  if (!fresh) {
-    gofer::Attributes attributes = TRY(node_->GetAttr());
-    Update(attributes);
-    mode = static_cast<uint32_t>(type()) | (attributes.mode & 07777);
-    uid = attributes.uid;
-    gid = attributes.gid;
-  }
-  return GenericPermission(creds, mode, uid, gid, may);
+  gofer::Attributes attributes = TRY(node_->GetAttr());
+  Update(attributes);
+  return Convert(attributes);
 }
 
 Result<void> GoferInode::SetAttr(const AttrChange& change) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "absl/container/flat_hash_set.h"
 #include "gofer/client/client.h"
 #include "sentry/fs/gofer/superblock.h"
 #include "sentry/vfs/file_description.h"
@@ -22,8 +23,8 @@ class GoferInode : public Inode {
   ~GoferInode() override;
 
   Result<Attr> GetAttr() override EXCLUDES(mu_);
+  Result<Attr> GetOwnership() override EXCLUDES(mu_);
   Result<void> SetAttr(const AttrChange& change) override EXCLUDES(mu_);
-  Result<void> CheckAccess(const Credentials& creds, int may) override EXCLUDES(mu_);
   Result<std::string> ReadLink() override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override { return Errno(ENXIO); }
   Result<std::string> GetXattr(std::string_view name) override;
@@ -71,8 +72,10 @@ class GoferInode : public Inode {
 class GoferDirectory final : public GoferInode {
  public:
   using GoferInode::GoferInode;
+  ~GoferDirectory() override;
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names) override;
+  Result<std::vector<RefPtr<Inode>>> LookupManyForOpen(std::span<const std::string_view> names, bool write) override;
   Result<RefPtr<Inode>> Create(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Mkdir(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Mknod(std::string_view name, const NewNode& node) override;
@@ -87,9 +90,23 @@ class GoferDirectory final : public GoferInode {
  private:
   // Walks `names` from `from` and appends what was found; a null for a name that does not exist. The error of the first name if nothing
   // was appended.
-  static Result<void> WalkFrom(GoferInode& from, std::span<const std::string_view> names, bool nodes,
+  static Result<void> WalkFrom(GoferInode& from, std::span<const std::string_view> names, const gofer::WalkOptions& options,
                                std::vector<RefPtr<Inode>>& found);
-  Result<RefPtr<Inode>> Adopt(Result<gofer::NewNode> made, std::string symlink_target = "");
+  Result<std::vector<RefPtr<Inode>>> LookupWith(std::span<const std::string_view> names, const gofer::WalkOptions& options);
+  Result<RefPtr<Inode>> Adopt(std::string_view name, Result<gofer::NewNode> made, std::string symlink_target = "");
+
+  // All names of a directory that we made ourselves, on an exclusive tree: what is not among them need not be asked for. Given up
+  // when there are many, and with the inode.
+  using Names = absl::flat_hash_set<std::string>;
+  static constexpr size_t kMaxKnownNames = 10'000;          // in a directory
+  static constexpr size_t kMaxKnownNamesOfAll = 200'000;    // in all of them
+  void StartKnowingNames() EXCLUDES(names_mu_);
+  bool KnownMissing(std::string_view name) EXCLUDES(names_mu_);
+  void NameAdded(std::string_view name) EXCLUDES(names_mu_);
+  void NameRemoved(std::string_view name) EXCLUDES(names_mu_);
+  static std::atomic<size_t> known_names_of_all_;
+  base::Mutex names_mu_;
+  std::unique_ptr<Names> names_ GUARDED_BY(names_mu_);
 };
 
 }  // namespace sentry::goferfs

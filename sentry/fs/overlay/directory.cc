@@ -101,7 +101,7 @@ Result<RefPtr<Inode>> OverlayDirectory::Lookup(std::string_view name) {
   return found[0];
 }
 
-Result<std::vector<RefPtr<Inode>>> OverlayDirectory::LookupMany(std::span<const std::string_view> names) {
+Result<std::vector<RefPtr<Inode>>> OverlayDirectory::LookupWith(std::span<const std::string_view> names, bool opening) {
   std::vector<RefPtr<Inode>> found;
   // The lower layer is asked once, for all the names, and only when it matters.
   std::vector<RefPtr<Inode>> lower_found;
@@ -120,7 +120,8 @@ Result<std::vector<RefPtr<Inode>>> OverlayDirectory::LookupMany(std::span<const 
       if (!asked_lower) {
         asked_lower = true;
         // lower_found[k] belongs to names[k]: what came before were directories of the upper layer alone, or this is the first.
-        Result<std::vector<RefPtr<Inode>>> answer = dir->lower()->LookupMany(names.subspan(i));
+        Result<std::vector<RefPtr<Inode>>> answer =
+            opening ? dir->lower()->LookupManyForOpen(names.subspan(i), false) : dir->lower()->LookupMany(names.subspan(i));
         if (!answer.ok() && !answer.failed_with(ENOENT)) {
           if (i > 0) break;
           return answer.error();

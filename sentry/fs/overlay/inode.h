@@ -34,6 +34,7 @@ class OverlayInode : public Inode {
   OverlaySuperblock& sb() const { return static_cast<OverlaySuperblock&>(superblock()); }
 
   Result<Attr> GetAttr() override;
+  Result<Attr> GetOwnership() override { return real().GetOwnership(); }
   Result<void> SetAttr(const AttrChange& change) override;
   Result<void> CheckAccess(const Credentials& creds, int may) override { return real().CheckAccess(creds, may); }
   Result<std::string> ReadLink() override { return real().ReadLink(); }
@@ -75,7 +76,11 @@ class OverlayDirectory final : public OverlayInode {
  public:
   Result<Attr> GetAttr() override;
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
-  Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names) override;
+  Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names) override { return LookupWith(names, false); }
+  // The lower file is only ever read, also to copy it up.
+  Result<std::vector<RefPtr<Inode>>> LookupManyForOpen(std::span<const std::string_view> names, bool write) override {
+    return LookupWith(names, true);
+  }
   Result<RefPtr<Inode>> Create(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Mkdir(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Mknod(std::string_view name, const NewNode& node) override;
@@ -100,6 +105,7 @@ class OverlayDirectory final : public OverlayInode {
   using OverlayInode::OverlayInode;
   template <typename T, typename... A>
   friend base::RefPtr<T> base::MakeRef(A&&...);
+  Result<std::vector<RefPtr<Inode>>> LookupWith(std::span<const std::string_view> names, bool opening);
   // The entry of the upper directory, whiteouts included; null if there is none.
   Result<RefPtr<Inode>> UpperEntry(std::string_view name);
   // Whether the lower directory shows something under that name.

@@ -1,5 +1,6 @@
-// Chunk: a piece of data in a socket's queue, copied from the sender's memory before any lock is taken. Queued bytes of all sockets of
-// the sandbox are counted; when there are too many, every queue may hold little more than a page (kernel: tcp_mem, sk_under_memory_pressure).
+// Chunk: a piece of data in a socket's queue, copied from the sender's memory before any lock is taken. Queued bytes of
+// all sockets of the sandbox are counted; when there are too many, every queue may hold little more than a page
+// (kernel: tcp_mem, sk_under_memory_pressure).
 #ifndef SENTRY_SOCKET_CHUNK_H_
 #define SENTRY_SOCKET_CHUNK_H_
 
@@ -24,7 +25,7 @@ class Chunk final : public base::RefCounted {
  public:
   static constexpr size_t kSmall = 4096 - 128;
   static constexpr size_t kMaxPiece = 64 << 10;  // of a byte stream; a packet is one chunk
-  static constexpr size_t kOverhead = 512;       // what a packet counts beyond its bytes, so that empty ones are bounded too
+  static constexpr size_t kOverhead = 512;  // what a packet counts beyond its bytes, so that empty ones are bounded too
 
   explicit Chunk(size_t capacity);
   ~Chunk() override;

@@ -212,7 +212,8 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
       length = chunk->size();
     }
     if (total != 0) {
-      // Descriptors are a boundary on both sides; senders are one when the reader wants to know them (unix_stream_read_generic).
+      // Descriptors are a boundary on both sides; senders are one when the reader wants to know them
+      // (unix_stream_read_generic).
       if (message.rights != nullptr || chunk->rights != nullptr) break;
       if (!glue_all && message.sender != chunk->sender) break;
     }
@@ -311,7 +312,8 @@ Result<void> Connection::Shutdown(int side, int how) {
     base::MutexLock lock(mu_);
     Side& self = sides_[side];
     Side& peer = sides_[Other(side)];
-    if (kind_ == Kind::kTcp && (self.reset || (self.fin_received && self.send_shut && peer.closed))) return Errno(ENOTCONN);
+    if (kind_ == Kind::kTcp && (self.reset || (self.fin_received && self.send_shut && peer.closed)))
+      return Errno(ENOTCONN);
     if ((bits & kReceiveBit) != 0 && !self.receive_shut) {
       self.receive_shut = true;
       own |= kReadable | base::kEventRdHup;
@@ -377,11 +379,13 @@ base::EventMask Connection::Readiness(int side) {
   base::MutexLock lock(mu_);
   const Side& self = sides_[side];
   base::EventMask events = 0;
-  const bool over = self.reset || (kind_ == Kind::kTcp && self.fin_received && self.send_shut && sides_[Other(side)].closed);
+  const bool over =
+      self.reset || (kind_ == Kind::kTcp && self.fin_received && self.send_shut && sides_[Other(side)].closed);
   if (self.error != 0) events |= base::kEventErr;
   if ((self.receive_shut && self.send_shut) || over) events |= base::kEventHup;
   if (self.receive_shut) events |= kReadable | base::kEventRdHup;
-  if (!self.queue.empty() && (kind_ != Kind::kTcp || self.bytes >= low_water_[side].load(std::memory_order_relaxed))) events |= kReadable;
+  if (!self.queue.empty() && (kind_ != Kind::kTcp || self.bytes >= low_water_[side].load(std::memory_order_relaxed)))
+    events |= kReadable;
   if (self.send_shut && kind_ == Kind::kTcp) {
     events |= kWritable;
   } else if (WritableLocked(side)) {

@@ -1,9 +1,9 @@
 // Connection: two bounded queues between two connected sockets (UNIX stream and seqpacket, loopback TCP).
 //
-// Locking: mu_ guards everything, for sections that move pointers. Data is copied from and to guest memory outside of it: a writer fills
-// a chunk nobody else knows and links it, a reader copies from the head chunk, which only it may remove. write_lock and read_lock (fiber
-// locks, one per direction) order several writers and several readers. Order: read_lock or write_lock, then mu_. The events of both sides
-// are notified after mu_ is released.
+// Locking: mu_ guards everything, for sections that move pointers. Data is copied from and to guest memory outside of
+// it: a writer fills a chunk nobody else knows and links it, a reader copies from the head chunk, which only it may
+// remove. write_lock and read_lock (fiber locks, one per direction) order several writers and several readers. Order:
+// read_lock or write_lock, then mu_. The events of both sides are notified after mu_ is released.
 #ifndef SENTRY_SOCKET_CONNECTION_H_
 #define SENTRY_SOCKET_CONNECTION_H_
 
@@ -17,7 +17,8 @@ namespace sentry {
 
 class Connection final : public base::RefCounted {
  public:
-  // What differs: what the end of one side means to the other (net/unix/af_unix.c, net/ipv4/tcp.c), and whether data has boundaries.
+  // What differs: what the end of one side means to the other (net/unix/af_unix.c, net/ipv4/tcp.c), and whether data
+  // has boundaries.
   enum class Kind { kUnixStream, kUnixPackets, kTcp };
   Connection(Kind kind, RefPtr<SocketEvents> side0, RefPtr<SocketEvents> side1);
   ~Connection() override;
@@ -41,8 +42,8 @@ class Connection final : public base::RefCounted {
   size_t ReadableBytes(int side) EXCLUDES(mu_);  // packets: the first one's
   size_t UnreadByPeer(int side) EXCLUDES(mu_);
   int TakeError(int side) EXCLUDES(mu_);
-  bool Over(int side) EXCLUDES(mu_);       // reset, or closed on both sides (kernel: TCP_CLOSE)
-  bool FinSent(int side) EXCLUDES(mu_);    // for tcp_info's and /proc/net/tcp's state
+  bool Over(int side) EXCLUDES(mu_);     // reset, or closed on both sides (kernel: TCP_CLOSE)
+  bool FinSent(int side) EXCLUDES(mu_);  // for tcp_info's and /proc/net/tcp's state
   bool FinReceived(int side) EXCLUDES(mu_);
   void CollectQueuedRights(int side, std::vector<RefPtr<Rights>>& out) EXCLUDES(mu_);
   void PurgeQueue(int side) EXCLUDES(mu_);
@@ -55,8 +56,8 @@ class Connection final : public base::RefCounted {
   // What one side is to read, and its state.
   struct Side {
     std::deque<RefPtr<Chunk>> queue;
-    size_t bytes = 0;     // in the queue, for readers
-    size_t charged = 0;   // in the queue, for the limit
+    size_t bytes = 0;                              // in the queue, for readers
+    size_t charged = 0;                            // in the queue, for the limit
     bool receive_shut = false, send_shut = false;  // RCV_SHUTDOWN, SEND_SHUTDOWN
     bool fin_received = false;
     bool closed = false;  // the socket is gone

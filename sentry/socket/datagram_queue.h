@@ -12,7 +12,8 @@ namespace sentry {
 class DatagramQueue {
  public:
   ~DatagramQueue() { Clear(); }
-  // False, and the datagram stays the caller's: full or closed. `limit` bytes (an empty queue takes anything), `max_count` datagrams.
+  // False, and the datagram stays the caller's: full or closed. `limit` bytes (an empty queue takes anything),
+  // `max_count` datagrams.
   bool Push(RefPtr<Chunk>& datagram, size_t limit, size_t max_count) EXCLUDES(mu_);
   // Null if there is none.
   RefPtr<Chunk> Pop(bool peek) EXCLUDES(mu_);
@@ -34,7 +35,8 @@ class DatagramQueue {
 
 // The sender's bytes as a chunk. EFAULT.
 Result<RefPtr<Chunk>> CopyDatagram(IoBuffer& from);
-// Hands a datagram's bytes to a receiver: MSG_TRUNC in out_flags if it does not fit, the whole length if the caller said MSG_TRUNC.
+// Hands a datagram's bytes to a receiver: MSG_TRUNC in out_flags if it does not fit, the whole length if the caller
+// said MSG_TRUNC.
 Result<size_t> DeliverDatagram(Chunk& datagram, IncomingMessage& message);
 
 }  // namespace sentry

@@ -51,14 +51,36 @@ Result<int64_t> ListInterfaces(const IoctlArgs& args) {
 
 Result<int64_t> InterfaceIoctl(const IoctlArgs& args) {
   switch (args.command) {
-    case SIOCGIFCONF: return ListInterfaces(args);
-    case SIOCGIFNAME: case SIOCGIFINDEX: case SIOCGIFFLAGS: case SIOCGIFADDR: case SIOCGIFDSTADDR: case SIOCGIFBRDADDR:
-    case SIOCGIFNETMASK: case SIOCGIFMETRIC: case SIOCGIFMTU: case SIOCGIFHWADDR: case SIOCGIFTXQLEN: case SIOCGIFMAP:
+    case SIOCGIFCONF:
+      return ListInterfaces(args);
+    case SIOCGIFNAME:
+    case SIOCGIFINDEX:
+    case SIOCGIFFLAGS:
+    case SIOCGIFADDR:
+    case SIOCGIFDSTADDR:
+    case SIOCGIFBRDADDR:
+    case SIOCGIFNETMASK:
+    case SIOCGIFMETRIC:
+    case SIOCGIFMTU:
+    case SIOCGIFHWADDR:
+    case SIOCGIFTXQLEN:
+    case SIOCGIFMAP:
       break;
-    case SIOCSIFFLAGS: case SIOCSIFADDR: case SIOCSIFDSTADDR: case SIOCSIFBRDADDR: case SIOCSIFNETMASK: case SIOCSIFMETRIC:
-    case SIOCSIFMTU: case SIOCSIFHWADDR: case SIOCSIFNAME: case SIOCSIFTXQLEN: case SIOCADDRT: case SIOCDELRT:
+    case SIOCSIFFLAGS:
+    case SIOCSIFADDR:
+    case SIOCSIFDSTADDR:
+    case SIOCSIFBRDADDR:
+    case SIOCSIFNETMASK:
+    case SIOCSIFMETRIC:
+    case SIOCSIFMTU:
+    case SIOCSIFHWADDR:
+    case SIOCSIFNAME:
+    case SIOCSIFTXQLEN:
+    case SIOCADDRT:
+    case SIOCDELRT:
       return Errno(EPERM);
-    default: return Errno(ENOTTY);
+    default:
+      return Errno(ENOTTY);
   }
   UserPtr<ifreq> p{args.argument};
   ifreq request = TRY(args.memory.Read(p));
@@ -73,15 +95,33 @@ Result<int64_t> InterfaceIoctl(const IoctlArgs& args) {
   if (strcmp(request.ifr_name, "lo") != 0) return Errno(ENODEV);
   memset(&request.ifr_ifru, 0, sizeof(request.ifr_ifru));
   switch (args.command) {
-    case SIOCGIFINDEX: request.ifr_ifindex = kIndex; break;
-    case SIOCGIFFLAGS: request.ifr_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING; break;
-    case SIOCGIFADDR: case SIOCGIFDSTADDR: request.ifr_addr = AddressOf(INADDR_LOOPBACK); break;
-    case SIOCGIFBRDADDR: request.ifr_addr = AddressOf(0); break;
-    case SIOCGIFNETMASK: request.ifr_addr = AddressOf(0xff000000); break;
-    case SIOCGIFMTU: request.ifr_mtu = 65536; break;
-    case SIOCGIFTXQLEN: request.ifr_qlen = 1000; break;
-    case SIOCGIFHWADDR: request.ifr_hwaddr.sa_family = ARPHRD_LOOPBACK; break;
-    default: break;
+    case SIOCGIFINDEX:
+      request.ifr_ifindex = kIndex;
+      break;
+    case SIOCGIFFLAGS:
+      request.ifr_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING;
+      break;
+    case SIOCGIFADDR:
+    case SIOCGIFDSTADDR:
+      request.ifr_addr = AddressOf(INADDR_LOOPBACK);
+      break;
+    case SIOCGIFBRDADDR:
+      request.ifr_addr = AddressOf(0);
+      break;
+    case SIOCGIFNETMASK:
+      request.ifr_addr = AddressOf(0xff000000);
+      break;
+    case SIOCGIFMTU:
+      request.ifr_mtu = 65536;
+      break;
+    case SIOCGIFTXQLEN:
+      request.ifr_qlen = 1000;
+      break;
+    case SIOCGIFHWADDR:
+      request.ifr_hwaddr.sa_family = ARPHRD_LOOPBACK;
+      break;
+    default:
+      break;
   }
   TRY(args.memory.Write(p, request));
   return 0;

@@ -27,7 +27,8 @@ class NetworkNamespace final : public base::RefCounted {
   // The names of autobind: five hexadecimal digits.
   uint32_t NextAutobind() { return next_autobind_.fetch_add(1, std::memory_order_relaxed) & 0xfffff; }
 
-  // --- All UNIX sockets, for /proc/net/unix. `describe` gives the line of one; called without locks. The object takes itself out.
+  // --- All UNIX sockets, for /proc/net/unix. `describe` gives the line of one; called without locks. The object takes
+  // itself out.
   void AddUnix(base::RefCounted* object) EXCLUDES(mu_);
   void RemoveUnix(base::RefCounted* object) EXCLUDES(mu_);
   std::vector<RefPtr<base::RefCounted>> UnixObjects() EXCLUDES(mu_);

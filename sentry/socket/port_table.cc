@@ -122,7 +122,8 @@ Result<void> PortTable::SetListening(PortBinding& binding) {
   return {};
 }
 
-// compute_score() of net/ipv4/udp.c and inet_hashtables.c: the most specific wins; among equals with SO_REUSEPORT a hash of the sender.
+// compute_score() of net/ipv4/udp.c and inet_hashtables.c: the most specific wins; among equals with SO_REUSEPORT a
+// hash of the sender.
 RefPtr<PortBinding> PortTable::Find(const IpEndpoint& to, const IpEndpoint& from, bool listeners) {
   base::MutexLock lock(mu_);
   auto it = ports_.find(to.port);
@@ -151,7 +152,8 @@ RefPtr<PortBinding> PortTable::Find(const IpEndpoint& to, const IpEndpoint& from
       found = b;
       equals = 1;
     } else if (score == best && b->reuse_port && found->reuse_port) {
-      // Reservoir over the hash of the four-tuple: the same sender always meets the same socket while the set does not change.
+      // Reservoir over the hash of the four-tuple: the same sender always meets the same socket while the set does not
+      // change.
       ++equals;
       size_t hash = absl::HashOf(from.port, from.address.bytes, to.port, equals);
       if (hash % equals == 0) found = b;

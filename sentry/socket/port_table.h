@@ -1,4 +1,5 @@
-// PortTable: who has which port of a protocol (kernel: inet_hashtables, udp_table), and who gets what is sent to an address.
+// PortTable: who has which port of a protocol (kernel: inet_hashtables, udp_table), and who gets what is sent to an
+// address.
 #ifndef SENTRY_SOCKET_PORT_TABLE_H_
 #define SENTRY_SOCKET_PORT_TABLE_H_
 
@@ -37,13 +38,14 @@ struct IpEndpoint {
   friend bool operator==(const IpEndpoint&, const IpEndpoint&) = default;
 };
 
-// A socket's place in the table. A base of the families' endpoints. Its fields are guarded by the table's lock while it is in it.
+// A socket's place in the table. A base of the families' endpoints. Its fields are guarded by the table's lock while it
+// is in it.
 class PortBinding : public virtual base::RefCounted {
  public:
-  bool v6 = false;        // an AF_INET6 socket
+  bool v6 = false;  // an AF_INET6 socket
   bool v6_only = false;
-  IpEndpoint local;       // any address: all of its family (and IPv4, for a v6 socket that is not v6_only)
-  IpEndpoint peer;        // port 0: not connected
+  IpEndpoint local;  // any address: all of its family (and IPv4, for a v6 socket that is not v6_only)
+  IpEndpoint peer;   // port 0: not connected
   bool reuse_address = false, reuse_port = false;
   bool listening = false;
   uint32_t uid = 0;
@@ -59,7 +61,8 @@ class PortTable {
  public:
   static constexpr uint16_t kFirstEphemeral = 32768, kLastEphemeral = 60999;  // net.ipv4.ip_local_port_range
 
-  // Puts it in at its `local`; port 0: a free ephemeral one. EADDRINUSE, EADDRNOTAVAIL (no port free). `datagram`: the rules of UDP.
+  // Puts it in at its `local`; port 0: a free ephemeral one. EADDRINUSE, EADDRNOTAVAIL (no port free). `datagram`: the
+  // rules of UDP.
   Result<void> Bind(PortBinding& binding, bool datagram) EXCLUDES(mu_);
   // For accepted connections: no check.
   void AddAccepted(PortBinding& binding) EXCLUDES(mu_);
@@ -80,7 +83,8 @@ class PortTable {
   void InsertLocked(PortBinding& binding) REQUIRES(mu_);
 
   base::Mutex mu_;
-  absl::flat_hash_map<uint16_t, std::vector<PortBinding*>> ports_ GUARDED_BY(mu_);  // weak: bindings take themselves out
+  absl::flat_hash_map<uint16_t, std::vector<PortBinding*>> ports_
+      GUARDED_BY(mu_);  // weak: bindings take themselves out
   size_t count_ GUARDED_BY(mu_) = 0;
   uint32_t random_ GUARDED_BY(mu_) = 0;
 };

@@ -1,5 +1,5 @@
-// Which code makes the sockets of a family: filled by sentry/boot before the first task, read-only afterwards (kernel: net_families and
-// inetsw). With --network=host boot registers others for the internet families.
+// Which code makes the sockets of a family: filled by sentry/boot before the first task, read-only afterwards (kernel:
+// net_families and inetsw). With --network=host boot registers others for the internet families.
 #ifndef SENTRY_SOCKET_PROVIDER_H_
 #define SENTRY_SOCKET_PROVIDER_H_
 

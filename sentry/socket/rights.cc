@@ -70,7 +70,8 @@ Result<RefPtr<Rights>> Rights::Create(std::vector<RefPtr<FileDescription>> files
   base::MutexLock lock(registry.mu);
   uint64_t& used = registry.per_user[uid];
   // The limit is looked at before the files are counted, as too_many_unix_fds() does.
-  const bool refused = used > limit || registry.files.load(std::memory_order_relaxed) + static_cast<int64_t>(count) > kMaxInFlight;
+  const bool refused =
+      used > limit || registry.files.load(std::memory_order_relaxed) + static_cast<int64_t>(count) > kMaxInFlight;
   used += count;
   registry.files.fetch_add(static_cast<int64_t>(count), std::memory_order_relaxed);
   registry.all.insert(rights.get());
@@ -122,8 +123,9 @@ void CollectUnreachableSockets(const Socket* closing) {
     if (unreferenced(socket, count)) candidates.insert(socket);
   }
   if (candidates.empty()) return;
-  // Everything in the queue of a socket that somebody has is reachable, and so on. A message that is in no candidate's queue can be
-  // received by somebody, so it is enough to look at the candidates' queues: what they do not hold is held from outside.
+  // Everything in the queue of a socket that somebody has is reachable, and so on. A message that is in no candidate's
+  // queue can be received by somebody, so it is enough to look at the candidates' queues: what they do not hold is held
+  // from outside.
   absl::flat_hash_map<const Rights*, Socket*> held_by;
   std::vector<RefPtr<Rights>> keep;  // so that nothing of it ends while it is compared
   for (Socket* socket : candidates) {

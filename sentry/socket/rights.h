@@ -1,4 +1,5 @@
-// Descriptors in flight (SCM_RIGHTS, man 7 unix): how many there may be, and what becomes of those that nobody can receive any more.
+// Descriptors in flight (SCM_RIGHTS, man 7 unix): how many there may be, and what becomes of those that nobody can
+// receive any more.
 #ifndef SENTRY_SOCKET_RIGHTS_H_
 #define SENTRY_SOCKET_RIGHTS_H_
 
@@ -18,8 +19,8 @@ class Socket;
 class Rights final : public base::RefCounted {
  public:
   static constexpr size_t kMaxPerMessage = 253;  // SCM_MAX_FD
-  // `limit`: how many files this user may have in flight (RLIMIT_NOFILE of the sender; UINT64_MAX with CAP_SYS_RESOURCE or
-  // CAP_SYS_ADMIN). ETOOMANYREFS beyond it, and beyond what the sandbox as a whole may have.
+  // `limit`: how many files this user may have in flight (RLIMIT_NOFILE of the sender; UINT64_MAX with CAP_SYS_RESOURCE
+  // or CAP_SYS_ADMIN). ETOOMANYREFS beyond it, and beyond what the sandbox as a whole may have.
   static Result<RefPtr<Rights>> Create(std::vector<RefPtr<FileDescription>> files, uint32_t uid, uint64_t limit);
   ~Rights() override;
   const std::vector<RefPtr<FileDescription>>& files() const { return files_; }
@@ -32,9 +33,9 @@ class Rights final : public base::RefCounted {
   const uint32_t uid_;
 };
 
-// Finds sockets whose every reference is in a queue that only such sockets could be read from, and empties those queues (kernel:
-// net/unix/garbage.c). `closing` is a socket whose last descriptor may be going away while the caller still has one reference.
-// Fiber context; cheap when no files are in flight.
+// Finds sockets whose every reference is in a queue that only such sockets could be read from, and empties those queues
+// (kernel: net/unix/garbage.c). `closing` is a socket whose last descriptor may be going away while the caller still
+// has one reference. Fiber context; cheap when no files are in flight.
 void CollectUnreachableSockets(const Socket* closing);
 int64_t FilesInFlight();
 

@@ -116,7 +116,9 @@ void Socket::KeepOption(int level, int name, std::string_view value) {
 }
 
 void Socket::InheritOptions(const Socket& listener) {
-  auto copy = [](auto& to, const auto& from) { to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed); };
+  auto copy = [](auto& to, const auto& from) {
+    to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  };
   copy(flags_, listener.flags_);
   copy(low_water_, listener.low_water_);
   copy(receive_timeout_ns_, listener.receive_timeout_ns_);
@@ -150,29 +152,62 @@ void Socket::AddTimestamp(IncomingMessage& message, int64_t ns) const {
 Result<std::string> Socket::GetOption(VfsContext&, int level, int name) {
   if (level != SOL_SOCKET) return Errno(EOPNOTSUPP);
   switch (name) {
-    case SO_DEBUG: case SO_REUSEADDR: case SO_REUSEPORT: case SO_DONTROUTE: case SO_BROADCAST: case SO_KEEPALIVE: case SO_OOBINLINE:
-    case SO_PASSCRED: case SO_PASSSEC: case SO_RXQ_OVFL: case SO_LOCK_FILTER: case SO_SELECT_ERR_QUEUE: case SO_WIFI_STATUS:
-    case SO_NOFCS: case SO_ZEROCOPY:
+    case SO_DEBUG:
+    case SO_REUSEADDR:
+    case SO_REUSEPORT:
+    case SO_DONTROUTE:
+    case SO_BROADCAST:
+    case SO_KEEPALIVE:
+    case SO_OOBINLINE:
+    case SO_PASSCRED:
+    case SO_PASSSEC:
+    case SO_RXQ_OVFL:
+    case SO_LOCK_FILTER:
+    case SO_SELECT_ERR_QUEUE:
+    case SO_WIFI_STATUS:
+    case SO_NOFCS:
+    case SO_ZEROCOPY:
       return IntBytes(Flag(name) ? 1 : 0);
-    case SO_NO_CHECK: case SO_PRIORITY: case SO_MARK: case SO_BUSY_POLL: case SO_INCOMING_CPU:
+    case SO_NO_CHECK:
+    case SO_PRIORITY:
+    case SO_MARK:
+    case SO_BUSY_POLL:
+    case SO_INCOMING_CPU:
       return KeptOption(level, name, name == SO_INCOMING_CPU ? -1 : 0);
-    case SO_PEEK_OFF: return KeptOption(level, name, -1);
-    case SO_TYPE: return IntBytes(type_);
-    case SO_PROTOCOL: return IntBytes(protocol_);
-    case SO_DOMAIN: return IntBytes(family_);
-    case SO_ERROR: return IntBytes(TakeError());
-    case SO_SNDBUF: return IntBytes(send_buffer());
-    case SO_RCVBUF: return IntBytes(receive_buffer());
-    case SO_RCVLOWAT: return IntBytes(static_cast<int>(receive_low_water()));
-    case SO_SNDLOWAT: return IntBytes(1);
-    case SO_ACCEPTCONN: return IntBytes(Listening() ? 1 : 0);
+    case SO_PEEK_OFF:
+      return KeptOption(level, name, -1);
+    case SO_TYPE:
+      return IntBytes(type_);
+    case SO_PROTOCOL:
+      return IntBytes(protocol_);
+    case SO_DOMAIN:
+      return IntBytes(family_);
+    case SO_ERROR:
+      return IntBytes(TakeError());
+    case SO_SNDBUF:
+      return IntBytes(send_buffer());
+    case SO_RCVBUF:
+      return IntBytes(receive_buffer());
+    case SO_RCVLOWAT:
+      return IntBytes(static_cast<int>(receive_low_water()));
+    case SO_SNDLOWAT:
+      return IntBytes(1);
+    case SO_ACCEPTCONN:
+      return IntBytes(Listening() ? 1 : 0);
     case SO_LINGER: {
       int seconds = linger_seconds();
       return IntBytes(seconds >= 0 ? 1 : 0) + IntBytes(std::max(0, seconds));
     }
-    case SO_RCVTIMEO: case SO_RCVTIMEO_NEW: return TimeoutBytes(receive_timeout_ns_.load(std::memory_order_relaxed));
-    case SO_SNDTIMEO: case SO_SNDTIMEO_NEW: return TimeoutBytes(send_timeout_ns_.load(std::memory_order_relaxed));
-    case SO_TIMESTAMP: case SO_TIMESTAMPNS: case SO_TIMESTAMP_NEW: case SO_TIMESTAMPNS_NEW:
+    case SO_RCVTIMEO:
+    case SO_RCVTIMEO_NEW:
+      return TimeoutBytes(receive_timeout_ns_.load(std::memory_order_relaxed));
+    case SO_SNDTIMEO:
+    case SO_SNDTIMEO_NEW:
+      return TimeoutBytes(send_timeout_ns_.load(std::memory_order_relaxed));
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_NEW:
       return IntBytes(timestamp_option_.load(std::memory_order_relaxed) == name ? 1 : 0);
     case SO_BINDTODEVICE: {
       std::string name_of = KeptOption(level, name, 0);
@@ -182,9 +217,12 @@ Result<std::string> Socket::GetOption(VfsContext&, int level, int name) {
       uint64_t cookie = inode()->ino();
       return std::string(reinterpret_cast<const char*>(&cookie), sizeof(cookie));
     }
-    case SO_PEERCRED: return IntBytes(0) + IntBytes(-1) + IntBytes(-1);  // nobody's, but for UNIX sockets
-    case SO_PEERSEC: return Errno(ENOPROTOOPT);
-    default: return Errno(ENOPROTOOPT);
+    case SO_PEERCRED:
+      return IntBytes(0) + IntBytes(-1) + IntBytes(-1);  // nobody's, but for UNIX sockets
+    case SO_PEERSEC:
+      return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -206,8 +244,17 @@ Result<void> Socket::SetOption(VfsContext& ctx, int level, int name, std::string
       SetFlag(name, v != 0);
       return {};
     case SO_REUSEPORT:
-    case SO_REUSEADDR: case SO_DONTROUTE: case SO_BROADCAST: case SO_KEEPALIVE: case SO_OOBINLINE: case SO_PASSCRED: case SO_PASSSEC:
-    case SO_RXQ_OVFL: case SO_SELECT_ERR_QUEUE: case SO_WIFI_STATUS: case SO_NOFCS:
+    case SO_REUSEADDR:
+    case SO_DONTROUTE:
+    case SO_BROADCAST:
+    case SO_KEEPALIVE:
+    case SO_OOBINLINE:
+    case SO_PASSCRED:
+    case SO_PASSSEC:
+    case SO_RXQ_OVFL:
+    case SO_SELECT_ERR_QUEUE:
+    case SO_WIFI_STATUS:
+    case SO_NOFCS:
       SetFlag(name, v != 0);
       OptionsChanged();
       return {};
@@ -224,10 +271,13 @@ Result<void> Socket::SetOption(VfsContext& ctx, int level, int name, std::string
       if ((v < 0 || v > 6) && !capable(CAP_NET_ADMIN)) return Errno(EPERM);
       KeepOption(level, name, IntBytes(v));
       return {};
-    case SO_NO_CHECK: case SO_INCOMING_CPU: case SO_BUSY_POLL:
+    case SO_NO_CHECK:
+    case SO_INCOMING_CPU:
+    case SO_BUSY_POLL:
       KeepOption(level, name, IntBytes(v));
       return {};
-    case SO_PEEK_OFF: return Errno(EOPNOTSUPP);
+    case SO_PEEK_OFF:
+      return Errno(EOPNOTSUPP);
     case SO_SNDBUFFORCE:
       if (!capable(CAP_NET_ADMIN)) return Errno(EPERM);
       [[fallthrough]];
@@ -261,23 +311,40 @@ Result<void> Socket::SetOption(VfsContext& ctx, int level, int name, std::string
       linger_seconds_.store(v == 0 ? -1 : std::max(0, seconds), std::memory_order_relaxed);
       return {};
     }
-    case SO_RCVTIMEO: case SO_RCVTIMEO_NEW:
+    case SO_RCVTIMEO:
+    case SO_RCVTIMEO_NEW:
       receive_timeout_ns_.store(TRY(TimeoutNs(value)), std::memory_order_relaxed);
       return {};
-    case SO_SNDTIMEO: case SO_SNDTIMEO_NEW:
+    case SO_SNDTIMEO:
+    case SO_SNDTIMEO_NEW:
       send_timeout_ns_.store(TRY(TimeoutNs(value)), std::memory_order_relaxed);
       return {};
-    case SO_TIMESTAMP: case SO_TIMESTAMPNS: case SO_TIMESTAMP_NEW: case SO_TIMESTAMPNS_NEW:
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_NEW:
       if (v != 0) {
         timestamp_option_.store(name, std::memory_order_relaxed);
       } else {
         timestamp_option_.store(0, std::memory_order_relaxed);
       }
       return {};
-    case SO_TYPE: case SO_PROTOCOL: case SO_DOMAIN: case SO_ERROR: case SO_SNDLOWAT: case SO_ACCEPTCONN: return Errno(ENOPROTOOPT);
-    case SO_ATTACH_FILTER: case SO_ATTACH_BPF: case SO_ATTACH_REUSEPORT_CBPF: case SO_ATTACH_REUSEPORT_EBPF: return Errno(EPERM);
-    case SO_DETACH_FILTER: return Errno(ENOENT);
-    default: return Errno(ENOPROTOOPT);
+    case SO_TYPE:
+    case SO_PROTOCOL:
+    case SO_DOMAIN:
+    case SO_ERROR:
+    case SO_SNDLOWAT:
+    case SO_ACCEPTCONN:
+      return Errno(ENOPROTOOPT);
+    case SO_ATTACH_FILTER:
+    case SO_ATTACH_BPF:
+    case SO_ATTACH_REUSEPORT_CBPF:
+    case SO_ATTACH_REUSEPORT_EBPF:
+      return Errno(EPERM);
+    case SO_DETACH_FILTER:
+      return Errno(ENOENT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -293,14 +360,16 @@ Result<int64_t> Socket::Ioctl(const IoctlArgs& args) {
       TRY(args.memory.Write(UserPtr<int32_t>{args.argument}, bytes));
       return 0;
     }
-    case FIOSETOWN: case SIOCSPGRP: {
+    case FIOSETOWN:
+    case SIOCSPGRP: {
       int32_t pid = TRY(args.memory.Read(UserPtr<int32_t>{args.argument}));
       base::MutexLock lock(owner_mu);
       owner.type = pid < 0 ? F_OWNER_PGRP : F_OWNER_PID;
       owner.id = pid < 0 ? -pid : pid;
       return 0;
     }
-    case FIOGETOWN: case SIOCGPGRP: {
+    case FIOGETOWN:
+    case SIOCGPGRP: {
       int32_t pid;
       {
         base::MutexLock lock(owner_mu);
@@ -309,7 +378,8 @@ Result<int64_t> Socket::Ioctl(const IoctlArgs& args) {
       TRY(args.memory.Write(UserPtr<int32_t>{args.argument}, pid));
       return 0;
     }
-    default: return InterfaceIoctl(args);
+    default:
+      return InterfaceIoctl(args);
   }
 }
 

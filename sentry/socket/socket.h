@@ -1,9 +1,9 @@
-// Socket: the file description that socket(2) makes (kernel: struct socket and struct sock in one). A family implements the operations; none
-// of them waits: they return EAGAIN (EINPROGRESS for connect), and the system call layer waits on `wait_on`, or on the socket's own
-// queue when that is not set, and tries again.
+// Socket: the file description that socket(2) makes (kernel: struct socket and struct sock in one). A family implements
+// the operations; none of them waits: they return EAGAIN (EINPROGRESS for connect), and the system call layer waits on
+// `wait_on`, or on the socket's own queue when that is not set, and tries again.
 //
-// What others keep of a socket (a port, a name, the other end of a connection) is never the socket itself but its SocketEvents or an
-// object of the family, so that the last descriptor's end is the socket's end.
+// What others keep of a socket (a port, a name, the other end of a connection) is never the socket itself but its
+// SocketEvents or an object of the family, so that the last descriptor's end is the socket's end.
 #ifndef SENTRY_SOCKET_SOCKET_H_
 #define SENTRY_SOCKET_SOCKET_H_
 
@@ -39,21 +39,21 @@ struct ControlMessage {
 
 struct OutgoingMessage {
   IoBuffer& data;
-  int flags = 0;                        // MSG_*
-  const SocketAddress* to = nullptr;    // null: to the connected peer
-  RefPtr<Rights> rights;                // consumed by the first bytes that go
-  std::optional<SenderId> sender;       // an explicit SCM_CREDENTIALS, already checked
-  VfsContext* ctx = nullptr;            // for names of files; null: EINVAL for those
+  int flags = 0;                      // MSG_*
+  const SocketAddress* to = nullptr;  // null: to the connected peer
+  RefPtr<Rights> rights;              // consumed by the first bytes that go
+  std::optional<SenderId> sender;     // an explicit SCM_CREDENTIALS, already checked
+  VfsContext* ctx = nullptr;          // for names of files; null: EINVAL for those
   // Out, with EAGAIN: what to wait on instead of the socket itself.
   RefPtr<SocketEvents> wait_on;
 };
 
 struct IncomingMessage {
   IoBuffer& data;
-  int flags = 0;         // MSG_* of the caller
+  int flags = 0;  // MSG_* of the caller
   bool wants_from = false;
   // Out.
-  int out_flags = 0;     // MSG_TRUNC, MSG_EOR, …
+  int out_flags = 0;  // MSG_TRUNC, MSG_EOR, …
   std::optional<SocketAddress> from;
   RefPtr<Rights> rights;
   std::optional<SenderId> sender;
@@ -62,7 +62,8 @@ struct IncomingMessage {
 
 class Socket : public FileDescription {
  public:
-  // SO_RCVBUF and SO_SNDBUF (net.core.{r,w}mem_{default,max}; SOCK_MIN_{RCV,SND}BUF). Values as getsockopt shows them: doubled.
+  // SO_RCVBUF and SO_SNDBUF (net.core.{r,w}mem_{default,max}; SOCK_MIN_{RCV,SND}BUF). Values as getsockopt shows them:
+  // doubled.
   static constexpr int kDefaultBuffer = 212992, kMaxBuffer = 212992, kMinReceive = 2304, kMinSend = 4608;
 
   Socket(int family, int type, int protocol, uint32_t file_flags, const Credentials* creds);
@@ -75,19 +76,23 @@ class Socket : public FileDescription {
 
   // --- The family's.
   virtual Result<void> Bind(VfsContext& ctx, const SocketAddress& address) { return Errno(EOPNOTSUPP); }
-  // EINPROGRESS: started; the socket becomes writable when it is done, and SO_ERROR tells how it went. EAGAIN with *wait_on set: a
-  // blocking caller tries again.
-  virtual Result<void> Connect(VfsContext& ctx, const SocketAddress& address, RefPtr<SocketEvents>* wait_on) { return Errno(EOPNOTSUPP); }
+  // EINPROGRESS: started; the socket becomes writable when it is done, and SO_ERROR tells how it went. EAGAIN with
+  // *wait_on set: a blocking caller tries again.
+  virtual Result<void> Connect(VfsContext& ctx, const SocketAddress& address, RefPtr<SocketEvents>* wait_on) {
+    return Errno(EOPNOTSUPP);
+  }
   virtual Result<void> Listen(VfsContext& ctx, int backlog) { return Errno(EOPNOTSUPP); }
-  virtual Result<RefPtr<Socket>> Accept(VfsContext& ctx, uint32_t file_flags, SocketAddress* peer) { return Errno(EOPNOTSUPP); }
+  virtual Result<RefPtr<Socket>> Accept(VfsContext& ctx, uint32_t file_flags, SocketAddress* peer) {
+    return Errno(EOPNOTSUPP);
+  }
   virtual Result<size_t> Send(OutgoingMessage& message) = 0;
   // The bytes put into message.data; with MSG_TRUNC among the caller's flags the length of the whole packet.
   virtual Result<size_t> Receive(IncomingMessage& message) = 0;
   virtual Result<void> Shutdown(int how) { return Errno(EOPNOTSUPP); }
   virtual Result<SocketAddress> Name() = 0;
   virtual Result<SocketAddress> PeerName() { return Errno(ENOTCONN); }
-  // The generic SOL_SOCKET options are here; families add theirs and call these for the rest. ENOPROTOOPT. The value is at most `max`
-  // bytes, cut by the caller if longer.
+  // The generic SOL_SOCKET options are here; families add theirs and call these for the rest. ENOPROTOOPT. The value is
+  // at most `max` bytes, cut by the caller if longer.
   virtual Result<std::string> GetOption(VfsContext& ctx, int level, int name);
   virtual Result<void> SetOption(VfsContext& ctx, int level, int name, std::string_view value);
   Result<int64_t> Ioctl(const IoctlArgs& args) override;
@@ -154,7 +159,7 @@ class Socket : public FileDescription {
   std::atomic<int> low_water_{1};
   std::atomic<int> timestamp_option_{0};
   std::atomic<int64_t> receive_timeout_ns_{0}, send_timeout_ns_{0};  // 0: none
-  std::atomic<int> linger_seconds_{-1};                               // −1: SO_LINGER is off
+  std::atomic<int> linger_seconds_{-1};                              // −1: SO_LINGER is off
 
  protected:
   int linger_seconds() const { return linger_seconds_.load(std::memory_order_relaxed); }

@@ -16,8 +16,8 @@ namespace sentry {
 namespace {
 
 constexpr int kTypeMask = 0xf;
-constexpr int kMaxType = 11;       // SOCK_MAX
-constexpr int kMaxFamily = 46;     // AF_MAX
+constexpr int kMaxType = 11;    // SOCK_MAX
+constexpr int kMaxFamily = 46;  // AF_MAX
 constexpr size_t kMaxOption = 4096;
 
 // The family's code and what it is asked for. __sys_socket, __sock_create.
@@ -145,8 +145,8 @@ Result<Fd> SysAccept4(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<
   RefPtr<SocketEvents> wait_on;
   const uint32_t file_flags = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
   RefPtr<Socket> accepted =
-      TRY(RetrySocket(task, *socket, kReadEvents, socket->nonblocking(), socket->ReadDeadline(base::MonotonicNow()), wait_on,
-                      [&]() -> Result<RefPtr<Socket>> { return socket->Accept(ctx, file_flags, &peer); }));
+      TRY(RetrySocket(task, *socket, kReadEvents, socket->nonblocking(), socket->ReadDeadline(base::MonotonicNow()),
+                      wait_on, [&]() -> Result<RefPtr<Socket>> { return socket->Accept(ctx, file_flags, &peer); }));
   Fd number = TRY(task.InstallFile(std::move(accepted), (flags & SOCK_CLOEXEC) != 0));
   if (address) {
     auto written = WriteSocketAddress(task, peer, address.addr, length);
@@ -173,7 +173,8 @@ Result<void> SysShutdown(Task& task, FdArg fd, int32_t how) {
   return socket->Shutdown(how);
 }
 
-Result<void> SysGetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value, UserPtr<int32_t> length) {
+Result<void> SysGetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value,
+                           UserPtr<int32_t> length) {
   auto socket = TRY(GetSocket(task, fd));
   int32_t room = TRY(task.mm().Read(length));
   if (room < 0) return Errno(EINVAL);
@@ -187,7 +188,8 @@ Result<void> SysGetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, Us
   return task.mm().Write(length, static_cast<int32_t>(part));
 }
 
-Result<void> SysSetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value, int32_t length) {
+Result<void> SysSetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value,
+                           int32_t length) {
   if (length < 0) return Errno(EINVAL);
   auto socket = TRY(GetSocket(task, fd));
   std::string bytes(std::min<size_t>(static_cast<size_t>(length), kMaxOption), '\0');

@@ -1,4 +1,5 @@
-// Sockets: making, naming, connecting (sys_socket.cc); sending and receiving (sys_socket_io.cc); options (sys_socket.cc). (net/socket.c)
+// Sockets: making, naming, connecting (sys_socket.cc); sending and receiving (sys_socket_io.cc); options
+// (sys_socket.cc). (net/socket.c)
 #ifndef SENTRY_SYSCALLS_SYS_SOCKET_H_
 #define SENTRY_SYSCALLS_SYS_SOCKET_H_
 
@@ -34,12 +35,13 @@ Result<Fd> SysAccept4(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<
 Result<void> SysGetsockname(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<int32_t> length);
 Result<void> SysGetpeername(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<int32_t> length);
 Result<void> SysShutdown(Task& task, FdArg fd, int32_t how);
-Result<void> SysGetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value, UserPtr<int32_t> length);
-Result<void> SysSetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value, int32_t length);
-Result<size_t> SysSendto(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags, UserPtr<std::byte> address,
-                         int32_t length);
-Result<size_t> SysRecvfrom(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags, UserPtr<std::byte> address,
+Result<void> SysGetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value,
                            UserPtr<int32_t> length);
+Result<void> SysSetsockopt(Task& task, FdArg fd, int32_t level, int32_t name, UserPtr<std::byte> value, int32_t length);
+Result<size_t> SysSendto(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags,
+                         UserPtr<std::byte> address, int32_t length);
+Result<size_t> SysRecvfrom(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags,
+                           UserPtr<std::byte> address, UserPtr<int32_t> length);
 Result<size_t> SysSendmsg(Task& task, FdArg fd, UserPtr<UserMsghdr> message, int32_t flags);
 Result<size_t> SysRecvmsg(Task& task, FdArg fd, UserPtr<UserMsghdr> message, int32_t flags);
 Result<int> SysSendmmsg(Task& task, FdArg fd, UserPtr<UserMmsghdr> messages, uint32_t count, int32_t flags);
@@ -70,17 +72,21 @@ auto RetrySocket(Task& task, Socket& socket, base::EventMask mask, bool nonblock
       if (!result.failed_with(EAGAIN)) return result;
       if (wait_on != other) break;
       switch (task.ParkInterruptible(deadline)) {
-        case Task::Wake::kWoken: break;
-        case Task::Wake::kTimedOut: return Errno(EAGAIN);
+        case Task::Wake::kWoken:
+          break;
+        case Task::Wake::kTimedOut:
+          return Errno(EAGAIN);
         // sock_intr_errno(): with a timeout there is no restart.
-        case Task::Wake::kInterrupted: return Errno(deadline == base::kNever ? base::ERESTARTSYS_ : EINTR);
+        case Task::Wake::kInterrupted:
+          return Errno(deadline == base::kNever ? base::ERESTARTSYS_ : EINTR);
       }
     }
   }
 }
 
 inline constexpr Row kSocketRows[] = {
-    SYSCALL_PARTIAL(socket, SysSocket, "UNIX, loopback TCP and UDP, NETLINK_ROUTE for reading; no raw, packet or ICMP sockets"),
+    SYSCALL_PARTIAL(socket, SysSocket,
+                    "UNIX, loopback TCP and UDP, NETLINK_ROUTE for reading; no raw, packet or ICMP sockets"),
     SYSCALL(socketpair, SysSocketpair),
     SYSCALL(bind, SysBind),
     SYSCALL(connect, SysConnect),
@@ -91,10 +97,12 @@ inline constexpr Row kSocketRows[] = {
     SYSCALL(getpeername, SysGetpeername),
     SYSCALL(shutdown, SysShutdown),
     SYSCALL_PARTIAL(getsockopt, SysGetsockopt, "no filters, no SO_PEERSEC, SO_PEERPIDFD or SO_MEMINFO"),
-    SYSCALL_PARTIAL(setsockopt, SysSetsockopt, "options that only packets would show are kept and read back; no filters, no multicast"),
+    SYSCALL_PARTIAL(setsockopt, SysSetsockopt,
+                    "options that only packets would show are kept and read back; no filters, no multicast"),
     SYSCALL_PARTIAL(sendto, SysSendto, "no MSG_OOB, no MSG_FASTOPEN, no MSG_MORE on UDP"),
     SYSCALL_PARTIAL(recvfrom, SysRecvfrom, "no MSG_OOB; the error queue is always empty"),
-    SYSCALL_PARTIAL(sendmsg, SysSendmsg, "no MSG_OOB, no MSG_FASTOPEN, no MSG_MORE on UDP; IP-level control messages are ignored"),
+    SYSCALL_PARTIAL(sendmsg, SysSendmsg,
+                    "no MSG_OOB, no MSG_FASTOPEN, no MSG_MORE on UDP; IP-level control messages are ignored"),
     SYSCALL_PARTIAL(recvmsg, SysRecvmsg, "no MSG_OOB; the error queue is always empty"),
     SYSCALL_PARTIAL(sendmmsg, SysSendmmsg, "as sendmsg"),
     SYSCALL_PARTIAL(recvmmsg, SysRecvmmsg, "as recvmsg"),

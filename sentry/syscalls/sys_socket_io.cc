@@ -15,9 +15,9 @@
 namespace sentry {
 namespace {
 
-constexpr size_t kMaxControl = 20480;  // net.core.optmem_max
+constexpr size_t kMaxControl = 20480;    // net.core.optmem_max
 constexpr uint32_t kMaxMessages = 1024;  // UIO_MAXIOV
-constexpr size_t kControlHeader = 16;  // sizeof(struct cmsghdr)
+constexpr size_t kControlHeader = 16;    // sizeof(struct cmsghdr)
 
 struct ControlHeader {
   uint64_t length;
@@ -73,7 +73,8 @@ Result<void> ReadControl(Task& task, Socket& socket, Addr control, size_t length
       case SCM_CREDENTIALS:
         message.sender = TRY(CheckSender(task, data));
         break;
-      default: return Errno(EINVAL);
+      default:
+        return Errno(EINVAL);
     }
   }
   if (has_rights) {
@@ -137,8 +138,8 @@ Result<size_t> ReceiveMessage(Task& task, Socket& socket, IncomingMessage& messa
       return result.error();
     }
     done += *result;
-    if (!stream || nonblock || *result == 0 || done >= target || message.rights != nullptr || (message.flags & MSG_PEEK) != 0 ||
-        message.data.remaining() == 0) {
+    if (!stream || nonblock || *result == 0 || done >= target || message.rights != nullptr ||
+        (message.flags & MSG_PEEK) != 0 || message.data.remaining() == 0) {
       return done;
     }
   }
@@ -173,7 +174,8 @@ class ControlWriter {
 };
 
 // scm_detach_fds(): as many as fit and can be installed.
-void PutRights(Task& task, const Rights& rights, bool cloexec, ControlWriter& writer, int& flags, std::vector<Fd>& installed) {
+void PutRights(Task& task, const Rights& rights, bool cloexec, ControlWriter& writer, int& flags,
+               std::vector<Fd>& installed) {
   size_t fit = writer.Left() >= kControlHeader ? (writer.Left() - kControlHeader) / sizeof(int32_t) : 0;
   std::string numbers;
   for (const auto& file : rights.files()) {
@@ -189,7 +191,8 @@ void PutRights(Task& task, const Rights& rights, bool cloexec, ControlWriter& wr
 }
 
 // ____sys_recvmsg(). The results go to `where`, the guest's header.
-Result<size_t> ReceiveUserMessage(Task& task, Socket& socket, const UserMsghdr& header, UserPtr<UserMsghdr> where, int flags) {
+Result<size_t> ReceiveUserMessage(Task& task, Socket& socket, const UserMsghdr& header, UserPtr<UserMsghdr> where,
+                                  int flags) {
   if (header.name_length < 0 && header.name != 0) return Errno(EINVAL);
   if (header.iov_length > kMaxIovecs) return Errno(EMSGSIZE);
   UserIo io(task.mm(), TRY(ReadIovec(task, UserPtr<abi::Iovec>{header.iov}, header.iov_length)));
@@ -213,14 +216,16 @@ Result<size_t> ReceiveUserMessage(Task& task, Socket& socket, const UserMsghdr& 
   auto write_out = [&]() -> Result<void> {
     if (header.name != 0) {
       SocketAddress from = message.from.value_or(SocketAddress{});
-      TRY(WriteSocketAddress(task, from, header.name, UserPtr<int32_t>{where.addr + offsetof(UserMsghdr, name_length)}));
+      TRY(WriteSocketAddress(task, from, header.name,
+                             UserPtr<int32_t>{where.addr + offsetof(UserMsghdr, name_length)}));
     }
     if (!writer.bytes().empty()) {
       size_t n = TRY(task.mm().CopyOut(header.control, std::as_bytes(std::span(writer.bytes()))));
       if (n != writer.bytes().size()) return Errno(EFAULT);
     }
     TRY(task.mm().Write(UserPtr<uint64_t>{where.addr + offsetof(UserMsghdr, control_length)}, writer.bytes().size()));
-    return task.mm().Write(UserPtr<uint32_t>{where.addr + offsetof(UserMsghdr, flags)}, static_cast<uint32_t>(out_flags));
+    return task.mm().Write(UserPtr<uint32_t>{where.addr + offsetof(UserMsghdr, flags)},
+                           static_cast<uint32_t>(out_flags));
   };
   auto written = write_out();
   if (!written.ok()) {
@@ -240,8 +245,8 @@ Result<size_t> CheckBuffer(Addr addr, size_t count) {
 
 }  // namespace
 
-Result<size_t> SysSendto(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags, UserPtr<std::byte> address,
-                         int32_t length) {
+Result<size_t> SysSendto(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags,
+                         UserPtr<std::byte> address, int32_t length) {
   count = TRY(CheckBuffer(buffer.addr, count));
   auto socket = TRY(GetSocket(task, fd));
   SocketAddress to;
@@ -255,8 +260,8 @@ Result<size_t> SysSendto(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t
   return SendMessage(task, *socket, message);
 }
 
-Result<size_t> SysRecvfrom(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags, UserPtr<std::byte> address,
-                           UserPtr<int32_t> length) {
+Result<size_t> SysRecvfrom(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_t count, int32_t flags,
+                           UserPtr<std::byte> address, UserPtr<int32_t> length) {
   count = TRY(CheckBuffer(buffer.addr, count));
   auto socket = TRY(GetSocket(task, fd));
   UserIo io(task.mm(), buffer.addr, count);
@@ -311,7 +316,8 @@ Result<int> SysRecvmmsg(Task& task, FdArg fd, UserPtr<UserMmsghdr> messages, uin
     auto one = [&]() -> Result<void> {
       size_t received =
           TRY(ReceiveUserMessage(task, *socket, TRY(task.mm().Read(header)), header, flags & ~MSG_WAITFORONE));
-      return task.mm().Write(UserPtr<uint32_t>{at.addr + offsetof(UserMmsghdr, length)}, static_cast<uint32_t>(received));
+      return task.mm().Write(UserPtr<uint32_t>{at.addr + offsetof(UserMmsghdr, length)},
+                             static_cast<uint32_t>(received));
     };
     auto result = one();
     if (!result.ok()) {

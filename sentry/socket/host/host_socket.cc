@@ -68,7 +68,8 @@ Result<RefPtr<Socket>> HostSocket::Accept(VfsContext& ctx, uint32_t file_flags, 
   TRY(CheckCount());
   SocketAddress from;
   from.length = SocketAddress::kMax;
-  int fd = static_cast<int>(TRY(base::HostRetry(SYS_accept4, fd_.get(), from.bytes, &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC)));
+  int fd = static_cast<int>(
+      TRY(base::HostRetry(SYS_accept4, fd_.get(), from.bytes, &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC)));
   if (peer != nullptr) *peer = from;
   SocketRequest request = request_;
   request.file_flags = file_flags;
@@ -88,7 +89,8 @@ Result<size_t> HostSocket::Send(OutgoingMessage& message) {
     chunk->end = copied;
   }
   const int flags = (message.flags & kSendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
-  auto sent = base::HostRetry(SYS_sendto, fd_.get(), chunk->data(), chunk->end, flags, message.to != nullptr ? message.to->bytes : nullptr,
+  auto sent = base::HostRetry(SYS_sendto, fd_.get(), chunk->data(), chunk->end, flags,
+                              message.to != nullptr ? message.to->bytes : nullptr,
                               message.to != nullptr ? message.to->length : 0);
   if (!sent.ok()) {
     message.data.Revert(chunk->end);
@@ -151,15 +153,32 @@ bool HostSocket::IsHostOption(int level, int name) {
   switch (level) {
     case SOL_SOCKET:
       switch (name) {
-        case SO_REUSEADDR: case SO_REUSEPORT: case SO_KEEPALIVE: case SO_BROADCAST: case SO_SNDBUF: case SO_RCVBUF: case SO_LINGER:
-        case SO_ERROR: case SO_OOBINLINE: case SO_ACCEPTCONN: case SO_DONTROUTE: case SO_RCVLOWAT:
+        case SO_REUSEADDR:
+        case SO_REUSEPORT:
+        case SO_KEEPALIVE:
+        case SO_BROADCAST:
+        case SO_SNDBUF:
+        case SO_RCVBUF:
+        case SO_LINGER:
+        case SO_ERROR:
+        case SO_OOBINLINE:
+        case SO_ACCEPTCONN:
+        case SO_DONTROUTE:
+        case SO_RCVLOWAT:
           return true;
-        default: return false;
+        default:
+          return false;
       }
-    case IPPROTO_TCP: case IPPROTO_UDP: return name > 0 && name < 128;
-    case IPPROTO_IP: case IPPROTO_IPV6: return name > 0 && name < 64;  // from 64 on: packet filters, multicast routing
-    case 270 /*SOL_NETLINK*/: return name > 0 && name < 16;
-    default: return false;
+    case IPPROTO_TCP:
+    case IPPROTO_UDP:
+      return name > 0 && name < 128;
+    case IPPROTO_IP:
+    case IPPROTO_IPV6:
+      return name > 0 && name < 64;  // from 64 on: packet filters, multicast routing
+    case 270 /*SOL_NETLINK*/:
+      return name > 0 && name < 16;
+    default:
+      return false;
   }
 }
 
@@ -209,7 +228,8 @@ base::EventMask HostSocket::Readiness() {
 
 void RegisterHostSockets(base::Reactor& reactor) {
   for (int family : {AF_INET, AF_INET6, AF_NETLINK}) {
-    RegisterSocketProvider({family, [&reactor](const SocketRequest& request) { return HostSocket::Create(reactor, request); }, nullptr});
+    RegisterSocketProvider(
+        {family, [&reactor](const SocketRequest& request) { return HostSocket::Create(reactor, request); }, nullptr});
   }
 }
 

@@ -1,7 +1,9 @@
-// --network=host: internet sockets (and NETLINK_ROUTE) that are sockets of the host. Nonblocking on the host's side; readiness comes through
-// the reactor. Data goes through the sentry's memory, so that a guest's buffers are never the host's business.
+// --network=host: internet sockets (and NETLINK_ROUTE) that are sockets of the host. Nonblocking on the host's side;
+// readiness comes through the reactor. Data goes through the sentry's memory, so that a guest's buffers are never the
+// host's business.
 //
-// The host's rules apply with the sentry's credentials, not the guest's: no privileged ports, no raw sockets, nothing to configure.
+// The host's rules apply with the sentry's credentials, not the guest's: no privileged ports, no raw sockets, nothing
+// to configure.
 #ifndef SENTRY_SOCKET_HOST_HOST_SOCKET_H_
 #define SENTRY_SOCKET_HOST_HOST_SOCKET_H_
 

@@ -22,19 +22,52 @@ struct KeptOptionRow {
   int name, initial, min, max;
 };
 constexpr KeptOptionRow kIpOptions[] = {
-    {IP_TOS, 0, 0, 255}, {IP_TTL, 64, -1, 255}, {IP_RECVOPTS, 0, 0, 1}, {IP_RETOPTS, 0, 0, 1}, {IP_PKTINFO, 0, 0, 1},
-    {IP_MTU_DISCOVER, 1, 0, 5}, {IP_RECVERR, 0, 0, 1}, {IP_RECVTTL, 0, 0, 1}, {IP_RECVTOS, 0, 0, 1}, {IP_FREEBIND, 0, 0, 1},
-    {IP_RECVORIGDSTADDR, 0, 0, 1}, {IP_MINTTL, 0, 0, 255}, {IP_NODEFRAG, 0, 0, 1}, {IP_BIND_ADDRESS_NO_PORT, 0, 0, 1},
-    {IP_MULTICAST_TTL, 1, -1, 255}, {IP_MULTICAST_LOOP, 1, 0, 1}, {IP_MULTICAST_ALL, 1, 0, 1}, {IP_UNICAST_IF, 0, INT32_MIN, INT32_MAX},
-    {IP_PASSSEC, 0, 0, 1}, {IP_CHECKSUM, 0, 0, 1},
+    {IP_TOS, 0, 0, 255},
+    {IP_TTL, 64, -1, 255},
+    {IP_RECVOPTS, 0, 0, 1},
+    {IP_RETOPTS, 0, 0, 1},
+    {IP_PKTINFO, 0, 0, 1},
+    {IP_MTU_DISCOVER, 1, 0, 5},
+    {IP_RECVERR, 0, 0, 1},
+    {IP_RECVTTL, 0, 0, 1},
+    {IP_RECVTOS, 0, 0, 1},
+    {IP_FREEBIND, 0, 0, 1},
+    {IP_RECVORIGDSTADDR, 0, 0, 1},
+    {IP_MINTTL, 0, 0, 255},
+    {IP_NODEFRAG, 0, 0, 1},
+    {IP_BIND_ADDRESS_NO_PORT, 0, 0, 1},
+    {IP_MULTICAST_TTL, 1, -1, 255},
+    {IP_MULTICAST_LOOP, 1, 0, 1},
+    {IP_MULTICAST_ALL, 1, 0, 1},
+    {IP_UNICAST_IF, 0, INT32_MIN, INT32_MAX},
+    {IP_PASSSEC, 0, 0, 1},
+    {IP_CHECKSUM, 0, 0, 1},
 };
 constexpr KeptOptionRow kIpv6Options[] = {
-    {IPV6_UNICAST_HOPS, 64, -1, 255}, {IPV6_MULTICAST_HOPS, 1, -1, 255}, {IPV6_MULTICAST_LOOP, 1, 0, 1}, {IPV6_MULTICAST_IF, 0, 0, 1},
-    {IPV6_RECVPKTINFO, 0, 0, 1}, {IPV6_RECVHOPLIMIT, 0, 0, 1}, {IPV6_RECVTCLASS, 0, 0, 1}, {IPV6_TCLASS, 0, -1, 255},
-    {IPV6_MTU_DISCOVER, 1, 0, 5}, {IPV6_RECVERR, 0, 0, 1}, {IPV6_DONTFRAG, 0, 0, 1}, {IPV6_RECVORIGDSTADDR, 0, 0, 1},
-    {IPV6_RECVRTHDR, 0, 0, 1}, {IPV6_RECVHOPOPTS, 0, 0, 1}, {IPV6_RECVDSTOPTS, 0, 0, 1}, {IPV6_RECVPATHMTU, 0, 0, 1},
-    {IPV6_AUTOFLOWLABEL, 1, 0, 1}, {IPV6_FREEBIND, 0, 0, 1}, {IPV6_ADDR_PREFERENCES, 0, 0, INT32_MAX}, {IPV6_MINHOPCOUNT, 0, 0, 255},
-    {IPV6_MULTICAST_ALL, 1, 0, 1}, {IPV6_UNICAST_IF, 0, INT32_MIN, INT32_MAX}, {IPV6_RECVFRAGSIZE, 0, 0, 1}, {33 /*IPV6_FLOWINFO_SEND*/, 0, 0, 1},
+    {IPV6_UNICAST_HOPS, 64, -1, 255},
+    {IPV6_MULTICAST_HOPS, 1, -1, 255},
+    {IPV6_MULTICAST_LOOP, 1, 0, 1},
+    {IPV6_MULTICAST_IF, 0, 0, 1},
+    {IPV6_RECVPKTINFO, 0, 0, 1},
+    {IPV6_RECVHOPLIMIT, 0, 0, 1},
+    {IPV6_RECVTCLASS, 0, 0, 1},
+    {IPV6_TCLASS, 0, -1, 255},
+    {IPV6_MTU_DISCOVER, 1, 0, 5},
+    {IPV6_RECVERR, 0, 0, 1},
+    {IPV6_DONTFRAG, 0, 0, 1},
+    {IPV6_RECVORIGDSTADDR, 0, 0, 1},
+    {IPV6_RECVRTHDR, 0, 0, 1},
+    {IPV6_RECVHOPOPTS, 0, 0, 1},
+    {IPV6_RECVDSTOPTS, 0, 0, 1},
+    {IPV6_RECVPATHMTU, 0, 0, 1},
+    {IPV6_AUTOFLOWLABEL, 1, 0, 1},
+    {IPV6_FREEBIND, 0, 0, 1},
+    {IPV6_ADDR_PREFERENCES, 0, 0, INT32_MAX},
+    {IPV6_MINHOPCOUNT, 0, 0, 255},
+    {IPV6_MULTICAST_ALL, 1, 0, 1},
+    {IPV6_UNICAST_IF, 0, INT32_MIN, INT32_MAX},
+    {IPV6_RECVFRAGSIZE, 0, 0, 1},
+    {33 /*IPV6_FLOWINFO_SEND*/, 0, 0, 1},
 };
 
 template <size_t N>
@@ -125,13 +158,17 @@ Result<std::string> InetSocket::GetOption(VfsContext& ctx, int level, int name) 
   if (level == IPPROTO_IP) {
     if (const KeptOptionRow* row = FindOption(kIpOptions, name)) return KeptOption(level, name, row->initial);
     switch (name) {
-      case IP_OPTIONS: return std::string();
+      case IP_OPTIONS:
+        return std::string();
       case IP_MTU:
         if (!HasPeer()) return Errno(ENOTCONN);
         return IntBytes(kLoopbackMtu);
-      case IP_MULTICAST_IF: return KeptOption(level, name, 0);
-      case IP_TRANSPARENT: return IntBytes(0);
-      default: return Errno(ENOPROTOOPT);
+      case IP_MULTICAST_IF:
+        return KeptOption(level, name, 0);
+      case IP_TRANSPARENT:
+        return IntBytes(0);
+      default:
+        return Errno(ENOPROTOOPT);
     }
   }
   if (level == IPPROTO_IPV6) {
@@ -152,10 +189,13 @@ Result<void> InetSocket::SetOption(VfsContext& ctx, int level, int name, std::st
   if (level == IPPROTO_IPV6 && !v6()) return Errno(ENOPROTOOPT);
   const bool ip4 = level == IPPROTO_IP;
   switch (name) {
-    case IP_ADD_MEMBERSHIP: case IP_ADD_SOURCE_MEMBERSHIP: case MCAST_JOIN_GROUP:
+    case IP_ADD_MEMBERSHIP:
+    case IP_ADD_SOURCE_MEMBERSHIP:
+    case MCAST_JOIN_GROUP:
       if (ip4) return Errno(ENODEV);  // lo does not do multicast here
       break;
-    case IP_DROP_MEMBERSHIP: case IP_DROP_SOURCE_MEMBERSHIP:
+    case IP_DROP_MEMBERSHIP:
+    case IP_DROP_SOURCE_MEMBERSHIP:
       if (ip4) return Errno(EADDRNOTAVAIL);
       break;
     case IP_TRANSPARENT:
@@ -171,7 +211,8 @@ Result<void> InetSocket::SetOption(VfsContext& ctx, int level, int name, std::st
         return {};
       }
       break;
-    default: break;
+    default:
+      break;
   }
   if (!ip4 && name == IPV6_JOIN_GROUP) return Errno(ENODEV);
   if (!ip4 && name == IPV6_LEAVE_GROUP) return Errno(EADDRNOTAVAIL);

@@ -1,7 +1,8 @@
-// What TCP and UDP sockets over IPv4 and IPv6 share: addresses, ports, and the options of IPPROTO_IP and IPPROTO_IPV6 (man 7 ip, ipv6).
+// What TCP and UDP sockets over IPv4 and IPv6 share: addresses, ports, and the options of IPPROTO_IP and IPPROTO_IPV6
+// (man 7 ip, ipv6).
 //
-// There are no packets: everything is delivered inside the sandbox, over an interface lo that has 127.0.0.0/8 and ::1. What is not on lo is
-// not reachable (ENETUNREACH).
+// There are no packets: everything is delivered inside the sandbox, over an interface lo that has 127.0.0.0/8 and ::1.
+// What is not on lo is not reachable (ENETUNREACH).
 #ifndef SENTRY_SOCKET_INET_INET_SOCKET_H_
 #define SENTRY_SOCKET_INET_INET_SOCKET_H_
 

@@ -11,21 +11,47 @@ namespace {
 
 constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
 constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
-constexpr int kMaxBacklog = 4096;      // net.core.somaxconn
-constexpr int kInitialSend = 16384;    // net.ipv4.tcp_wmem
+constexpr int kMaxBacklog = 4096;    // net.core.somaxconn
+constexpr int kInitialSend = 16384;  // net.ipv4.tcp_wmem
 constexpr int kInitialReceive = 131072;
-constexpr int kSegment = 65483;        // of lo's MTU
-enum LinuxTcpState { kEstablished = 1, kSynSent, kSynRecv, kFinWait1, kFinWait2, kTimeWait, kClose, kCloseWait, kLastAck, kListen };
+constexpr int kSegment = 65483;  // of lo's MTU
+enum LinuxTcpState {
+  kEstablished = 1,
+  kSynSent,
+  kSynRecv,
+  kFinWait1,
+  kFinWait2,
+  kTimeWait,
+  kClose,
+  kCloseWait,
+  kLastAck,
+  kListen
+};
 
 struct TcpOptionRow {
   int name, initial, min, max;
 };
 constexpr TcpOptionRow kTcpOptions[] = {
-    {TCP_NODELAY, 0, 0, 1}, {TCP_CORK, 0, 0, 1}, {TCP_KEEPIDLE, 7200, 1, 32767}, {TCP_KEEPINTVL, 75, 1, 32767}, {TCP_KEEPCNT, 9, 1, 127},
-    {TCP_SYNCNT, 6, 1, 127}, {TCP_LINGER2, 60, INT32_MIN, INT32_MAX}, {TCP_DEFER_ACCEPT, 0, 0, INT32_MAX},
-    {TCP_WINDOW_CLAMP, 0, 0, INT32_MAX}, {TCP_QUICKACK, 1, 0, 1}, {TCP_USER_TIMEOUT, 0, 0, INT32_MAX}, {TCP_FASTOPEN, 0, 0, INT32_MAX},
-    {TCP_FASTOPEN_CONNECT, 0, 0, 1}, {TCP_NOTSENT_LOWAT, 0, 0, INT32_MAX}, {TCP_TIMESTAMP, 0, INT32_MIN, INT32_MAX},
-    {TCP_SAVE_SYN, 0, 0, 2}, {TCP_THIN_LINEAR_TIMEOUTS, 0, 0, 1}, {TCP_THIN_DUPACK, 0, 0, 1}, {TCP_INQ, 0, 0, 1}, {TCP_TX_DELAY, 0, 0, INT32_MAX},
+    {TCP_NODELAY, 0, 0, 1},
+    {TCP_CORK, 0, 0, 1},
+    {TCP_KEEPIDLE, 7200, 1, 32767},
+    {TCP_KEEPINTVL, 75, 1, 32767},
+    {TCP_KEEPCNT, 9, 1, 127},
+    {TCP_SYNCNT, 6, 1, 127},
+    {TCP_LINGER2, 60, INT32_MIN, INT32_MAX},
+    {TCP_DEFER_ACCEPT, 0, 0, INT32_MAX},
+    {TCP_WINDOW_CLAMP, 0, 0, INT32_MAX},
+    {TCP_QUICKACK, 1, 0, 1},
+    {TCP_USER_TIMEOUT, 0, 0, INT32_MAX},
+    {TCP_FASTOPEN, 0, 0, INT32_MAX},
+    {TCP_FASTOPEN_CONNECT, 0, 0, 1},
+    {TCP_NOTSENT_LOWAT, 0, 0, INT32_MAX},
+    {TCP_TIMESTAMP, 0, INT32_MIN, INT32_MAX},
+    {TCP_SAVE_SYN, 0, 0, 2},
+    {TCP_THIN_LINEAR_TIMEOUTS, 0, 0, 1},
+    {TCP_THIN_DUPACK, 0, 0, 1},
+    {TCP_INQ, 0, 0, 1},
+    {TCP_TX_DELAY, 0, 0, INT32_MAX},
 };
 
 }  // namespace
@@ -37,10 +63,14 @@ TcpEndpoint::~TcpEndpoint() { net_->tcp().Remove(*this); }
 int TcpEndpoint::LinuxState() {
   base::MutexLock lock(mu_);
   switch (state_) {
-    case State::kListening: return kListen;
-    case State::kConnecting: return kSynSent;
-    case State::kClosed: return kClose;
-    case State::kConnected: break;
+    case State::kListening:
+      return kListen;
+    case State::kConnecting:
+      return kSynSent;
+    case State::kClosed:
+      return kClose;
+    case State::kConnected:
+      break;
   }
   if (connection_->Over(side_)) return kClose;
   bool sent = connection_->FinSent(side_), received = connection_->FinReceived(side_);
@@ -195,8 +225,10 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
   {
     base::MutexLock lock(endpoint_->mu_);
     switch (endpoint_->state_) {
-      case State::kListening: return Errno(EISCONN);
-      case State::kConnecting: return Errno(EALREADY);
+      case State::kListening:
+        return Errno(EISCONN);
+      case State::kConnecting:
+        return Errno(EALREADY);
       case State::kConnected:
         if (std::exchange(endpoint_->connect_reported_, true)) return Errno(EISCONN);
         return {};
@@ -252,7 +284,8 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
     }
     events_->queue.Notify(kReadable | kWritable | base::kEventErr | base::kEventHup);
   }
-  // Linux answers EINPROGRESS also when all is done by then: the handshake runs after the call has looked (inet_stream_connect).
+  // Linux answers EINPROGRESS also when all is done by then: the handshake runs after the call has looked
+  // (inet_stream_connect).
   if (nonblocking() || waits) return Errno(EINPROGRESS);
   return {};
 }
@@ -396,15 +429,18 @@ base::EventMask TcpSocket::Readiness() {
   {
     base::MutexLock lock(endpoint_->mu_);
     switch (endpoint_->state_) {
-      case TcpEndpoint::State::kListening: return endpoint_->accept_queue_.empty() ? 0 : kReadable;
-      case TcpEndpoint::State::kConnecting: return 0;
+      case TcpEndpoint::State::kListening:
+        return endpoint_->accept_queue_.empty() ? 0 : kReadable;
+      case TcpEndpoint::State::kConnecting:
+        return 0;
       case TcpEndpoint::State::kClosed: {
         base::EventMask events = base::kEventHup | kWritable;
         if (endpoint_->failed_) events |= kReadable | base::kEventRdHup;
         if (endpoint_->pending_error_ != 0) events |= base::kEventErr;
         return events;
       }
-      case TcpEndpoint::State::kConnected: break;
+      case TcpEndpoint::State::kConnected:
+        break;
     }
     connection = endpoint_->connection_;
     side = endpoint_->side_;
@@ -458,17 +494,23 @@ Result<std::string> TcpSocket::GetOption(VfsContext& ctx, int level, int name) {
       int wanted = KeptInt(level, name, 0);
       return IntBytes(wanted != 0 ? wanted : 536);
     }
-    case TCP_INFO: return Info();
+    case TCP_INFO:
+      return Info();
     case TCP_CONGESTION: {
       std::string kept = KeptOption(level, name, 0);
       std::string value = kept[0] == 0 ? "cubic" : kept;
       value.resize(16);
       return value;
     }
-    case TCP_CC_INFO: case TCP_SAVED_SYN: return std::string();
-    case TCP_ULP: return std::string();
-    case TCP_REPAIR: return IntBytes(0);
-    default: return Errno(ENOPROTOOPT);
+    case TCP_CC_INFO:
+    case TCP_SAVED_SYN:
+      return std::string();
+    case TCP_ULP:
+      return std::string();
+    case TCP_REPAIR:
+      return IntBytes(0);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -503,7 +545,8 @@ Result<void> TcpSocket::SetOption(VfsContext& ctx, int level, int name, std::str
 }
 
 void TcpSocket::OptionsChanged() {
-  if (send_buffer_set_.load(std::memory_order_relaxed)) endpoint_->send_space_.store(static_cast<size_t>(send_buffer()));
+  if (send_buffer_set_.load(std::memory_order_relaxed))
+    endpoint_->send_space_.store(static_cast<size_t>(send_buffer()));
   endpoint_->receive_space_.store(static_cast<size_t>(receive_buffer()));
   net().tcp().Update(*endpoint_, [&](PortBinding& b) {
     b.reuse_address = reuse_address();

@@ -1,9 +1,11 @@
-// TCP over lo (man 7 tcp): a Connection between two sockets that a listener brings together. No segments, no timers, no TIME_WAIT.
+// TCP over lo (man 7 tcp): a Connection between two sockets that a listener brings together. No segments, no timers, no
+// TIME_WAIT.
 //
-// Differs from Linux: no urgent data (MSG_OOB is EOPNOTSUPP), no fast open, a port is free again as soon as its last socket is closed, and
-// a connection to one's own port is refused.
+// Differs from Linux: no urgent data (MSG_OOB is EOPNOTSUPP), no fast open, a port is free again as soon as its last
+// socket is closed, and a connection to one's own port is refused.
 //
-// Locking: TcpEndpoint::mu_; a listener's and a client's through MutexPairLock. Beneath it: Connection::mu_, PortTable::mu_.
+// Locking: TcpEndpoint::mu_; a listener's and a client's through MutexPairLock. Beneath it: Connection::mu_,
+// PortTable::mu_.
 #ifndef SENTRY_SOCKET_INET_TCP_SOCKET_H_
 #define SENTRY_SOCKET_INET_TCP_SOCKET_H_
 
@@ -17,7 +19,8 @@ namespace sentry {
 class TcpEndpoint final : public PortBinding {
  public:
   enum class State { kClosed, kConnecting, kConnected, kListening };
-  TcpEndpoint(RefPtr<NetworkNamespace> net, RefPtr<SocketEvents> events) : net_(std::move(net)), events_(std::move(events)) {}
+  TcpEndpoint(RefPtr<NetworkNamespace> net, RefPtr<SocketEvents> events)
+      : net_(std::move(net)), events_(std::move(events)) {}
 
   ~TcpEndpoint() override;
   // TCP_ESTABLISHED and so on (include/net/tcp_states.h).
@@ -37,13 +40,13 @@ class TcpEndpoint final : public PortBinding {
 
   const RefPtr<NetworkNamespace> net_;
   const RefPtr<SocketEvents> events_;
-  std::atomic<size_t> send_space_{kSendAhead};     // SO_SNDBUF if it was set
-  std::atomic<size_t> receive_space_{131072};      // SO_RCVBUF
+  std::atomic<size_t> send_space_{kSendAhead};  // SO_SNDBUF if it was set
+  std::atomic<size_t> receive_space_{131072};   // SO_RCVBUF
 
   base::Mutex mu_;
   State state_ GUARDED_BY(mu_) = State::kClosed;
-  bool connect_reported_ GUARDED_BY(mu_) = true;   // connect has told of the success
-  bool failed_ GUARDED_BY(mu_) = false;            // the last connect failed after EINPROGRESS
+  bool connect_reported_ GUARDED_BY(mu_) = true;  // connect has told of the success
+  bool failed_ GUARDED_BY(mu_) = false;           // the last connect failed after EINPROGRESS
   int pending_error_ GUARDED_BY(mu_) = 0;
   RefPtr<Connection> connection_ GUARDED_BY(mu_);
   int side_ GUARDED_BY(mu_) = 0;
@@ -54,7 +57,8 @@ class TcpEndpoint final : public PortBinding {
 
 class TcpSocket final : public InetSocket {
  public:
-  explicit TcpSocket(const SocketRequest& request, RefPtr<SocketEvents> events = nullptr, RefPtr<TcpEndpoint> endpoint = nullptr);
+  explicit TcpSocket(const SocketRequest& request, RefPtr<SocketEvents> events = nullptr,
+                     RefPtr<TcpEndpoint> endpoint = nullptr);
   ~TcpSocket() override;
 
   Result<void> Bind(VfsContext& ctx, const SocketAddress& address) override;

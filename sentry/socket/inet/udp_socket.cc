@@ -14,7 +14,16 @@ namespace {
 constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
 constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
 constexpr size_t kMaxV4 = 65507, kMaxV6 = 65527;
-enum : uint32_t { kNone = 0, kPktInfo4 = 1, kPktInfo6 = 2, kTtl = 4, kTos = 8, kHopLimit = 16, kTclass = 32, kOrigDst = 64 };
+enum : uint32_t {
+  kNone = 0,
+  kPktInfo4 = 1,
+  kPktInfo6 = 2,
+  kTtl = 4,
+  kTos = 8,
+  kHopLimit = 16,
+  kTclass = 32,
+  kOrigDst = 64
+};
 
 template <typename T>
 std::string BytesOf(const T& value) {
@@ -128,7 +137,8 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   IpEndpoint from{source, local.port};
   RefPtr<PortBinding> found = net().udp().Find(to, from, /*listeners=*/false);
   if (found == nullptr) {
-    // The unreachable message comes back at once; only a connected socket hears of it (man 7 udp), or one with IP_RECVERR.
+    // The unreachable message comes back at once; only a connected socket hears of it (man 7 udp), or one with
+    // IP_RECVERR.
     if (connected || KeptInt(IPPROTO_IP, IP_RECVERR, 0) != 0) {
       error_.store(ECONNREFUSED, std::memory_order_release);
       events_->queue.Notify(base::kEventErr | kReadable | kWritable);
@@ -165,8 +175,10 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   memcpy(&target.sin6_addr, to.address.bytes.data(), 16);
   datagram->to = std::make_unique<SocketAddress>(SocketAddress::Of(target));
   datagram->timestamp_ns = vfs::FileNow();
-  datagram->tos = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0) : KeptInt(IPPROTO_IP, IP_TOS, 0));
-  datagram->ttl = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64) : KeptInt(IPPROTO_IP, IP_TTL, 64));
+  datagram->tos = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0)
+                                                                  : KeptInt(IPPROTO_IP, IP_TOS, 0));
+  datagram->ttl = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64)
+                                                                  : KeptInt(IPPROTO_IP, IP_TTL, 64));
   if (receiver.queue_.Push(datagram, receiver.receive_space_.load(std::memory_order_relaxed), SIZE_MAX)) {
     receiver.events_->queue.Notify(kReadable);
   } else {
@@ -248,9 +260,15 @@ Result<SocketAddress> UdpSocket::PeerName() {
 Result<std::string> UdpSocket::GetOption(VfsContext& ctx, int level, int name) {
   if (level != IPPROTO_UDP) return InetSocket::GetOption(ctx, level, name);
   switch (name) {
-    case UDP_CORK: case UDP_ENCAP: case UDP_NO_CHECK6_TX: case UDP_NO_CHECK6_RX: case UDP_SEGMENT: case UDP_GRO:
+    case UDP_CORK:
+    case UDP_ENCAP:
+    case UDP_NO_CHECK6_TX:
+    case UDP_NO_CHECK6_RX:
+    case UDP_SEGMENT:
+    case UDP_GRO:
       return KeptOption(level, name, 0);
-    default: return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -258,21 +276,32 @@ Result<void> UdpSocket::SetOption(VfsContext& ctx, int level, int name, std::str
   if (level == IPPROTO_UDP) {
     int v = TRY(IntValue(value));
     switch (name) {
-      case UDP_CORK: case UDP_SEGMENT:
+      case UDP_CORK:
+      case UDP_SEGMENT:
         if (v != 0) return Errno(EOPNOTSUPP);
         return {};
-      case UDP_NO_CHECK6_TX: case UDP_NO_CHECK6_RX: case UDP_GRO:
+      case UDP_NO_CHECK6_TX:
+      case UDP_NO_CHECK6_RX:
+      case UDP_GRO:
         KeepOption(level, name, IntBytes(v != 0 ? 1 : 0));
         return {};
-      default: return Errno(ENOPROTOOPT);
+      default:
+        return Errno(ENOPROTOOPT);
     }
   }
   TRY(InetSocket::SetOption(ctx, level, name, value));
   uint32_t bit = 0;
   if (level == IPPROTO_IP) {
-    bit = name == IP_PKTINFO ? kPktInfo4 : name == IP_RECVTTL ? kTtl : name == IP_RECVTOS ? kTos : name == IP_RECVORIGDSTADDR ? kOrigDst : kNone;
+    bit = name == IP_PKTINFO           ? kPktInfo4
+          : name == IP_RECVTTL         ? kTtl
+          : name == IP_RECVTOS         ? kTos
+          : name == IP_RECVORIGDSTADDR ? kOrigDst
+                                       : kNone;
   } else if (level == IPPROTO_IPV6) {
-    bit = name == IPV6_RECVPKTINFO ? kPktInfo6 : name == IPV6_RECVHOPLIMIT ? kHopLimit : name == IPV6_RECVTCLASS ? kTclass : kNone;
+    bit = name == IPV6_RECVPKTINFO    ? kPktInfo6
+          : name == IPV6_RECVHOPLIMIT ? kHopLimit
+          : name == IPV6_RECVTCLASS   ? kTclass
+                                      : kNone;
   }
   if (bit != 0) {
     if (KeptInt(level, name, 0) != 0) {

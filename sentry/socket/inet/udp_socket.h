@@ -9,7 +9,8 @@ namespace sentry {
 
 class UdpEndpoint final : public PortBinding {
  public:
-  UdpEndpoint(RefPtr<NetworkNamespace> net, RefPtr<SocketEvents> events) : net_(std::move(net)), events_(std::move(events)) {}
+  UdpEndpoint(RefPtr<NetworkNamespace> net, RefPtr<SocketEvents> events)
+      : net_(std::move(net)), events_(std::move(events)) {}
   ~UdpEndpoint() override;
   size_t Pending() const { return queue_.charged(); }
   uint64_t drops() const { return drops_.load(std::memory_order_relaxed); }

@@ -105,7 +105,8 @@ Result<size_t> NetlinkSocket::Send(OutgoingMessage& message) {
     nlmsghdr header;
     memcpy(&header, rest.data(), sizeof(header));
     if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > rest.size()) break;
-    for (std::string& answer : AnswerRoute(rest.substr(0, header.nlmsg_len), port_id_.load(std::memory_order_relaxed))) {
+    for (std::string& answer :
+         AnswerRoute(rest.substr(0, header.nlmsg_len), port_id_.load(std::memory_order_relaxed))) {
       Reply(std::move(answer));
     }
     rest.remove_prefix(std::min<size_t>(rest.size(), NLMSG_ALIGN(header.nlmsg_len)));
@@ -133,10 +134,15 @@ base::EventMask NetlinkSocket::Readiness() {
 Result<std::string> NetlinkSocket::GetOption(VfsContext& ctx, int level, int name) {
   if (level != SOL_NETLINK) return Socket::GetOption(ctx, level, name);
   switch (name) {
-    case NETLINK_PKTINFO: case NETLINK_BROADCAST_ERROR: case NETLINK_NO_ENOBUFS: case NETLINK_CAP_ACK: case NETLINK_EXT_ACK:
+    case NETLINK_PKTINFO:
+    case NETLINK_BROADCAST_ERROR:
+    case NETLINK_NO_ENOBUFS:
+    case NETLINK_CAP_ACK:
+    case NETLINK_EXT_ACK:
     case NETLINK_GET_STRICT_CHK:
       return KeptOption(level, name, 0);
-    default: return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -144,13 +150,19 @@ Result<void> NetlinkSocket::SetOption(VfsContext& ctx, int level, int name, std:
   if (level != SOL_NETLINK) return Socket::SetOption(ctx, level, name, value);
   int v = TRY(IntValue(value));
   switch (name) {
-    case NETLINK_ADD_MEMBERSHIP: case NETLINK_DROP_MEMBERSHIP:
+    case NETLINK_ADD_MEMBERSHIP:
+    case NETLINK_DROP_MEMBERSHIP:
       return v > 0 && v < 64 ? Result<void>() : Result<void>(Errno(EINVAL));
-    case NETLINK_PKTINFO: case NETLINK_BROADCAST_ERROR: case NETLINK_NO_ENOBUFS: case NETLINK_CAP_ACK: case NETLINK_EXT_ACK:
+    case NETLINK_PKTINFO:
+    case NETLINK_BROADCAST_ERROR:
+    case NETLINK_NO_ENOBUFS:
+    case NETLINK_CAP_ACK:
+    case NETLINK_EXT_ACK:
     case NETLINK_GET_STRICT_CHK:
       KeepOption(level, name, IntBytes(v != 0 ? 1 : 0));
       return {};
-    default: return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 

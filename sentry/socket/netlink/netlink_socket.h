@@ -1,5 +1,5 @@
-// AF_NETLINK: NETLINK_ROUTE as far as one needs it to ask for interfaces, addresses and routes (man 7 rtnetlink): what getifaddrs(3),
-// getaddrinfo(3) and `ip addr` use. There is lo and nothing else, and nothing can be changed (EPERM).
+// AF_NETLINK: NETLINK_ROUTE as far as one needs it to ask for interfaces, addresses and routes (man 7 rtnetlink): what
+// getifaddrs(3), getaddrinfo(3) and `ip addr` use. There is lo and nothing else, and nothing can be changed (EPERM).
 #ifndef SENTRY_SOCKET_NETLINK_NETLINK_SOCKET_H_
 #define SENTRY_SOCKET_NETLINK_NETLINK_SOCKET_H_
 
@@ -33,7 +33,8 @@ class NetlinkSocket final : public Socket {
   std::atomic<uint32_t> groups_{0};
 };
 
-// The answers to one request: datagrams to be queued. `request` is one message with its header, whole. For tests and fuzzers as well.
+// The answers to one request: datagrams to be queued. `request` is one message with its header, whole. For tests and
+// fuzzers as well.
 std::vector<std::string> AnswerRoute(std::string_view request, uint32_t port_id);
 
 void RegisterNetlinkSockets();

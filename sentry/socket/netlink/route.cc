@@ -38,8 +38,8 @@ class Message {
     return *this;
   }
   template <typename T>
-    requires std::is_trivially_copyable_v<T> && (!std::is_convertible_v<T, std::string_view>)
-  Message& Attribute(uint16_t type, const T& value) {
+  requires std::is_trivially_copyable_v<T> &&
+      (!std::is_convertible_v<T, std::string_view>)Message& Attribute(uint16_t type, const T& value) {
     return Attribute(type, std::string_view(reinterpret_cast<const char*>(&value), sizeof(value)));
   }
   std::string Take() {
@@ -135,7 +135,9 @@ std::string Address4(const Request& request) {
 std::string Address6(const Request& request) {
   ifaddrmsg body{AF_INET6, 128, IFA_F_PERMANENT, RT_SCOPE_HOST, kLoIndex};
   Message m(RTM_NEWADDR, request.answer_flags(), request.header.nlmsg_seq, request.port_id, body);
-  m.Attribute(IFA_ADDRESS, in6addr_loopback).Attribute(IFA_CACHEINFO, Forever()).Attribute(IFA_FLAGS, uint32_t{IFA_F_PERMANENT});
+  m.Attribute(IFA_ADDRESS, in6addr_loopback)
+      .Attribute(IFA_CACHEINFO, Forever())
+      .Attribute(IFA_FLAGS, uint32_t{IFA_F_PERMANENT});
   return m.Take();
 }
 
@@ -164,7 +166,10 @@ std::string Route6(const Request& request) {
   body.rtm_protocol = RTPROT_KERNEL;
   body.rtm_type = RTN_LOCAL;
   Message m(RTM_NEWROUTE, request.answer_flags(), request.header.nlmsg_seq, request.port_id, body);
-  m.Attribute(RTA_TABLE, uint32_t{RT_TABLE_LOCAL}).Attribute(RTA_DST, in6addr_loopback).Attribute(RTA_PRIORITY, uint32_t{0}).Attribute(RTA_OIF, kLoIndex);
+  m.Attribute(RTA_TABLE, uint32_t{RT_TABLE_LOCAL})
+      .Attribute(RTA_DST, in6addr_loopback)
+      .Attribute(RTA_PRIORITY, uint32_t{0})
+      .Attribute(RTA_OIF, kLoIndex);
   return m.Take();
 }
 
@@ -177,7 +182,8 @@ std::vector<std::string> OneRoute(const Request& request) {
     memcpy(&address, to.data(), 4);
     if (ntohl(address) >> 24 == 127) return {Route4(request, ntohl(address), 32, RTN_LOCAL)};
   }
-  if (body.rtm_family == AF_INET6 && to.size() == 16 && memcmp(to.data(), &in6addr_loopback, 16) == 0) return {Route6(request)};
+  if (body.rtm_family == AF_INET6 && to.size() == 16 && memcmp(to.data(), &in6addr_loopback, 16) == 0)
+    return {Route6(request)};
   return {Acknowledgement(request, ENETUNREACH)};
 }
 
@@ -185,8 +191,8 @@ std::vector<std::string> Links(const Request& request) {
   if (request.dump()) return {Link(request) + Done(request)};
   auto info = request.As<ifinfomsg>();
   std::string_view name = request.Find<ifinfomsg>(IFLA_IFNAME);
-  bool found = info.ifi_index == static_cast<int>(kLoIndex) ||
-               (info.ifi_index == 0 && name.substr(0, name.find('\0')) == "lo");
+  bool found =
+      info.ifi_index == static_cast<int>(kLoIndex) || (info.ifi_index == 0 && name.substr(0, name.find('\0')) == "lo");
   return {found ? Link(request) : Acknowledgement(request, ENODEV)};
 }
 
@@ -227,17 +233,36 @@ std::vector<std::string> AnswerRoute(std::string_view bytes, uint32_t port_id) {
   if (request.body.empty()) return {Acknowledgement(request, EINVAL)};
   std::vector<std::string> answers;
   switch (request.header.nlmsg_type) {
-    case RTM_GETLINK: answers = Links(request); break;
-    case RTM_GETADDR: answers = Addresses(request); break;
-    case RTM_GETROUTE: answers = Routes(request); break;
-    case RTM_GETNEIGH: case RTM_GETRULE: case RTM_GETQDISC: case RTM_GETNEIGHTBL:
+    case RTM_GETLINK:
+      answers = Links(request);
+      break;
+    case RTM_GETADDR:
+      answers = Addresses(request);
+      break;
+    case RTM_GETROUTE:
+      answers = Routes(request);
+      break;
+    case RTM_GETNEIGH:
+    case RTM_GETRULE:
+    case RTM_GETQDISC:
+    case RTM_GETNEIGHTBL:
       if (!request.dump()) return {Acknowledgement(request, EOPNOTSUPP)};
       answers = {Done(request)};  // there are none
       break;
-    case RTM_NEWLINK: case RTM_DELLINK: case RTM_SETLINK: case RTM_NEWADDR: case RTM_DELADDR: case RTM_NEWROUTE: case RTM_DELROUTE:
-    case RTM_NEWNEIGH: case RTM_DELNEIGH: case RTM_NEWRULE: case RTM_DELRULE:
+    case RTM_NEWLINK:
+    case RTM_DELLINK:
+    case RTM_SETLINK:
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE:
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+    case RTM_NEWRULE:
+    case RTM_DELRULE:
       return {Acknowledgement(request, EPERM)};
-    default: return {Acknowledgement(request, EOPNOTSUPP)};
+    default:
+      return {Acknowledgement(request, EOPNOTSUPP)};
   }
   if (wants_ack && !request.dump()) answers.push_back(Acknowledgement(request, 0));
   return answers;

@@ -91,8 +91,9 @@ std::string UnixEndpoint::Describe() {
   base::MutexLock lock(mu_);
   if (state_ == State::kClosed) return "";
   int st = state_ == State::kConnected ? 3 : 1;  // SS_CONNECTED, SS_UNCONNECTED
-  std::string line = absl::StrFormat("%016x: %08X %08X %08X %04X %02X %5d", 0, 2, 0, state_ == State::kListening ? 1 << 16 : 0,
-                                     type_, st, ino_.load(std::memory_order_relaxed));
+  std::string line =
+      absl::StrFormat("%016x: %08X %08X %08X %04X %02X %5d", 0, 2, 0, state_ == State::kListening ? 1 << 16 : 0, type_,
+                      st, ino_.load(std::memory_order_relaxed));
   if (name_.length > kPathOffset) {
     std::string name = AbstractName(name_);
     if (IsAbstract(name_)) {
@@ -366,7 +367,8 @@ Result<void> UnixSocket::Listen(VfsContext& ctx, int backlog) {
   {
     base::MutexLock lock(endpoint_->mu_);
     if (endpoint_->name_.length == 0) return Errno(EINVAL);
-    if (endpoint_->state_ != UnixEndpoint::State::kUnconnected && endpoint_->state_ != UnixEndpoint::State::kListening) {
+    if (endpoint_->state_ != UnixEndpoint::State::kUnconnected &&
+        endpoint_->state_ != UnixEndpoint::State::kListening) {
       return Errno(EINVAL);
     }
     int wanted = static_cast<unsigned>(backlog) > kMaxBacklog ? kMaxBacklog : backlog;
@@ -517,7 +519,8 @@ Result<size_t> UnixSocket::ReceiveDatagram(IncomingMessage& message) {
 
 Result<void> UnixSocket::Shutdown(int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
-  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) return connection->Shutdown(endpoint_->side_, how);
+  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
+    return connection->Shutdown(endpoint_->side_, how);
   {
     base::MutexLock lock(endpoint_->mu_);
     endpoint_->shut_ |= static_cast<uint8_t>(how + 1);
@@ -528,7 +531,8 @@ Result<void> UnixSocket::Shutdown(int how) {
 }
 
 base::EventMask UnixSocket::Readiness() {
-  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) return connection->Readiness(endpoint_->side_);
+  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
+    return connection->Readiness(endpoint_->side_);
   base::EventMask events = 0;
   RefPtr<UnixEndpoint> peer;
   {
@@ -595,7 +599,8 @@ Result<int> UnixSocket::UnsentBytes() {
 }
 
 int UnixSocket::TakeError() {
-  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) return connection->TakeError(endpoint_->side_);
+  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
+    return connection->TakeError(endpoint_->side_);
   return Socket::TakeError();
 }
 
@@ -626,7 +631,8 @@ void UnixSocket::PurgeQueue() {
     base::MutexLock lock(endpoint_->mu_);
     waiting.assign(endpoint_->accept_queue_.begin(), endpoint_->accept_queue_.end());
   }
-  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) connection->PurgeQueue(endpoint_->side_);
+  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
+    connection->PurgeQueue(endpoint_->side_);
   for (auto& embryo : waiting) embryo->published_.load(std::memory_order_acquire)->PurgeQueue(embryo->side_);
 }
 

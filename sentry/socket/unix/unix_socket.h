@@ -1,9 +1,10 @@
 // AF_UNIX sockets (man 7 unix, net/unix/af_unix.c).
 //
-// UnixSocket is the open file; UnixEndpoint is what names, peers and accept queues refer to. An endpoint that is closed stays as long as
-// somebody refers to it (a socket file that nobody unlinked) and answers ECONNREFUSED.
+// UnixSocket is the open file; UnixEndpoint is what names, peers and accept queues refer to. An endpoint that is closed
+// stays as long as somebody refers to it (a socket file that nobody unlinked) and answers ECONNREFUSED.
 //
-// Locking: UnixEndpoint::mu_; two of them through MutexPairLock. Beneath it: NetworkNamespace, the queues, Connection::mu_.
+// Locking: UnixEndpoint::mu_; two of them through MutexPairLock. Beneath it: NetworkNamespace, the queues,
+// Connection::mu_.
 #ifndef SENTRY_SOCKET_UNIX_UNIX_SOCKET_H_
 #define SENTRY_SOCKET_UNIX_UNIX_SOCKET_H_
 
@@ -47,17 +48,17 @@ class UnixEndpoint final : public base::RefCounted {
 
   base::Mutex mu_;
   State state_ GUARDED_BY(mu_) = State::kUnconnected;
-  SocketAddress name_ GUARDED_BY(mu_);           // length 0: unnamed
-  bool abstract_ GUARDED_BY(mu_) = false;        // name_ is in the namespace's table
+  SocketAddress name_ GUARDED_BY(mu_);     // length 0: unnamed
+  bool abstract_ GUARDED_BY(mu_) = false;  // name_ is in the namespace's table
   RefPtr<UnixEndpoint> peer_ GUARDED_BY(mu_);
-  uint8_t shut_ GUARDED_BY(mu_) = 0;             // datagrams and unconnected: RCV_SHUTDOWN 1, SEND_SHUTDOWN 2
+  uint8_t shut_ GUARDED_BY(mu_) = 0;  // datagrams and unconnected: RCV_SHUTDOWN 1, SEND_SHUTDOWN 2
   int backlog_ GUARDED_BY(mu_) = 0;
   std::deque<RefPtr<UnixEndpoint>> accept_queue_ GUARDED_BY(mu_);
-  SenderId own_id_ GUARDED_BY(mu_);              // at listen or connect: the peer's SO_PEERCRED
+  SenderId own_id_ GUARDED_BY(mu_);  // at listen or connect: the peer's SO_PEERCRED
   std::optional<SenderId> peer_id_ GUARDED_BY(mu_);
   RefPtr<Connection> connection_ GUARDED_BY(mu_);  // set once, with side_
   int side_ = 0;
-  std::atomic<Connection*> published_{nullptr};    // connection_, for those who need no lock
+  std::atomic<Connection*> published_{nullptr};  // connection_, for those who need no lock
 };
 
 class UnixSocket final : public Socket {
@@ -65,7 +66,8 @@ class UnixSocket final : public Socket {
   static Result<RefPtr<Socket>> Create(const SocketRequest& request);
   static Result<std::pair<RefPtr<Socket>, RefPtr<Socket>>> CreatePair(const SocketRequest& request);
 
-  UnixSocket(const SocketRequest& request, RefPtr<SocketEvents> events = nullptr, RefPtr<UnixEndpoint> endpoint = nullptr);
+  UnixSocket(const SocketRequest& request, RefPtr<SocketEvents> events = nullptr,
+             RefPtr<UnixEndpoint> endpoint = nullptr);
   ~UnixSocket() override;
 
   Result<void> Bind(VfsContext& ctx, const SocketAddress& address) override;

@@ -37,7 +37,8 @@ std::vector<int> TypesOf(const std::vector<std::string>& answers) {
 
 TEST(NetlinkRoute, DumpsLo) {
   using ::testing::ElementsAre;
-  EXPECT_THAT(TypesOf(AnswerRoute(Request(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP), 1)), ElementsAre(RTM_NEWLINK, NLMSG_DONE));
+  EXPECT_THAT(TypesOf(AnswerRoute(Request(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP), 1)),
+              ElementsAre(RTM_NEWLINK, NLMSG_DONE));
   EXPECT_THAT(TypesOf(AnswerRoute(Request(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP), 1)),
               ElementsAre(RTM_NEWADDR, RTM_NEWADDR, NLMSG_DONE));
   EXPECT_THAT(TypesOf(AnswerRoute(Request(RTM_NEWLINK, NLM_F_REQUEST), 1)), ElementsAre(NLMSG_ERROR));

@@ -20,8 +20,10 @@ TEST_F(SocketStress, WritersAndReadersOfOneStreamMoveEveryByte) {
       std::string block(1000 + 5000 * i, 'x');
       for (size_t left = kBytes; left != 0;) {
         auto sent = Send(*s, std::string_view(block).substr(0, std::min(left, block.size())));
-        if (sent.ok()) left -= *sent;
-        else std::this_thread::yield();
+        if (sent.ok())
+          left -= *sent;
+        else
+          std::this_thread::yield();
       }
     });
   }
@@ -29,8 +31,10 @@ TEST_F(SocketStress, WritersAndReadersOfOneStreamMoveEveryByte) {
     threads.emplace_back([&, s = b] {
       while (read.load() < kWriters * kBytes) {
         auto got = Receive(*s, 7000);
-        if (got.ok()) read += got->text.size();
-        else std::this_thread::yield();
+        if (got.ok())
+          read += got->text.size();
+        else
+          std::this_thread::yield();
       }
     });
   }
@@ -85,7 +89,8 @@ TEST_F(SocketStress, DescriptorsInFlightAndTheCollectorRace) {
         auto [a, b] = Pair(SOCK_STREAM);
         auto [x, y] = Pair(SOCK_DGRAM);
         (void)Send(*x, "kept", 0, nullptr, *Rights::Create({RefPtr<FileDescription>(a)}, 0, UINT64_MAX));
-        (void)Send(*a, "cycle", 0, nullptr, *Rights::Create({RefPtr<FileDescription>(b), RefPtr<FileDescription>(a)}, 0, UINT64_MAX));
+        (void)Send(*a, "cycle", 0, nullptr,
+                   *Rights::Create({RefPtr<FileDescription>(b), RefPtr<FileDescription>(a)}, 0, UINT64_MAX));
         a->OnDescriptorClosed(ctx);
         a.reset();
         auto got = Receive(*y);

@@ -142,7 +142,8 @@ TEST_F(UnixSocketTest, TooManyDescriptorsInFlightAreRefused) {
 
 TEST_F(UnixSocketTest, ACycleOfSocketsIsCollected) {
   auto [a, b] = Pair(SOCK_STREAM);
-  EXPECT_OK(Send(*a, "x", 0, nullptr, *Rights::Create({RefPtr<FileDescription>(a), RefPtr<FileDescription>(b)}, 0, UINT64_MAX)));
+  EXPECT_OK(Send(*a, "x", 0, nullptr,
+                 *Rights::Create({RefPtr<FileDescription>(a), RefPtr<FileDescription>(b)}, 0, UINT64_MAX)));
   EXPECT_OK(Send(*b, "x", 0, nullptr, *Rights::Create({RefPtr<FileDescription>(a)}, 0, UINT64_MAX)));
   a->OnDescriptorClosed(ctx_);  // b is still held: nothing happens
   a.reset();

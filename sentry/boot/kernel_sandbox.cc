@@ -173,7 +173,7 @@ absl::StatusOr<RefPtr<FdTable>> KernelSandbox::MakeDescriptors(control::ProcessS
     if (!fd.valid()) {
       file = vfs::Open(ctx, ctx.root, "/dev/null", {O_RDWR, 0, 0});
     } else {
-      file = NewStdio(*kernel_, std::move(fd), spec, tty);
+      file = NewStdio(*kernel_, ctx, std::move(fd), spec, tty);
     }
     if (!file.ok()) return HostError(absl::StrCat("cannot give the process its descriptor ", guest), file.error());
     auto put = fds->InstallAt(guest, *file, /*cloexec=*/false, std::max<uint64_t>(limit, guest + 1));

@@ -4,20 +4,25 @@
 
 #include <algorithm>
 
+#include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/host/host_file.h"
 #include "sentry/fs/host/host_tty.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
 
-Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, base::UniqueFd fd, const control::ProcessSpec& spec, RefPtr<Tty>* tty) {
+Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd, const control::ProcessSpec& spec,
+                                         RefPtr<Tty>* tty) {
   HostObject::Options options;
   options.uid = spec.uid;
   options.gid = spec.gid;
   if (spec.terminal) {
     if (*tty == nullptr) {
       options.exclusive = true;  // runsc made the pty for this process
-      *tty = TRY(HostTty::Create(kernel, std::move(fd), options));
+      RefPtr<HostTty> host_tty = TRY(HostTty::Create(kernel, std::move(fd), options));
+      Result<VfsPath> path = devpts::NameTerminal(ctx, *host_tty, spec.uid);
+      if (path.ok()) TRY(host_tty->SetPath(*path));
+      *tty = host_tty;
     }
     return static_cast<HostTty&>(**tty).NewDescription(O_RDWR);
   }

@@ -13,7 +13,9 @@
 namespace sentry::boot {
 
 // A description for a host descriptor. With spec.terminal the first one makes `*tty`, and the others are further openings of it.
-Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, base::UniqueFd fd, const control::ProcessSpec& spec, RefPtr<Tty>* tty);
+// The terminal is named in the guest's /dev/pts, if `ctx` has one.
+Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd, const control::ProcessSpec& spec,
+                                         RefPtr<Tty>* tty);
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns);
 // HOME of `uid` by the guest's /etc/passwd, unless `env` has one. "/" for an unknown user.
 void AddHome(VfsContext& ctx, uint32_t uid, std::vector<std::string>* env);

@@ -34,16 +34,16 @@ Instance InstanceOf(const VfsPath& path, FirstInstance& first) {
 }
 
 Result<RefPtr<FileDescription>> OpenSlave(const VfsPath& path, uint32_t flags, VfsContext& ctx, FirstInstance& first) {
-  RefPtr<Pty> pty;
+  RefPtr<Terminal> terminal;
   if (auto* slave = dynamic_cast<SlaveInode*>(path.dentry->inode_ptr())) {
-    pty = slave->pty();
+    terminal = slave->terminal();
   } else if (Instance instance = InstanceOf(path, first); instance.sb != nullptr) {
     Attr attr = TRY(path.dentry->inode_ptr()->GetAttr());
-    if (auto found = instance.sb->FindSlave(static_cast<int>(gnu_dev_minor(attr.rdev)))) pty = found->pty();
+    if (auto found = instance.sb->FindSlave(static_cast<int>(gnu_dev_minor(attr.rdev)))) terminal = found->terminal();
   }
-  if (pty == nullptr) return Errno(EIO);
-  auto file = TRY(pty->OpenTerminal(path, flags));
-  if (Task* task = TaskOf(ctx)) pty->MaybeBecomeControlling(*task, flags);
+  if (terminal == nullptr) return Errno(EIO);
+  auto file = TRY(terminal->OpenTerminal(path, flags));
+  if (Task* task = TaskOf(ctx)) terminal->MaybeBecomeControlling(*task, flags);
   return file;
 }
 
@@ -76,6 +76,14 @@ void Register(Kernel& kernel) {
                       [first](const VfsPath& path, uint32_t flags, VfsContext& ctx) {
                         return OpenSlave(path, flags, ctx, *first);
                       });
+}
+
+Result<VfsPath> NameTerminal(VfsContext& ctx, Terminal& terminal, uint32_t uid) {
+  WalkResult dir = TRY(WalkPath(ctx, ctx.root, "/dev/pts", static_cast<uint32_t>(WalkFlag::kFollow)));
+  auto* sb = dynamic_cast<DevptsSuperblock*>(&dir.path.dentry->superblock());
+  if (sb == nullptr) return Errno(ENODEV);
+  int index = TRY(sb->AddTerminal(terminal, uid));
+  return TRY(WalkPath(ctx, dir.path, std::to_string(index), 0)).path;
 }
 
 }  // namespace sentry::devpts

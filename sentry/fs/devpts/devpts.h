@@ -6,7 +6,8 @@
 
 namespace sentry {
 class Kernel;
-}
+class Terminal;
+}  // namespace sentry
 
 namespace sentry::devpts {
 
@@ -14,6 +15,9 @@ namespace sentry::devpts {
 // the devices 5:2 (ptmx; outside of a devpts it belongs to the first instance) and 136:* (slaves, by what devpts they are in).
 // Once, by boot.
 void Register(Kernel& kernel);
+
+// Gives a terminal of the host a name in the devpts at /dev/pts, "/dev/pts/N", for as long as it lives. ENODEV if there is none.
+Result<VfsPath> NameTerminal(VfsContext& ctx, Terminal& terminal, uint32_t uid);
 
 }  // namespace sentry::devpts
 

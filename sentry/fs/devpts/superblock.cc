@@ -150,27 +150,41 @@ void DevptsSuperblock::Remove(int index) {
     inode = std::move(it->second);
     slaves_.erase(it);
   }
-  (void)inode->Forget();
+  inode->Forget();
 }
 
-Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags,
-                                                          VfsContext& ctx) {
+Result<int> DevptsSuperblock::FreeIndex() const {
+  int index = 0;
+  for (auto& [used, inode] : slaves_) {
+    if (used != index) break;
+    ++index;
+  }
+  if (index >= options_.max) return Errno(ENOSPC);
+  return index;
+}
+
+Result<int> DevptsSuperblock::AddTerminal(Terminal& terminal, uint32_t uid) {
+  RefPtr<DevptsSuperblock> self(this);
+  base::MutexLock lock(mu_);
+  int index = TRY(FreeIndex());
+  terminal.SetOnEnd([self, index] { self->Remove(index); });
+  slaves_.emplace(index, base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index), S_IFCHR | options_.mode, uid,
+                                                   options_.set_gid ? options_.gid : 0, makedev(Pty::kSlaveMajor, index), terminal));
+  return index;
+}
+
+Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags, VfsContext& ctx) {
+  RefPtr<DevptsSuperblock> self(this);
   RefPtr<SlaveInode> slave;
   RefPtr<Pty> pty;
   uint32_t uid = options_.set_uid ? options_.uid : ctx.creds->fsuid;
   uint32_t gid = options_.set_gid ? options_.gid : ctx.creds->fsgid;
   {
     base::MutexLock lock(mu_);
-    int index = 0;
-    for (auto& [used, inode] : slaves_) {
-      if (used != index) break;
-      ++index;
-    }
-    if (index >= options_.max) return Errno(ENOSPC);
-    RefPtr<DevptsSuperblock> self(this);
+    int index = TRY(FreeIndex());
     pty = base::MakeRef<Pty>(kernel_, index, [self, index] { self->Remove(index); });
     slave = base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index), S_IFCHR | options_.mode, uid, gid,
-                                      makedev(Pty::kSlaveMajor, index), pty);
+                                      makedev(Pty::kSlaveMajor, index), *pty);
     slaves_.emplace(index, slave);
   }
   // Where the slave is, as TIOCGPTPEER's descriptor shows it: in the mount through which ptmx was reached.

@@ -34,22 +34,24 @@ class DevptsInode : public Inode {
   Attr attr_ GUARDED_BY(mu_);
 };
 
+// The name of a terminal, until that ends: a pty when its master is closed, a host's terminal when nobody has it open any more.
 class SlaveInode final : public DevptsInode {
  public:
-  SlaveInode(RefPtr<Superblock> sb, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t rdev, RefPtr<Pty> pty)
-      : DevptsInode(std::move(sb), ino, mode, uid, gid, rdev), pty_(std::move(pty)) {}
-  RefPtr<Pty> pty() EXCLUDES(mu_) {
+  SlaveInode(RefPtr<Superblock> sb, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t rdev, Terminal& terminal)
+      : DevptsInode(std::move(sb), ino, mode, uid, gid, rdev), terminal_(&terminal) {}
+  // Null once it has ended.
+  RefPtr<Terminal> terminal() EXCLUDES(mu_) {
     base::MutexLock lock(mu_);
-    return pty_;
+    if (terminal_ == nullptr || !terminal_->TryRef()) return nullptr;
+    return RefPtr<Terminal>::Adopt(terminal_);
   }
-  // The master has been closed. Breaks the circle pty → its path → this inode → pty.
-  RefPtr<Pty> Forget() EXCLUDES(mu_) {
+  void Forget() EXCLUDES(mu_) {
     base::MutexLock lock(mu_);
-    return std::move(pty_);
+    terminal_ = nullptr;
   }
 
  private:
-  RefPtr<Pty> pty_ GUARDED_BY(mu_);
+  Terminal* terminal_ GUARDED_BY(mu_);  // not owned: Forget is called before it goes
 };
 
 class DevptsSuperblock final : public Superblock {
@@ -64,6 +66,8 @@ class DevptsSuperblock final : public Superblock {
 
   // A new pty; the master's description, opened as `path` (a ptmx). `root`: of this instance. ENOSPC.
   Result<RefPtr<FileDescription>> OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags, VfsContext& ctx) EXCLUDES(mu_);
+  // Gives a terminal of the host a name, as runc's come from the container's devpts. Its index. ENOSPC.
+  Result<int> AddTerminal(Terminal& terminal, uint32_t uid) EXCLUDES(mu_);
   RefPtr<SlaveInode> FindSlave(int index) EXCLUDES(mu_);
   // The lowest index ≥ from, or −1.
   int NextIndex(int from) EXCLUDES(mu_);
@@ -71,6 +75,7 @@ class DevptsSuperblock final : public Superblock {
   static constexpr uint64_t kRootIno = 1, kPtmxIno = 2, kFirstSlaveIno = 3;
 
  private:
+  Result<int> FreeIndex() const REQUIRES(mu_);
   void Remove(int index) EXCLUDES(mu_);
   Kernel& kernel_;
   const Options options_;

@@ -52,7 +52,14 @@ Result<RefPtr<HostTty>> HostTty::Create(Kernel& kernel, base::UniqueFd fd, HostO
 }
 
 Result<RefPtr<FileDescription>> HostTty::NewDescription(uint32_t flags) {
+  if (path_.valid()) return OpenTerminal(path_, flags);
   return OpenTerminal(TRY(NewHostPath(object_, RefPtr<Terminal>(this))), flags);
+}
+
+Result<void> HostTty::SetPath(VfsPath path) {
+  device_ = static_cast<int>(TRY(path.inode()->GetAttr()).rdev);
+  path_ = std::move(path);
+  return {};
 }
 
 Result<RefPtr<FileDescription>> HostTty::OpenTerminal(const VfsPath& path, uint32_t flags) {

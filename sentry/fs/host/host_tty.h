@@ -15,11 +15,13 @@ class HostTty final : public Terminal {
  public:
   // `fd` is a terminal (HostObject::is_tty); ENOTTY. Options as for other host descriptors.
   static Result<RefPtr<HostTty>> Create(Kernel& kernel, base::UniqueFd fd, HostObject::Options options);
-  // For the process's stdio: a description with the path of the host object.
+  // For the process's stdio: a description of it.
   Result<RefPtr<FileDescription>> NewDescription(uint32_t flags);
   Result<RefPtr<FileDescription>> OpenTerminal(const VfsPath& path, uint32_t flags) override;
   Result<void> SetWindowSize(abi::Winsize size) override;
   int device_number() const override { return device_; }
+  // The path under which the guest knows it (/dev/pts/N), for NewDescription; "host:[…]" without. Before it is shared.
+  Result<void> SetPath(VfsPath path);
   HostObject& object() { return *object_; }
 
   // TIOCS… of its descriptions.
@@ -30,7 +32,9 @@ class HostTty final : public Terminal {
   template <typename T, typename... A>
   friend RefPtr<T> base::MakeRef(A&&...);
   const RefPtr<HostObject> object_;
-  int device_ = 0;  // set once
+  // Set once, before it is shared.
+  int device_ = 0;
+  VfsPath path_;  // does not own the terminal
 };
 
 }  // namespace sentry

@@ -15,6 +15,7 @@ Task* TaskOf(const VfsContext& ctx) { return static_cast<Task*>(ctx.task); }
 
 void Terminal::OnLastUnref() const {
   auto* self = const_cast<Terminal*>(this);
+  if (on_end_) on_end_();
   kernel_.scheduler().executors().front()->Post([self] {
     self->Orphan(self->kernel_);
     delete self;

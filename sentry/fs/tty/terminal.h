@@ -2,6 +2,7 @@
 #ifndef SENTRY_FS_TTY_TERMINAL_H_
 #define SENTRY_FS_TTY_TERMINAL_H_
 
+#include <functional>
 #include <optional>
 
 #include "base/mutex.h"
@@ -22,6 +23,8 @@ class Terminal : public Tty {
   // TIOCSWINSZ: SIGWINCH to the foreground group if it changed. Any fiber or thread.
   virtual Result<void> SetWindowSize(abi::Winsize size) = 0;
   Kernel& kernel() { return kernel_; }
+  // Called once when the last reference is gone, before the object is: its name in /dev/pts goes. Must not wait. Set before it is shared.
+  void SetOnEnd(std::function<void()> on_end) { on_end_ = std::move(on_end); }
 
   // open(2) without O_NOCTTY by a session leader that has no terminal makes this its controlling one (tty_open_proc_set_tty).
   void MaybeBecomeControlling(Task& task, uint32_t open_flags);
@@ -34,6 +37,9 @@ class Terminal : public Tty {
   void OnLastUnref() const override;
 
   Kernel& kernel_;
+
+ private:
+  std::function<void()> on_end_;
 };
 
 // The task that a vfs call or ioctl is made for; null inside the sentry.

@@ -196,6 +196,9 @@ absl::StatusOr<RefPtr<ThreadGroup>> KernelSandbox::MakeProcess(control::ProcessS
   process.umask = spec.umask;
   RefPtr<Tty> tty;
   ASSIGN_OR_RETURN(process.fds, MakeDescriptors(spec, *mounts_, &tty));
+  if (is_init && tty) {
+    if (auto stdin_file = process.fds->Get(0); stdin_file.ok()) BindConsole(root, (*stdin_file)->path());
+  }
   process.mounts = mounts_;
   process.uts = uts_;
   process.net = net_;

@@ -29,6 +29,14 @@ Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::
   return NewHostFile(kernel.scheduler().reactor(), std::move(fd), options);
 }
 
+void BindConsole(VfsContext& ctx, const VfsPath& terminal) {
+  Result<WalkResult> console = WalkPath(ctx, ctx.root, "/dev/console", 0);
+  if (!console.ok() || terminal.mount == nullptr) return;
+  auto mount = base::MakeRef<Mount>(RefPtr<Superblock>(&terminal.mount->superblock()), terminal.dentry, terminal.mount->flags(),
+                                    terminal.mount->source());
+  (void)ctx.mounts->AddMount(console->path, std::move(mount));
+}
+
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns) {
   abi::Winsize size{rows, columns, 0, 0};
   Result<void> set = static_cast<Terminal&>(tty).SetWindowSize(size);

@@ -16,6 +16,8 @@ namespace sentry::boot {
 // The terminal is named in the guest's /dev/pts, if `ctx` has one.
 Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd, const control::ProcessSpec& spec,
                                          RefPtr<Tty>* tty);
+// Mounts init's terminal on /dev/console, as runc does; nothing if there is no such node.
+void BindConsole(VfsContext& ctx, const VfsPath& terminal);
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns);
 // HOME of `uid` by the guest's /etc/passwd, unless `env` has one. "/" for an unknown user.
 void AddHome(VfsContext& ctx, uint32_t uid, std::vector<std::string>* env);

@@ -78,13 +78,4 @@ void RegisterTtyDevice() {
                       });
 }
 
-void RegisterConsoleDevice(RefPtr<Terminal> console) {
-  vfs::RegisterDevice(FileType::kCharDevice, 5, 1,
-                      [console = std::move(console)](const VfsPath& path, uint32_t flags,
-                                                     VfsContext&) -> Result<RefPtr<FileDescription>> {
-                        if (console == nullptr) return Errno(ENXIO);
-                        return console->OpenTerminal(path, flags);
-                      });
-}
-
 }  // namespace sentry

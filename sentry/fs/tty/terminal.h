@@ -47,8 +47,6 @@ Task* TaskOf(const VfsContext& ctx);
 
 // /dev/tty (5:0): the controlling terminal of who opens it, ENXIO without one. Once, by boot.
 void RegisterTtyDevice();
-// /dev/console (5:1): `console`, ENXIO if null.
-void RegisterConsoleDevice(RefPtr<Terminal> console);
 
 }  // namespace sentry
 

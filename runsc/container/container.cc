@@ -56,7 +56,7 @@ absl::Status RunStartContainerHooks(const Container& container, const oci::Spec&
     if (pipe2(in, O_CLOEXEC) < 0) return host::ErrnoStatus(errno, "pipe");
     sentry::control::ProcessSpec process = MakeProcessSpec(*spec.process);
     process.argv = hooks[i].args.empty() ? std::vector<std::string>{hooks[i].path} : hooks[i].args;
-    process.argv[0] = hooks[i].path;
+    process.argv[0] = hooks[i].path;  // the sandbox finds the program by it; a different name would be lost
     process.envv = hooks[i].env;
     process.cwd = "/";
     process.terminal = false;

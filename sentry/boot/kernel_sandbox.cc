@@ -230,7 +230,7 @@ absl::StatusOr<RefPtr<ThreadGroup>> KernelSandbox::MakeProcess(control::ProcessS
 }
 
 absl::StatusOr<int32_t> KernelSandbox::CreateProcess(control::ProcessSpec spec) {
-  if (!started_) return absl::FailedPreconditionError("the container has not been started");
+  // Before init was started, too: startContainer hooks run then.
   absl::StatusOr<int32_t> pid = absl::InternalError("no process was made");
   OnFiber([&] {
     absl::StatusOr<RefPtr<ThreadGroup>> tg = MakeProcess(spec, /*is_init=*/false);

@@ -7,8 +7,8 @@ namespace base {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* text);
 }  // namespace base
 
-#define CHECK(...)                                                                     \
-  do {                                                                                 \
+#define CHECK(...)                                                                                  \
+  do {                                                                                              \
     if (__builtin_expect(!(__VA_ARGS__), 0)) ::base::CheckFailed(__FILE__, __LINE__, #__VA_ARGS__); \
   } while (false)
 

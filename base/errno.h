@@ -44,9 +44,9 @@ class [[nodiscard]] Result {
   using value_type = T;
   Result(Errno error) : data_(std::in_place_index<1>, error) {}  // NOLINT: implicit by design
   template <typename U = T>
-    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : data_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT: implicit by design
+  requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
+      : data_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT: implicit by design
 
   bool ok() const { return data_.index() == 0; }
   explicit operator bool() const = delete;  // Result<bool> would be ambiguous: write ok().
@@ -105,11 +105,11 @@ inline Result<long> FromRaw(long raw) {
 }
 
 // TRY(expression): the value of a Result, or return its Errno from the enclosing function.
-#define TRY(...)                                   \
-  ({                                               \
-    auto try_result_ = (__VA_ARGS__);              \
+#define TRY(...)                                       \
+  ({                                                   \
+    auto try_result_ = (__VA_ARGS__);                  \
     if (!try_result_.ok()) return try_result_.error(); \
-    std::move(try_result_).value();                \
+    std::move(try_result_).value();                    \
   })
 
 }  // namespace base

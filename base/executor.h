@@ -1,5 +1,5 @@
-// Executor: a host thread, one per CPU that the sandbox may use, with a run queue of fibers. Scheduler: all of them, with
-// the timers, the reactor for host descriptors and the blocking workers.
+// Executor: a host thread, one per CPU that the sandbox may use, with a run queue of fibers. Scheduler: all of them,
+// with the timers, the reactor for host descriptors and the blocking workers.
 #ifndef BASE_EXECUTOR_H_
 #define BASE_EXECUTOR_H_
 
@@ -36,8 +36,8 @@ class Executor {
   // The executor that runs on this host thread, or null. Not inlined for the same reason as Fiber::Current.
   [[gnu::noinline]] static Executor* Current();
 
-  int index() const;         // 0 … Scheduler::executors().size() − 1
-  int cpu() const;           // the host CPU it prefers, −1 if the thread is not bound
+  int index() const;  // 0 … Scheduler::executors().size() − 1
+  int cpu() const;    // the host CPU it prefers, −1 if the thread is not bound
   int host_tid() const;
   size_t queue_length() const;  // a hint; any thread
   Scheduler& scheduler() const;
@@ -57,12 +57,13 @@ class Executor {
 class Scheduler {
  public:
   struct Options {
-    int executors = 0;     // 0: one per CPU in sched_getaffinity
-    bool bind_cpus = true; // executor i prefers the i-th CPU of the affinity mask
+    int executors = 0;      // 0: one per CPU in sched_getaffinity
+    bool bind_cpus = true;  // executor i prefers the i-th CPU of the affinity mask
     std::function<std::unique_ptr<IdleStrategy>(int index)> idle;  // null: the futex one
     int max_workers = 8;
   };
-  // Starts the host threads. Before the seccomp filter; threads that are started later (workers) need only clone and mmap.
+  // Starts the host threads. Before the seccomp filter; threads that are started later (workers) need only clone and
+  // mmap.
   explicit Scheduler(Options options);
   // Every fiber has to have finished.
   ~Scheduler();

@@ -1,8 +1,8 @@
 // Fiber: a stackful coroutine that runs on executors. Every guest thread is one.
 //
 // A fiber waits by parking. Parking is a permit, as in java.util.concurrent.LockSupport: Unpark stores one permit, Park
-// consumes it or waits for it, so a wake-up that comes before the wait is not lost; a Park may return without cause, and
-// callers loop over their condition.
+// consumes it or waits for it, so a wake-up that comes before the wait is not lost; a Park may return without cause,
+// and callers loop over their condition.
 #ifndef BASE_FIBER_H_
 #define BASE_FIBER_H_
 
@@ -29,11 +29,12 @@ class Fiber final : public RefCounted {
     std::string name;
   };
 
-  // Starts `body` on a fiber of `scheduler`. The returned reference is for Unpark and Join; the fiber lives on without it.
+  // Starts `body` on a fiber of `scheduler`. The returned reference is for Unpark and Join; the fiber lives on without
+  // it.
   static RefPtr<Fiber> Spawn(Scheduler& scheduler, Options options, std::function<void()> body);
 
-  // The fiber that is running on this host thread; null outside of fibers. Never cached across a Park by callers' inlined
-  // code: not inlined (thread_local behind a function, DESIGN.md §3).
+  // The fiber that is running on this host thread; null outside of fibers. Never cached across a Park by callers'
+  // inlined code: not inlined (thread_local behind a function, DESIGN.md §3).
   [[gnu::noinline]] static Fiber* Current();
 
   // Waits for a permit and consumes it. Called on a fiber, with no Mutex held.
@@ -56,7 +57,8 @@ class Fiber final : public RefCounted {
   // The executor on which it last ran.
   Executor& executor() const;
   void set_pinned(bool pinned);
-  // A word for whoever owns the fiber's body (the kernel: its Task). Set by the body itself, read by code that runs on the fiber.
+  // A word for whoever owns the fiber's body (the kernel: its Task). Set by the body itself, read by code that runs on
+  // the fiber.
   void set_user_data(void* data) { user_data_ = data; }
   void* user_data() const { return user_data_; }
 

@@ -24,8 +24,8 @@ struct Range {
   friend bool operator==(const Range&, const Range&) = default;
 };
 
-// Traits<V> may specialise: `V Split(V& left, Range whole, uint64_t at)` — the value of the right part when a range is cut at
-// `at` (the left part's value may change too) — and `bool Merge(V& left, Range l, const V& right, Range r)`.
+// Traits<V> may specialise: `V Split(V& left, Range whole, uint64_t at)` — the value of the right part when a range is
+// cut at `at` (the left part's value may change too) — and `bool Merge(V& left, Range l, const V& right, Range r)`.
 template <typename V>
 struct IntervalTraits {
   static V Split(V& left, Range whole, uint64_t at) { return left; }
@@ -69,7 +69,8 @@ class IntervalMap {
   }
   const_iterator LowerBound(uint64_t x) const { return const_cast<IntervalMap*>(this)->LowerBound(x); }
 
-  // Inserts a range that overlaps none; merges with its neighbours where Traits allow it. Returns the range that holds it.
+  // Inserts a range that overlaps none; merges with its neighbours where Traits allow it. Returns the range that holds
+  // it.
   iterator Insert(Range r, V value) {
     CHECK(!r.empty());
     auto next = LowerBound(r.start);

@@ -25,8 +25,7 @@ bool LogEnabled(LogLevel level);
 // A JSON line {"msg","level","time"} or text in the user log, whatever its level: what the engine shows a person.
 void LogFatalToUser(std::string_view message);
 
-#define LOG_AT_(lvl, ...) \
-  (::base::LogEnabled(lvl) ? ::base::LogAt(lvl, __FILE__, __LINE__, __VA_ARGS__) : (void)0)
+#define LOG_AT_(lvl, ...) (::base::LogEnabled(lvl) ? ::base::LogAt(lvl, __FILE__, __LINE__, __VA_ARGS__) : (void)0)
 #define LOG_DEBUG(...) LOG_AT_(::base::LogLevel::kDebug, __VA_ARGS__)
 #define LOG_INFO(...) LOG_AT_(::base::LogLevel::kInfo, __VA_ARGS__)
 #define LOG_WARNING(...) LOG_AT_(::base::LogLevel::kWarning, __VA_ARGS__)

@@ -1,6 +1,6 @@
-// Reactor: one host thread that waits for timers and for host descriptors. It sleeps without a time limit when there are
-// no timers: an idle sandbox causes no wake-ups. Callbacks run on its thread: they must not park or block; most unpark a fiber or
-// notify a wait queue.
+// Reactor: one host thread that waits for timers and for host descriptors. It sleeps without a time limit when there
+// are no timers: an idle sandbox causes no wake-ups. Callbacks run on its thread: they must not park or block; most
+// unpark a fiber or notify a wait queue.
 #ifndef BASE_REACTOR_H_
 #define BASE_REACTOR_H_
 
@@ -15,8 +15,8 @@ namespace base {
 
 class Reactor;
 
-// A one-shot timer that can be set again and again. Owned by its user; the destructor cancels, and waits for a callback that is
-// running on the reactor's thread (so it must not be destroyed under a Mutex that its callback takes).
+// A one-shot timer that can be set again and again. Owned by its user; the destructor cancels, and waits for a callback
+// that is running on the reactor's thread (so it must not be destroyed under a Mutex that its callback takes).
 class Timer {
  public:
   Timer(Reactor& reactor, std::function<void()> callback);
@@ -33,10 +33,12 @@ class Timer {
   std::shared_ptr<Impl> impl_;
 };
 
-// Watches a host descriptor, edge-triggered. Owned by its user, who owns the descriptor too and destroys the watch first.
+// Watches a host descriptor, edge-triggered. Owned by its user, who owns the descriptor too and destroys the watch
+// first.
 class FdWatch {
  public:
-  // `events`: EPOLLIN and so on (man 2 epoll_ctl). Calls back with the ready events; once at the start for what is ready.
+  // `events`: EPOLLIN and so on (man 2 epoll_ctl). Calls back with the ready events; once at the start for what is
+  // ready.
   FdWatch(Reactor& reactor, int fd, uint32_t events, std::function<void(uint32_t)> callback);
   ~FdWatch();
   FdWatch(const FdWatch&) = delete;

@@ -48,18 +48,17 @@ template <typename T>
 class RefPtr {
  public:
   constexpr RefPtr() = default;
-  constexpr RefPtr(std::nullptr_t) {}                                  // NOLINT: implicit by design
-  explicit RefPtr(T* object) : object_(object) {                      // takes a new reference
+  constexpr RefPtr(std::nullptr_t) {}             // NOLINT: implicit by design
+  explicit RefPtr(T* object) : object_(object) {  // takes a new reference
     if (object_) object_->Ref();
   }
   RefPtr(const RefPtr& o) : RefPtr(o.object_) {}
   RefPtr(RefPtr&& o) noexcept : object_(std::exchange(o.object_, nullptr)) {}
   template <typename U>
-    requires std::is_convertible_v<U*, T*>
-  RefPtr(const RefPtr<U>& o) : RefPtr(o.get()) {}  // NOLINT: implicit by design
+  requires std::is_convertible_v<U*, T*> RefPtr(const RefPtr<U>& o) : RefPtr(o.get()) {}  // NOLINT: implicit by design
   template <typename U>
-    requires std::is_convertible_v<U*, T*>
-  RefPtr(RefPtr<U>&& o) noexcept : object_(o.release()) {}  // NOLINT: implicit by design
+  requires std::is_convertible_v<U*, T*> RefPtr(RefPtr<U>&& o)
+  noexcept : object_(o.release()) {}  // NOLINT: implicit by design
   RefPtr& operator=(RefPtr o) noexcept {
     std::swap(object_, o.object_);
     return *this;

@@ -1,5 +1,6 @@
-// The one routine through which the sentry touches memory that may fault: guest memory in the memory file, and files that the
-// gofer donated and the host may truncate. A SIGSEGV or SIGBUS inside becomes a short count instead of a crash.
+// The one routine through which the sentry touches memory that may fault: guest memory in the memory file, and files
+// that the gofer donated and the host may truncate. A SIGSEGV or SIGBUS inside becomes a short count instead of a
+// crash.
 #ifndef BASE_SAFE_COPY_UNSAFE_H_
 #define BASE_SAFE_COPY_UNSAFE_H_
 

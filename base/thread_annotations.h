@@ -2,8 +2,8 @@
 #ifndef BASE_THREAD_ANNOTATIONS_H_
 #define BASE_THREAD_ANNOTATIONS_H_
 
-// Abseil still defines the same short names for its own past users, in a header of their own: taken in first, so that it cannot come
-// later, and replaced.
+// Abseil still defines the same short names for its own past users, in a header of their own: taken in first, so that
+// it cannot come later, and replaced.
 #if __has_include("absl/base/internal/thread_annotations.h")
 #include "absl/base/internal/thread_annotations.h"
 #undef GUARDED_BY

@@ -1,4 +1,5 @@
-// WaitQueue: who wants to know when an object (a pipe, a socket, a futex, a child's exit) changes. Events are poll's bits.
+// WaitQueue: who wants to know when an object (a pipe, a socket, a futex, a child's exit) changes. Events are poll's
+// bits.
 #ifndef BASE_WAIT_QUEUE_H_
 #define BASE_WAIT_QUEUE_H_
 
@@ -18,12 +19,12 @@ inline constexpr EventMask kEventIn = 0x1, kEventPri = 0x2, kEventOut = 0x4, kEv
 
 class WaitQueue;
 
-// One registration. Owned by the waiter; must be removed from its queue (Remove, or the queue's destruction never happens
-// first) before it dies.
+// One registration. Owned by the waiter; must be removed from its queue (Remove, or the queue's destruction never
+// happens first) before it dies.
 class WaitEntry {
  public:
-  // `callback` runs under the queue's lock, on the notifying thread or fiber: it must not park, nor call into the queue;
-  // it may Unpark fibers and notify other queues that come later in the lock order.
+  // `callback` runs under the queue's lock, on the notifying thread or fiber: it must not park, nor call into the
+  // queue; it may Unpark fibers and notify other queues that come later in the lock order.
   WaitEntry(EventMask mask, std::function<void(EventMask)> callback) : mask_(mask), callback_(std::move(callback)) {}
   // Unparks `fiber` (the caller's, when null is given).
   explicit WaitEntry(EventMask mask, Fiber* fiber = nullptr);

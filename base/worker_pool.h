@@ -1,5 +1,5 @@
-// WorkerPool: host threads for calls that block on the host (fsync, a cold read, a gofer on a slow mount). Threads start on
-// demand, at most max_workers, and end after a second of idleness.
+// WorkerPool: host threads for calls that block on the host (fsync, a cold read, a gofer on a slow mount). Threads
+// start on demand, at most max_workers, and end after a second of idleness.
 #ifndef BASE_WORKER_POOL_H_
 #define BASE_WORKER_POOL_H_
 

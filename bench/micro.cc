@@ -133,7 +133,8 @@ Batch AnonymousFault() {
     constexpr long kPages = 2048;
     for (long done = 0; done < n; done += kPages) {
       const long pages = std::min(kPages, n - done);
-      char* p = static_cast<char*>(mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+      char* p =
+          static_cast<char*>(mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
       if (p == MAP_FAILED) Die("mmap");
       madvise(p, pages * 4096, MADV_NOHUGEPAGE);
       for (long i = 0; i < pages; ++i) static_cast<volatile char*>(p)[i * 4096] = 1;
@@ -151,7 +152,9 @@ Batch SchedYield() {
 Batch ThreadCreateJoin() {
   return Repeat([] {
     pthread_t thread;
-    if (pthread_create(&thread, nullptr, [](void*) -> void* { return nullptr; }, nullptr) != 0) Die("pthread_create");
+    if (pthread_create(
+            &thread, nullptr, [](void*) -> void* { return nullptr; }, nullptr) != 0)
+      Die("pthread_create");
     pthread_join(thread, nullptr);
   });
 }
@@ -232,7 +235,8 @@ Batch FutexAsk(std::atomic<uint32_t>* word, int flags) {
 Batch FutexThreads() {
   static std::atomic<uint32_t> word;
   pthread_t thread;
-  if (pthread_create(&thread, nullptr, [](void*) -> void* { FutexAnswer(&word, FUTEX_PRIVATE_FLAG); }, nullptr) != 0) {
+  if (pthread_create(
+          &thread, nullptr, [](void*) -> void* { FutexAnswer(&word, FUTEX_PRIVATE_FLAG); }, nullptr) != 0) {
     Die("pthread_create");
   }
   return FutexAsk(&word, FUTEX_PRIVATE_FLAG);

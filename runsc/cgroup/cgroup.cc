@@ -19,8 +19,8 @@ namespace {
 
 // The controllers that a container's group is made in. Others of the host are left alone.
 bool Used(const std::string& controller) {
-  for (const char* name : {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd", "hugetlb",
-                           "net_cls", "net_prio", "perf_event"}) {
+  for (const char* name : {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd",
+                           "hugetlb", "net_cls", "net_prio", "perf_event"}) {
     if (controller == name) return true;
   }
   return false;
@@ -46,8 +46,8 @@ std::string ReadTrimmed(const std::string& path) {
   return text;
 }
 
-// A new cpuset group has neither CPUs nor memory nodes, and takes no task before it has (man 7 cpuset): copy the parent's,
-// downwards from the first that has some.
+// A new cpuset group has neither CPUs nor memory nodes, and takes no task before it has (man 7 cpuset): copy the
+// parent's, downwards from the first that has some.
 void InheritCpuset(const std::string& mount, const std::string& path) {
   for (size_t slash = 0; slash != std::string::npos;) {
     std::string parent = mount + path.substr(0, slash);
@@ -149,7 +149,8 @@ absl::Status Cgroup::ApplyVersion1(const oci::Resources& r) const {
   auto set = [&](const char* controller, const char* file, const std::string& value) -> absl::Status {
     auto it = directories_.find(controller);
     if (it == directories_.end()) {
-      return absl::FailedPreconditionError(std::string("cannot set ") + file + ": this host has no " + controller + " cgroup");
+      return absl::FailedPreconditionError(std::string("cannot set ") + file + ": this host has no " + controller +
+                                           " cgroup");
     }
     return host::WriteExisting(AT_FDCWD, it->second + "/" + file, value);
   };
@@ -162,16 +163,19 @@ absl::Status Cgroup::ApplyVersion1(const oci::Resources& r) const {
     }
     RETURN_IF_ERROR(status);
   }
-  if (r.memory_swap && *r.memory_swap != 0) Warn(set("memory", "memory.memsw.limit_in_bytes", std::to_string(*r.memory_swap)));
+  if (r.memory_swap && *r.memory_swap != 0)
+    Warn(set("memory", "memory.memsw.limit_in_bytes", std::to_string(*r.memory_swap)));
   if (r.memory_reservation && *r.memory_reservation != 0) {
     RETURN_IF_ERROR(set("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
   }
   if (r.memory_swappiness) Warn(set("memory", "memory.swappiness", std::to_string(*r.memory_swappiness)));
-  if (r.memory_disable_oom_killer && *r.memory_disable_oom_killer) RETURN_IF_ERROR(set("memory", "memory.oom_control", "1"));
+  if (r.memory_disable_oom_killer && *r.memory_disable_oom_killer)
+    RETURN_IF_ERROR(set("memory", "memory.oom_control", "1"));
 
   if (r.cpu_shares && *r.cpu_shares != 0) RETURN_IF_ERROR(set("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
   // The period first: the quota that goes with it may be out of range for the old one.
-  if (r.cpu_period && *r.cpu_period != 0) RETURN_IF_ERROR(set("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
+  if (r.cpu_period && *r.cpu_period != 0)
+    RETURN_IF_ERROR(set("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
   if (r.cpu_quota && *r.cpu_quota != 0) RETURN_IF_ERROR(set("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
   if (r.cpu_burst) Warn(set("cpu", "cpu.cfs_burst_us", std::to_string(*r.cpu_burst)));
   if (r.cpu_idle) Warn(set("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
@@ -184,7 +188,8 @@ absl::Status Cgroup::ApplyVersion1(const oci::Resources& r) const {
   if (!r.cpuset_cpus.empty()) RETURN_IF_ERROR(set("cpuset", "cpuset.cpus", r.cpuset_cpus));
   if (!r.cpuset_mems.empty()) RETURN_IF_ERROR(set("cpuset", "cpuset.mems", r.cpuset_mems));
   if (r.blkio_weight && *r.blkio_weight != 0) Warn(set("blkio", "blkio.weight", std::to_string(*r.blkio_weight)));
-  if (!r.unified.empty()) return absl::InvalidArgumentError("config.json: linux.resources.unified needs cgroup version 2");
+  if (!r.unified.empty())
+    return absl::InvalidArgumentError("config.json: linux.resources.unified needs cgroup version 2");
   return absl::OkStatus();
 }
 
@@ -199,7 +204,8 @@ absl::Status Cgroup::ApplyVersion2(const oci::Resources& r) const {
     int64_t swap = *r.memory_swap;
     if (swap > 0) {
       if (!r.memory_limit || *r.memory_limit <= 0) {
-        return absl::InvalidArgumentError("config.json: linux.resources.memory.swap needs memory.limit with cgroup version 2");
+        return absl::InvalidArgumentError(
+            "config.json: linux.resources.memory.swap needs memory.limit with cgroup version 2");
       }
       if (swap < *r.memory_limit) {
         return absl::InvalidArgumentError("config.json: linux.resources.memory.swap is below memory.limit");
@@ -208,8 +214,10 @@ absl::Status Cgroup::ApplyVersion2(const oci::Resources& r) const {
     }
     Warn(set("memory.swap.max", MaxOr(swap)));
   }
-  if (r.memory_reservation && *r.memory_reservation != 0) RETURN_IF_ERROR(set("memory.low", MaxOr(*r.memory_reservation)));
-  if (r.cpu_shares && *r.cpu_shares != 0) RETURN_IF_ERROR(set("cpu.weight", std::to_string(WeightFromShares(*r.cpu_shares))));
+  if (r.memory_reservation && *r.memory_reservation != 0)
+    RETURN_IF_ERROR(set("memory.low", MaxOr(*r.memory_reservation)));
+  if (r.cpu_shares && *r.cpu_shares != 0)
+    RETURN_IF_ERROR(set("cpu.weight", std::to_string(WeightFromShares(*r.cpu_shares))));
   if ((r.cpu_quota && *r.cpu_quota != 0) || (r.cpu_period && *r.cpu_period != 0)) {
     std::string value = r.cpu_quota && *r.cpu_quota > 0 ? std::to_string(*r.cpu_quota) : "max";
     if (r.cpu_period && *r.cpu_period != 0) value += " " + std::to_string(*r.cpu_period);

@@ -1,9 +1,9 @@
-// Cgroups of the host, both hierarchies: version 1 with one mount per controller, and version 2. A mixed host ("hybrid") counts as
-// version 1 as long as it has controllers there.
+// Cgroups of the host, both hierarchies: version 1 with one mount per controller, and version 2. A mixed host
+// ("hybrid") counts as version 1 as long as it has controllers there.
 //
-// What a kernel does not offer is a warning in the debug log where runc warns; a limit that the caller asked for and that cannot be set is
-// an error. The pids limit is not set: the host would count the sentry's threads instead of the guest's tasks, so the sentry
-// applies it (BootSpec::pids_limit).
+// What a kernel does not offer is a warning in the debug log where runc warns; a limit that the caller asked for and
+// that cannot be set is an error. The pids limit is not set: the host would count the sentry's threads instead of the
+// guest's tasks, so the sentry applies it (BootSpec::pids_limit).
 #ifndef RUNSC_CGROUP_CGROUP_H_
 #define RUNSC_CGROUP_CGROUP_H_
 
@@ -35,8 +35,8 @@ struct Layout {
   static Layout Parse(const std::string& mountinfo, const std::string& self_cgroup);
 };
 
-// The group that linux.cgroupsPath names: absolute, or below our own; with `systemd` "slice:prefix:name" becomes the path that
-// systemd would make of it (its daemon is not asked).
+// The group that linux.cgroupsPath names: absolute, or below our own; with `systemd` "slice:prefix:name" becomes the
+// path that systemd would make of it (its daemon is not asked).
 absl::StatusOr<std::string> ResolvePath(const std::string& cgroups_path, bool systemd, const std::string& own);
 
 class Cgroup {

@@ -29,9 +29,9 @@ std::string Unescape(const std::string& text) {
 }
 
 bool IsController(const std::string& option) {
-  static const char* const kControllers[] = {"cpu",     "cpuacct", "cpuset",  "memory",  "devices", "freezer",
-                                             "blkio",   "pids",    "net_cls", "net_prio", "hugetlb", "perf_event",
-                                             "rdma",    "misc",    "name=systemd"};
+  static const char* const kControllers[] = {"cpu",     "cpuacct",    "cpuset", "memory",  "devices",
+                                             "freezer", "blkio",      "pids",   "net_cls", "net_prio",
+                                             "hugetlb", "perf_event", "rdma",   "misc",    "name=systemd"};
   for (const char* c : kControllers) {
     if (option == c) return true;
   }
@@ -90,8 +90,9 @@ absl::StatusOr<std::string> ResolvePath(const std::string& cgroups_path, bool sy
   }
   std::vector<std::string> parts = Split(cgroups_path, ':');
   if (parts.size() != 3 || parts[2].empty() || cgroups_path.find('/') != std::string::npos) {
-    return absl::InvalidArgumentError("config.json: linux.cgroupsPath must be \"slice:prefix:name\" with --systemd-cgroup, not \"" +
-                                      cgroups_path + "\"");
+    return absl::InvalidArgumentError(
+        "config.json: linux.cgroupsPath must be \"slice:prefix:name\" with --systemd-cgroup, not \"" + cgroups_path +
+        "\"");
   }
   std::string slice = parts[0].empty() ? "system.slice" : parts[0];
   std::string unit = parts[1].empty() ? parts[2] : parts[1] + "-" + parts[2];
@@ -102,7 +103,8 @@ absl::StatusOr<std::string> ResolvePath(const std::string& cgroups_path, bool sy
   auto no_slice = [&] {
     return absl::InvalidArgumentError("config.json: linux.cgroupsPath: \"" + slice + "\" is no slice");
   };
-  if (slice.size() <= suffix.size() || slice.compare(slice.size() - suffix.size(), suffix.size(), suffix) != 0) return no_slice();
+  if (slice.size() <= suffix.size() || slice.compare(slice.size() - suffix.size(), suffix.size(), suffix) != 0)
+    return no_slice();
   std::string stem = slice.substr(0, slice.size() - suffix.size());
   if (stem != "-") {
     for (const std::string& part : Split(stem, '-')) {

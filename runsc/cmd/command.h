@@ -1,5 +1,5 @@
-// The verbs of the command line. Each is a function in a file of its own that reads its flags and arguments and returns the exit code;
-// a failure of ours is a status, which Main reports and turns into 128.
+// The verbs of the command line. Each is a function in a file of its own that reads its flags and arguments and returns
+// the exit code; a failure of ours is a status, which Main reports and turns into 128.
 #ifndef RUNSC_CMD_COMMAND_H_
 #define RUNSC_CMD_COMMAND_H_
 
@@ -30,14 +30,15 @@ struct Context {
   std::vector<std::string> words;  // after the verb
 };
 
-// Reads flags, then between `min` and `max` arguments. runc takes flags after arguments, too (`kill ID --all`), so they are taken
-// there, unless the arguments are somebody else's command line (`trailing_command`). help_asked: usage was printed, and the verb has nothing more to do.
+// Reads flags, then between `min` and `max` arguments. runc takes flags after arguments, too (`kill ID --all`), so they
+// are taken there, unless the arguments are somebody else's command line (`trailing_command`). help_asked: usage was
+// printed, and the verb has nothing more to do.
 struct Arguments {
   bool help_asked = false;
   std::vector<std::string> values;
 };
-absl::StatusOr<Arguments> ParseArguments(const Context& context, config::FlagSet& flags, const std::string& usage, size_t min,
-                                         size_t max, bool trailing_command = false);
+absl::StatusOr<Arguments> ParseArguments(const Context& context, config::FlagSet& flags, const std::string& usage,
+                                         size_t min, size_t max, bool trailing_command = false);
 inline constexpr size_t kAnyNumber = ~size_t{0};
 
 // "M:N" or "M" of --pass-fd, "N" of --preserve-fds: (ours, the guest's).

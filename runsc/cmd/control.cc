@@ -18,7 +18,8 @@ absl::StatusOr<int> WithContainer(Context& context, absl::Status (*f)(container:
   config::FlagSet flags;
   ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "<id>", 1, 1));
   if (arguments.help_asked) return 0;
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], true));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], true));
   RETURN_IF_ERROR(f(container));
   return 0;
 }
@@ -33,21 +34,22 @@ std::string StatsJson(const container::Container& container, const sentry::contr
   if (stats.memory_max_bytes != 0) usage["max"] = stats.memory_max_bytes;
   ordered_json pids = {{"current", stats.pids_current}};
   if (stats.pids_limit != 0) pids["limit"] = stats.pids_limit;
-  ordered_json json = {
-      {"type", "stats"},
-      {"id", container.state.id},
-      {"data",
-       {{"cpu",
-         {{"usage",
-           {{"kernel", stats.cpu_system_ns}, {"user", stats.cpu_user_ns}, {"total", stats.cpu_user_ns + stats.cpu_system_ns}}}}},
-        {"memory",
-         {{"cache", stats.memory_cache_bytes},
-          {"usage", usage},
-          {"swap", ordered_json::object()},
-          {"kernel", ordered_json::object()},
-          {"kernelTCP", ordered_json::object()}}},
-        {"pids", pids},
-        {"network_interfaces", ordered_json::array()}}}};
+  ordered_json json = {{"type", "stats"},
+                       {"id", container.state.id},
+                       {"data",
+                        {{"cpu",
+                          {{"usage",
+                            {{"kernel", stats.cpu_system_ns},
+                             {"user", stats.cpu_user_ns},
+                             {"total", stats.cpu_user_ns + stats.cpu_system_ns}}}}},
+                         {"memory",
+                          {{"cache", stats.memory_cache_bytes},
+                           {"usage", usage},
+                           {"swap", ordered_json::object()},
+                           {"kernel", ordered_json::object()},
+                           {"kernelTCP", ordered_json::object()}}},
+                         {"pids", pids},
+                         {"network_interfaces", ordered_json::array()}}}};
   return json.dump();
 }
 
@@ -65,7 +67,8 @@ absl::StatusOr<int> Wait(Context& context) {
   if (arguments.help_asked) return 0;
   if (root_pid != 0) pid = root_pid;
   if (pid <= 0 || pid > 1 << 30) return absl::InvalidArgumentError("a pid must be positive");
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], false));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], false));
   ASSIGN_OR_RETURN(auto client, container.Connect());
   ASSIGN_OR_RETURN(int status, client.Wait(static_cast<int32_t>(pid)));
   ordered_json json = {{"id", container.state.id}, {"exitStatus", container::ExitCode(status)}};
@@ -81,8 +84,10 @@ absl::StatusOr<int> Events(Context& context) {
   flags.Int("interval", &interval, "seconds between two lines");
   ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] <id>", 1, 1));
   if (arguments.help_asked) return 0;
-  if (interval <= 0 || interval > 1 << 20) return absl::InvalidArgumentError("invalid value for flag -interval: must be positive");
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], false));
+  if (interval <= 0 || interval > 1 << 20)
+    return absl::InvalidArgumentError("invalid value for flag -interval: must be positive");
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], false));
   ASSIGN_OR_RETURN(auto client, container.Connect());
   for (;;) {
     auto stats = client.GetStats();

@@ -1,3 +1,5 @@
+#include "runsc/container/create.h"
+
 #include <unistd.h>
 
 #include <charconv>
@@ -5,7 +7,6 @@
 #include "base/status_macros.h"
 #include "runsc/cmd/command.h"
 #include "runsc/container/container.h"
-#include "runsc/container/create.h"
 #include "runsc/container/exec.h"
 #include "runsc/host/files.h"
 
@@ -22,7 +23,8 @@ struct CreateFlags {
   void Register(config::FlagSet& flags) {
     flags.String("bundle", &bundle, "directory of config.json");
     flags.Alias("b", "bundle");
-    flags.String("console-socket", &options.console_socket, "Unix socket that gets the master of the container's terminal");
+    flags.String("console-socket", &options.console_socket,
+                 "Unix socket that gets the master of the container's terminal");
     flags.String("pid-file", &options.pid_file, "file that gets the pid of the sandbox");
     flags.StringList("pass-fd", &pass_fds, "M:N hands our descriptor M to the container as N; may be repeated");
     flags.Int("preserve-fds", &preserve_fds, "hand descriptors 3 to 3+N-1 to the container");
@@ -104,7 +106,8 @@ absl::StatusOr<int> Start(Context& context) {
   config::FlagSet flags;
   ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "<id>", 1, 1));
   if (arguments.help_asked) return 0;
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], true));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], true));
   RETURN_IF_ERROR(container::Start(container));
   return 0;
 }

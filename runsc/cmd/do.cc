@@ -41,7 +41,8 @@ absl::StatusOr<json> VolumeMount(const std::string& volume) {
   std::string source = host::AbsolutePath(volume.substr(0, colon));
   std::string destination = colon == std::string::npos ? source : volume.substr(colon + 1);
   if (destination.empty() || destination[0] != '/') {
-    return absl::InvalidArgumentError("invalid value \"" + volume + "\" for flag -volume: must be SOURCE[:/DESTINATION]");
+    return absl::InvalidArgumentError("invalid value \"" + volume +
+                                      "\" for flag -volume: must be SOURCE[:/DESTINATION]");
   }
   return json{{"destination", destination}, {"source", source}, {"type", "bind"}, {"options", {"rbind", "rw"}}};
 }
@@ -59,7 +60,8 @@ absl::StatusOr<int> Do(Context& context) {
   flags.Bool("force-overlay", &force_overlay, "keep writes in memory, whatever --overlay2 says");
   flags.IgnoredBool("quiet");
   for (const char* name : {"ip", "uid-map", "gid-map", "erofs"}) flags.IgnoredString(name);
-  ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "[flags] <command> [arguments]", 1, kAnyNumber, true));
+  ASSIGN_OR_RETURN(Arguments arguments,
+                   ParseArguments(context, flags, "[flags] <command> [arguments]", 1, kAnyNumber, true));
   if (arguments.help_asked) return 0;
 
   root = host::AbsolutePath(root);

@@ -53,7 +53,8 @@ absl::StatusOr<int> Syscalls(Context& context) {
   if (format != "table" && format != "json") {
     return absl::InvalidArgumentError("invalid value \"" + format + "\" for flag -format: must be table or json");
   }
-  if (context.kernel.describe_syscalls == nullptr) return absl::UnimplementedError("this build has no kernel to describe");
+  if (context.kernel.describe_syscalls == nullptr)
+    return absl::UnimplementedError("this build has no kernel to describe");
   fputs(context.kernel.describe_syscalls(format == "json").c_str(), stdout);
   return 0;
 }

@@ -20,14 +20,16 @@ absl::StatusOr<int> Kill(Context& context) {
   if ((all ? 1 : 0) + (pid != 0 ? 1 : 0) + (pgid != 0 ? 1 : 0) > 1) {
     return absl::InvalidArgumentError("only one of -all, -pid and -pgid can be given");
   }
-  if (pid < 0 || pid > 1 << 30 || pgid < 0 || pgid > 1 << 30) return absl::InvalidArgumentError("a pid must be positive");
+  if (pid < 0 || pid > 1 << 30 || pgid < 0 || pgid > 1 << 30)
+    return absl::InvalidArgumentError("a pid must be positive");
   int signo = SIGTERM;
   if (arguments.values.size() == 2) {
     std::optional<int> number = oci::SignalNumber(arguments.values[1]);
     if (!number) return absl::InvalidArgumentError("unknown signal \"" + arguments.values[1] + "\"");
     signo = *number;
   }
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], false));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], false));
   RETURN_IF_ERROR(container::Kill(container, {all, static_cast<int>(pid), static_cast<int>(pgid)}, signo));
   return 0;
 }

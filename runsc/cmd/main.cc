@@ -83,8 +83,8 @@ int Report(const absl::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<Arguments> ParseArguments(const Context& context, config::FlagSet& flags, const std::string& usage, size_t min,
-                                         size_t max, bool trailing_command) {
+absl::StatusOr<Arguments> ParseArguments(const Context& context, config::FlagSet& flags, const std::string& usage,
+                                         size_t min, size_t max, bool trailing_command) {
   Arguments arguments;
   size_t end = 0;
   RETURN_IF_ERROR(flags.Parse(context.words, 0, &end));
@@ -97,7 +97,8 @@ absl::StatusOr<Arguments> ParseArguments(const Context& context, config::FlagSet
     printf("Usage: runsc %s %s\n%s", context.verb.c_str(), usage.c_str(), flags.Help().c_str());
     return arguments;
   }
-  if (trailing_command) arguments.values.assign(context.words.begin() + static_cast<ptrdiff_t>(end), context.words.end());
+  if (trailing_command)
+    arguments.values.assign(context.words.begin() + static_cast<ptrdiff_t>(end), context.words.end());
   if (arguments.values.size() < min || arguments.values.size() > max) {
     return absl::InvalidArgumentError("wrong number of arguments; usage: runsc " + context.verb + " " + usage);
   }

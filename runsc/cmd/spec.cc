@@ -1,9 +1,10 @@
+#include "runsc/oci/spec.h"
+
 #include <fcntl.h>
 
 #include "base/status_macros.h"
 #include "runsc/cmd/command.h"
 #include "runsc/host/files.h"
-#include "runsc/oci/spec.h"
 
 namespace runsc::cmd {
 

@@ -41,7 +41,8 @@ absl::StatusOr<int> State(Context& context) {
   config::FlagSet flags;
   ASSIGN_OR_RETURN(Arguments arguments, ParseArguments(context, flags, "<id>", 1, 1));
   if (arguments.help_asked) return 0;
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], false));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], false));
   printf("%s\n", container::OciStateJson(container.state, container.status, true).c_str());
   return 0;
 }
@@ -98,7 +99,8 @@ absl::StatusOr<int> Ps(Context& context) {
   if (format != "table" && format != "json") {
     return absl::InvalidArgumentError("invalid value \"" + format + "\" for flag -format: must be table or json");
   }
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], false));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], false));
   ASSIGN_OR_RETURN(auto client, container.Connect());
   ASSIGN_OR_RETURN(auto processes, client.Processes());
   if (format == "json") {
@@ -115,8 +117,8 @@ absl::StatusOr<int> Ps(Context& context) {
     char stime[16], time[32];
     strftime(stime, sizeof(stime), "%H:%M", &local);
     uint64_t cpu = p.cpu_time_ns / 1000000000;
-    snprintf(time, sizeof(time), "%02u:%02u:%02u", static_cast<unsigned>(cpu / 3600), static_cast<unsigned>(cpu / 60 % 60),
-             static_cast<unsigned>(cpu % 60));
+    snprintf(time, sizeof(time), "%02u:%02u:%02u", static_cast<unsigned>(cpu / 3600),
+             static_cast<unsigned>(cpu / 60 % 60), static_cast<unsigned>(cpu % 60));
     rows.push_back({std::to_string(p.uid), std::to_string(p.pid), std::to_string(p.ppid), std::to_string(p.pgid),
                     std::to_string(p.cpu_percent), p.tty, stime, time, p.command});
   }

@@ -53,7 +53,8 @@ absl::StatusOr<int> Update(Context& context) {
     if (!json.ok()) return json.status();
     ASSIGN_OR_RETURN(r, oci::ParseResources(*json, file == "-" ? "standard input" : file));
   }
-  ASSIGN_OR_RETURN(container::Container container, container::Container::Open(context.config, arguments.values[0], true));
+  ASSIGN_OR_RETURN(container::Container container,
+                   container::Container::Open(context.config, arguments.values[0], true));
   if (container.status == container::Status::kStopped) return absl::FailedPreconditionError("container not running");
   if (container.state.cgroup_directories.empty()) {
     return absl::FailedPreconditionError("container \"" + container.state.id + "\" has no cgroup: nothing to update");

@@ -15,11 +15,11 @@ bool ParseSize(std::string_view text, uint64_t* bytes) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
   if (error != std::errc() || n == 0) return false;
   std::string_view suffix = text.substr(static_cast<size_t>(end - text.data()));
-  int shift = suffix.empty()                       ? 0
-              : suffix == "k" || suffix == "K"     ? 10
-              : suffix == "m" || suffix == "M"     ? 20
-              : suffix == "g" || suffix == "G"     ? 30
-                                                   : -1;
+  int shift = suffix.empty()                   ? 0
+              : suffix == "k" || suffix == "K" ? 10
+              : suffix == "m" || suffix == "M" ? 20
+              : suffix == "g" || suffix == "G" ? 30
+                                               : -1;
   if (shift < 0 || n > std::numeric_limits<uint64_t>::max() >> shift) return false;
   *bytes = n << shift;
   return true;
@@ -27,8 +27,8 @@ bool ParseSize(std::string_view text, uint64_t* bytes) {
 
 // A flag whose values are words.
 template <typename T>
-void Choice(FlagSet& flags, const std::string& name, T* target, const std::string& default_text, const std::string& help,
-            std::map<std::string, T> values) {
+void Choice(FlagSet& flags, const std::string& name, T* target, const std::string& default_text,
+            const std::string& help, std::map<std::string, T> values) {
   flags.Custom(name, default_text, help, [target, values](const std::string& text) {
     auto it = values.find(text);
     if (it != values.end()) {
@@ -41,17 +41,52 @@ void Choice(FlagSet& flags, const std::string& name, T* target, const std::strin
   });
 }
 
-// Flags of gVisor that tune what does not exist here, or that have nothing to switch off. Callers' configurations name them.
-const char* const kIgnoredBools[] = {"alsologtostderr", "directfs", "log-packets", "oci-seccomp", "profile", "gso", "software-gso",
-                                     "tx-checksum-offload", "rx-checksum-offload", "net-raw", "cpu-num-from-quota",
-                                     "enable-core-tags", "reproduce-nat", "reproduce-nftables", "net-disconnect-ok", "lisafs",
-                                     "vfs2", "fuse", "cgroupfs", "buffer-pooling", "save-restore-netstack", "app-huge-pages",
-                                     "systrap-disable-syscall-patching", "gvisor-marker-file", "debug-to-user-log"};
-const char* const kIgnoredStrings[] = {"debug-log-format", "debug-command",      "panic-log",      "coverage-report",
-                                       "watchdog-action",  "panic-signal",       "metric-server",  "num-network-channels",
-                                       "qdisc",            "platform_device_path", "fdlimit",      "dcache",
-                                       "traceback",        "strace-log-size",    "strace-event",   "host-settings",
-                                       "criu",             "rootless-mode",      "shared-root"};
+// Flags of gVisor that tune what does not exist here, or that have nothing to switch off. Callers' configurations name
+// them.
+const char* const kIgnoredBools[] = {"alsologtostderr",
+                                     "directfs",
+                                     "log-packets",
+                                     "oci-seccomp",
+                                     "profile",
+                                     "gso",
+                                     "software-gso",
+                                     "tx-checksum-offload",
+                                     "rx-checksum-offload",
+                                     "net-raw",
+                                     "cpu-num-from-quota",
+                                     "enable-core-tags",
+                                     "reproduce-nat",
+                                     "reproduce-nftables",
+                                     "net-disconnect-ok",
+                                     "lisafs",
+                                     "vfs2",
+                                     "fuse",
+                                     "cgroupfs",
+                                     "buffer-pooling",
+                                     "save-restore-netstack",
+                                     "app-huge-pages",
+                                     "systrap-disable-syscall-patching",
+                                     "gvisor-marker-file",
+                                     "debug-to-user-log"};
+const char* const kIgnoredStrings[] = {"debug-log-format",
+                                       "debug-command",
+                                       "panic-log",
+                                       "coverage-report",
+                                       "watchdog-action",
+                                       "panic-signal",
+                                       "metric-server",
+                                       "num-network-channels",
+                                       "qdisc",
+                                       "platform_device_path",
+                                       "fdlimit",
+                                       "dcache",
+                                       "traceback",
+                                       "strace-log-size",
+                                       "strace-event",
+                                       "host-settings",
+                                       "criu",
+                                       "rootless-mode",
+                                       "shared-root"};
 
 // What a container may ask for by itself: more logging, fewer ways out.
 bool MayOverride(const std::string& name, const std::string& value) {
@@ -70,9 +105,7 @@ absl::StatusOr<Overlay> ParseOverlay(std::string_view text) {
     overlay.scope = Overlay::Scope::kNone;
     return overlay;
   }
-  auto bad = [] {
-    return absl::InvalidArgumentError("must be none or {root|all}:{memory|self|dir=/path}[,size=N]");
-  };
+  auto bad = [] { return absl::InvalidArgumentError("must be none or {root|all}:{memory|self|dir=/path}[,size=N]"); };
   size_t colon = text.find(':');
   if (colon == std::string_view::npos) return bad();
   std::string_view scope = text.substr(0, colon), rest = text.substr(colon + 1);
@@ -115,9 +148,11 @@ void RegisterFlags(FlagSet& flags, Config& config) {
   Choice<std::string>(flags, "log-format", &config.log_format, "text", "format of --log: text or json",
                       {{"text", "text"}, {"json", "json"}, {"json-k8s", "json"}});
   flags.Bool("debug", &config.debug, "write debug messages to --debug-log");
-  flags.String("debug-log", &config.debug_log,
-               "file for debug messages, or a directory if it ends with /; %ID%, %COMMAND% and %TIMESTAMP% are replaced");
-  Choice<std::string>(flags, "platform", &config.platform, "ptrace", "how guest code runs: ptrace", {{"ptrace", "ptrace"}});
+  flags.String(
+      "debug-log", &config.debug_log,
+      "file for debug messages, or a directory if it ends with /; %ID%, %COMMAND% and %TIMESTAMP% are replaced");
+  Choice<std::string>(flags, "platform", &config.platform, "ptrace", "how guest code runs: ptrace",
+                      {{"ptrace", "ptrace"}});
   Choice<Network>(flags, "network", &config.network, "sandbox",
                   "none (loopback only), sandbox (the container's own network namespace) or host (the host's sockets)",
                   {{"none", Network::kNone}, {"sandbox", Network::kSandbox}, {"host", Network::kHost}});
@@ -127,21 +162,24 @@ void RegisterFlags(FlagSet& flags, Config& config) {
                  ASSIGN_OR_RETURN(config.overlay, ParseOverlay(text));
                  return absl::OkStatus();
                });
-  const std::map<std::string, FileAccess> access = {{"exclusive", FileAccess::kExclusive}, {"shared", FileAccess::kShared}};
+  const std::map<std::string, FileAccess> access = {{"exclusive", FileAccess::kExclusive},
+                                                    {"shared", FileAccess::kShared}};
   Choice<FileAccess>(flags, "file-access", &config.file_access, "exclusive",
                      "exclusive: nobody else changes the root; shared: look again each time", access);
-  Choice<FileAccess>(flags, "file-access-mounts", &config.file_access_mounts, "shared", "the same for bind mounts", access);
+  Choice<FileAccess>(flags, "file-access-mounts", &config.file_access_mounts, "shared", "the same for bind mounts",
+                     access);
   flags.Bool("rootless", &config.rootless, "run without root: a user namespace for everything");
   flags.Bool("ignore-cgroups", &config.ignore_cgroups, "do not use cgroups");
   flags.Bool("systemd-cgroup", &config.systemd_cgroup, "read cgroupsPath as slice:prefix:name");
   flags.Bool("strace", &config.strace, "log the system calls of the guest");
   flags.String("strace-syscalls", &config.strace_syscalls, "only these, separated by commas");
-  const std::map<std::string, std::string> uds = {{"none", "none"}, {"open", "open"}, {"create", "create"}, {"all", "all"}};
+  const std::map<std::string, std::string> uds = {
+      {"none", "none"}, {"open", "open"}, {"create", "create"}, {"all", "all"}};
   Choice<std::string>(flags, "host-uds", &config.host_uds, "none",
                       "Unix sockets of the host that the guest may use: none, open, create or all", uds);
   flags.Alias("fsgofer-host-uds", "host-uds");
-  Choice<std::string>(flags, "host-fifo", &config.host_fifo, "none", "FIFOs of the host that the guest may open: none or open",
-                      {{"none", "none"}, {"open", "open"}});
+  Choice<std::string>(flags, "host-fifo", &config.host_fifo, "none",
+                      "FIFOs of the host that the guest may open: none or open", {{"none", "none"}, {"open", "open"}});
   flags.Bool("allow-flag-override", &config.allow_flag_override, "let dev.gvisor.flag.* annotations set any flag");
   flags.Bool("version", &config.version, "print the version");
   flags.Alias("v", "version");
@@ -151,8 +189,10 @@ void RegisterFlags(FlagSet& flags, Config& config) {
 
 absl::Status Validate(const Config& config) {
   if (config.overlay.scope != Overlay::Scope::kNone && config.file_access == FileAccess::kShared) {
-    // An overlay caches what lies beneath it; changes from outside would show or not, depending on what was looked up before.
-    return absl::InvalidArgumentError("--file-access=shared needs --overlay2=none: an overlay does not follow changes of its lower layer");
+    // An overlay caches what lies beneath it; changes from outside would show or not, depending on what was looked up
+    // before.
+    return absl::InvalidArgumentError(
+        "--file-access=shared needs --overlay2=none: an overlay does not follow changes of its lower layer");
   }
   return absl::OkStatus();
 }

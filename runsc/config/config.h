@@ -56,7 +56,8 @@ std::string DefaultRoot();
 // Contradictions between flags.
 absl::Status Validate(const Config& config);
 
-// Annotations `dev.gvisor.flag.NAME: value` of a container. Without --allow-flag-override only those that cannot weaken the sandbox.
+// Annotations `dev.gvisor.flag.NAME: value` of a container. Without --allow-flag-override only those that cannot weaken
+// the sandbox.
 absl::Status ApplyAnnotations(const std::map<std::string, std::string>& annotations, Config& config);
 
 }  // namespace runsc::config

@@ -58,11 +58,11 @@ void FlagSet::Alias(const std::string& alias, const std::string& name) {
 }
 
 void FlagSet::IgnoredBool(const std::string& name) {
-  flags_[name] = Flag{true, true, "", "", [](const std::string& text) {
-                        bool value;
-                        return ParseBool(text, &value) ? absl::OkStatus()
-                                                       : absl::InvalidArgumentError("must be true or false");
-                      }};
+  flags_[name] =
+      Flag{true, true, "", "", [](const std::string& text) {
+             bool value;
+             return ParseBool(text, &value) ? absl::OkStatus() : absl::InvalidArgumentError("must be true or false");
+           }};
 }
 
 void FlagSet::IgnoredString(const std::string& name) {

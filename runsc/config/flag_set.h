@@ -1,6 +1,8 @@
-// FlagSet: command-line flags as Go's flag package reads them, because that is how the callers of this command line spell them: -x and
-// --x are the same, a value follows after '=' or as the next word, a boolean takes a value only after '=', and the first word that is
-// no flag (or "--") ends them. That last rule is why this is not CLI11: `runsc do -quiet ls --color` hands --color to ls.
+// FlagSet: command-line flags as Go's flag package reads them, because that is how the callers of this command line
+// spell them: -x and
+// --x are the same, a value follows after '=' or as the next word, a boolean takes a value only after '=', and the
+// first word that is no flag (or "--") ends them. That last rule is why this is not CLI11: `runsc do -quiet ls --color`
+// hands --color to ls.
 #ifndef RUNSC_CONFIG_FLAG_SET_H_
 #define RUNSC_CONFIG_FLAG_SET_H_
 
@@ -32,7 +34,8 @@ class FlagSet {
   void IgnoredBool(const std::string& name);
   void IgnoredString(const std::string& name);
 
-  // Parses words from `begin` on, up to the first that is no flag; returns its index in `end`. -h, -help and --help set help_asked().
+  // Parses words from `begin` on, up to the first that is no flag; returns its index in `end`. -h, -help and --help set
+  // help_asked().
   absl::Status Parse(const std::vector<std::string>& words, size_t begin, size_t* end);
   // Sets one flag from its text; kNotFound if there is none of this name.
   absl::Status Set(const std::string& name, const std::string& value);

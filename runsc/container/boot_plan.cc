@@ -55,7 +55,8 @@ int CountCpuList(const std::string& list) {
 absl::Status AddMount(const oci::Mount& mount, size_t index, const config::Config& config, const std::string& bundle,
                       BootPlan& plan) {
   auto fail = [&](const std::string& what) {
-    return absl::InvalidArgumentError("config.json: mounts[" + std::to_string(index) + "] (" + mount.destination + "): " + what);
+    return absl::InvalidArgumentError("config.json: mounts[" + std::to_string(index) + "] (" + mount.destination +
+                                      "): " + what);
   };
   oci::MountOptions options = oci::ParseMountOptions(mount.options);
   boot::MountSpec out;
@@ -104,7 +105,8 @@ absl::Status AddMount(const oci::Mount& mount, size_t index, const config::Confi
 // What every container has, named in its configuration or not.
 void AddMissingMounts(std::vector<boot::MountSpec>& mounts) {
   auto has = [&](const char* destination) {
-    return std::any_of(mounts.begin(), mounts.end(), [&](const boot::MountSpec& m) { return m.destination == destination; });
+    return std::any_of(mounts.begin(), mounts.end(),
+                       [&](const boot::MountSpec& m) { return m.destination == destination; });
   };
   auto make = [](const char* destination, const char* type, uint64_t flags, const char* data) {
     boot::MountSpec m;
@@ -116,12 +118,14 @@ void AddMissingMounts(std::vector<boot::MountSpec>& mounts) {
     return m;
   };
   if (!has("/dev/pts")) {
-    auto dev = std::find_if(mounts.begin(), mounts.end(), [](const boot::MountSpec& m) { return m.destination == "/dev"; });
+    auto dev =
+        std::find_if(mounts.begin(), mounts.end(), [](const boot::MountSpec& m) { return m.destination == "/dev"; });
     mounts.insert(dev == mounts.end() ? mounts.begin() : dev + 1,
                   make("/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
   }
   if (!has("/dev")) mounts.insert(mounts.begin(), make("/dev", "devtmpfs", MS_NOSUID, "mode=755"));
-  if (!has("/sys")) mounts.insert(mounts.begin(), make("/sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));
+  if (!has("/sys"))
+    mounts.insert(mounts.begin(), make("/sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));
   if (!has("/proc")) mounts.insert(mounts.begin(), make("/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));
 }
 
@@ -160,8 +164,9 @@ sentry::control::ProcessSpec MakeProcessSpec(const oci::Process& process) {
   spec.umask = process.user.umask.value_or(022);
   for (const oci::Rlimit& limit : process.rlimits) spec.rlimits.push_back({limit.resource, limit.soft, limit.hard});
   if (process.capabilities) {
-    spec.capabilities = {process.capabilities->effective, process.capabilities->permitted, process.capabilities->inheritable,
-                         process.capabilities->bounding, process.capabilities->ambient};
+    spec.capabilities = {process.capabilities->effective, process.capabilities->permitted,
+                         process.capabilities->inheritable, process.capabilities->bounding,
+                         process.capabilities->ambient};
   }
   spec.no_new_privs = process.no_new_privileges;
   spec.terminal = process.terminal;
@@ -190,18 +195,20 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
     return absl::Status(errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kInternal,
                         "config.json: root.path: " + rootfs + ": " + host::ErrnoText(errno));
   }
-  if (!S_ISDIR(st.st_mode)) return absl::InvalidArgumentError("config.json: root.path: " + rootfs + " is not a directory");
+  if (!S_ISDIR(st.st_mode))
+    return absl::InvalidArgumentError("config.json: root.path: " + rootfs + " is not a directory");
   b.root_readonly = spec.root.readonly;
   b.root_access = Access(config.file_access);
   // A read-only root has one, too: mount points that are missing are made in it.
-  b.root_overlay = config.overlay.scope == config::Overlay::Scope::kNone ? boot::OverlayMedium::kNone
-                                                                               : Medium(config.overlay);
+  b.root_overlay =
+      config.overlay.scope == config::Overlay::Scope::kNone ? boot::OverlayMedium::kNone : Medium(config.overlay);
   b.overlay_size_limit = config.overlay.size;
   plan.trees.push_back({rootfs, true, spec.root.readonly || b.root_overlay != boot::OverlayMedium::kNone, false});
   for (size_t i = 0; i < spec.mounts.size(); ++i) RETURN_IF_ERROR(AddMount(spec.mounts[i], i, config, bundle, plan));
   AddMissingMounts(b.mounts);
   if (plan.trees[0].read_only && b.root_overlay == boot::OverlayMedium::kNone) {
-    for (const boot::MountSpec& mount : b.mounts) plan.mount_points.push_back({mount.destination, mount.source_is_file});
+    for (const boot::MountSpec& mount : b.mounts)
+      plan.mount_points.push_back({mount.destination, mount.source_is_file});
   }
   b.masked_paths = spec.linux_.masked_paths;
   b.readonly_paths = spec.linux_.readonly_paths;

@@ -1,5 +1,5 @@
-// From an OCI configuration and flags to what a sentry and a gofer are started with. Looks at the host only to see whether a mount's
-// source is there; opens nothing.
+// From an OCI configuration and flags to what a sentry and a gofer are started with. Looks at the host only to see
+// whether a mount's source is there; opens nothing.
 #ifndef RUNSC_CONTAINER_BOOT_PLAN_H_
 #define RUNSC_CONTAINER_BOOT_PLAN_H_
 
@@ -28,11 +28,11 @@ struct MountPoint {
 };
 
 struct BootPlan {
-  sentry::boot::BootSpec boot;     // without descriptors
-  std::vector<GoferTree> trees;    // 0 is the root
+  sentry::boot::BootSpec boot;   // without descriptors
+  std::vector<GoferTree> trees;  // 0 is the root
   // To be made on the host where they are missing, as runc does: the root is read-only for the sentry from the start.
   std::vector<MountPoint> mount_points;
-  std::string network_namespace;   // path to join; empty: a new one, unless network=host
+  std::string network_namespace;  // path to join; empty: a new one, unless network=host
 };
 
 // `rootfs`: absolute. `bundle`: what relative sources are relative to.

@@ -57,7 +57,8 @@ absl::StatusOr<Pty> OpenPty(uint16_t rows, uint16_t columns) {
 absl::Status SendMaster(const std::string& path, const Pty& pty) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return absl::InvalidArgumentError("--console-socket: the path is too long");
+  if (path.size() >= sizeof(address.sun_path))
+    return absl::InvalidArgumentError("--console-socket: the path is too long");
   memcpy(address.sun_path, path.data(), path.size());
   base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return host::ErrnoStatus(errno, "socket");

@@ -1,4 +1,5 @@
-// Terminals: a host pseudo-terminal for the container, its master given to the caller or joined to runsc's own terminal.
+// Terminals: a host pseudo-terminal for the container, its master given to the caller or joined to runsc's own
+// terminal.
 #ifndef RUNSC_CONTAINER_CONSOLE_H_
 #define RUNSC_CONTAINER_CONSOLE_H_
 
@@ -22,12 +23,12 @@ struct Pty {
 // `rows` and `columns` 0: as they are.
 absl::StatusOr<Pty> OpenPty(uint16_t rows, uint16_t columns);
 
-// Sends the master over the listening Unix socket at `path`, as runc's --console-socket has it: one message with the terminal's name and
-// the descriptor.
+// Sends the master over the listening Unix socket at `path`, as runc's --console-socket has it: one message with the
+// terminal's name and the descriptor.
 absl::Status SendMaster(const std::string& path, const Pty& pty);
 
-// Copies between runsc's own standard streams and a master while a container runs in the foreground. Puts our terminal into raw mode;
-// the destructor restores it.
+// Copies between runsc's own standard streams and a master while a container runs in the foreground. Puts our terminal
+// into raw mode; the destructor restores it.
 class TerminalProxy {
  public:
   explicit TerminalProxy(base::UniqueFd master);

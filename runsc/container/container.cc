@@ -80,7 +80,9 @@ absl::Status RunStartContainerHooks(const Container& container, const oci::Spec&
 
 }  // namespace
 
-int ExitCode(int wait_status) { return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status); }
+int ExitCode(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
 
 absl::StatusOr<Container> Container::Open(const config::Config& config, const std::string& id, bool lock) {
   Container container;
@@ -171,7 +173,8 @@ absl::Status Kill(Container& container, const KillTarget& target, int signo) {
   } else {
     status = client.Signal(SignalTarget::PROCESS, target.pid != 0 ? target.pid : kInitPid, signo);
   }
-  // A created container has no init that could take a signal, and a stuck sandbox does not answer; its process ends anyway.
+  // A created container has no init that could take a signal, and a stuck sandbox does not answer; its process ends
+  // anyway.
   bool whole = target.pid == 0 && target.pgid == 0;
   if (whole && signo == SIGKILL && (container.status == Status::kCreated || absl::IsUnavailable(status))) {
     KillProcess(container.state.sandbox);
@@ -184,8 +187,8 @@ absl::Status Kill(Container& container, const KillTarget& target, int signo) {
 absl::Status Delete(Container& container, bool force) {
   bool running = container.status == Status::kRunning || container.status == Status::kPaused;
   if (running && !force) {
-    return absl::FailedPreconditionError("cannot delete container \"" + container.state.id + "\" that is not stopped: " +
-                                         std::string(StatusName(container.status)));
+    return absl::FailedPreconditionError("cannot delete container \"" + container.state.id +
+                                         "\" that is not stopped: " + std::string(StatusName(container.status)));
   }
   EndProcess(container.state.sandbox);
   EndProcess(container.state.gofer);
@@ -193,8 +196,8 @@ absl::Status Delete(Container& container, bool force) {
   auto spec = container.Spec();
   RETURN_IF_ERROR(container.directory.Remove());
   if (spec.ok() && !spec->hooks.poststop.empty()) {
-    absl::Status hooks = RunHooks(spec->hooks.poststop, "poststop", OciStateJson(container.state, Status::kStopped, false),
-                                  container.state.bundle);
+    absl::Status hooks = RunHooks(spec->hooks.poststop, "poststop",
+                                  OciStateJson(container.state, Status::kStopped, false), container.state.bundle);
     // "log a warning, but continue" (runtime.md#lifecycle)
     if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
   }

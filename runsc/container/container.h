@@ -39,7 +39,8 @@ struct KillTarget {
 };
 absl::Status Kill(Container& container, const KillTarget& target, int signo);
 
-// Ends whatever is alive, removes cgroup and directory, runs the poststop hooks. Without `force` only a container that does not run.
+// Ends whatever is alive, removes cgroup and directory, runs the poststop hooks. Without `force` only a container that
+// does not run.
 absl::Status Delete(Container& container, bool force);
 
 // The exit code that stands for a wait status.

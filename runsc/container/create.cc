@@ -25,7 +25,8 @@
 namespace runsc::container {
 namespace {
 
-// A listening socket in the state directory. Bound through the directory's descriptor: a path may have at most 107 bytes (man 7 unix).
+// A listening socket in the state directory. Bound through the directory's descriptor: a path may have at most 107
+// bytes (man 7 unix).
 absl::StatusOr<base::UniqueFd> ListenForControl(const StateDirectory& directory) {
   base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return host::ErrnoStatus(errno, "socket");
@@ -105,7 +106,8 @@ absl::StatusOr<oci::Spec> LoadSpec(const CreateOptions& options, std::string& js
   } else {
     auto text = host::ReadFile(options.bundle + "/config.json");
     if (absl::IsNotFound(text.status())) {
-      return absl::NotFoundError("there is no bundle at " + options.bundle + ": config.json: no such file or directory");
+      return absl::NotFoundError("there is no bundle at " + options.bundle +
+                                 ": config.json: no such file or directory");
     }
     if (!text.ok()) return text.status();
     json = std::move(*text);
@@ -115,8 +117,7 @@ absl::StatusOr<oci::Spec> LoadSpec(const CreateOptions& options, std::string& js
 
 absl::Status SetUpCgroup(const config::Config& config, const oci::Spec& spec, State& state, Undo& undo) {
   if (config.ignore_cgroups || spec.linux_.cgroups_path.empty()) return absl::OkStatus();
-  auto cgroup = cgroup::Cgroup::Create(cgroup::Layout::Detect(), spec.linux_.cgroups_path,
-                                       config.systemd_cgroup);
+  auto cgroup = cgroup::Cgroup::Create(cgroup::Layout::Detect(), spec.linux_.cgroups_path, config.systemd_cgroup);
   if (!cgroup.ok()) {
     // Without root there is rarely one that we may write; runc goes on, too.
     if (config.rootless || geteuid() != 0) {
@@ -144,14 +145,15 @@ absl::Status RunCreateHooks(const oci::Hooks& hooks, const State& state) {
   RETURN_IF_ERROR(RunHooks(hooks.prestart, "prestart", json, state.bundle));
   RETURN_IF_ERROR(RunHooks(hooks.create_runtime, "createRuntime", json, state.bundle));
   if (hooks.create_container.empty()) return absl::OkStatus();
-  // "In the container namespace", with a path of the host: of the namespaces that the sandbox has, the network is the one to be set up.
+  // "In the container namespace", with a path of the host: of the namespaces that the sandbox has, the network is the
+  // one to be set up.
   ASSIGN_OR_RETURN(base::UniqueFd network,
                    host::Open(AT_FDCWD, "/proc/" + std::to_string(state.sandbox.pid) + "/ns/net", O_RDONLY));
   return RunHooks(hooks.create_container, "createContainer", json, state.bundle, network.get());
 }
 
-absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oci::Spec& spec, const CreateOptions& options,
-                                          BootPlan& plan, Undo& undo) {
+absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oci::Spec& spec,
+                                          const CreateOptions& options, BootPlan& plan, Undo& undo) {
   auto channel = gofer::MakeChannel();
   if (!channel.ok()) return host::ErrnoStatus(channel.error().value(), "cannot make the gofer's channel");
   GoferSpawnOptions gofer;
@@ -174,7 +176,8 @@ absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oc
 
 absl::Status CheckTerminal(const oci::Process& process, const CreateOptions& options) {
   if (process.terminal && options.console_socket.empty() && !options.attached) {
-    return absl::InvalidArgumentError("config.json: process.terminal is true: a detached container needs --console-socket");
+    return absl::InvalidArgumentError(
+        "config.json: process.terminal is true: a detached container needs --console-socket");
   }
   if (!process.terminal && !options.console_socket.empty()) {
     return absl::InvalidArgumentError("--console-socket is given, but config.json: process.terminal is not true");
@@ -226,7 +229,8 @@ absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& flags, co
   state.creator = {getpid(), host::GetProcessStatus(getpid()).start_time};
   state.annotations = spec.annotations;
   ASSIGN_OR_RETURN(BootPlan plan, MakeBootPlan(spec, config, options.id, options.bundle, state.rootfs));
-  if (config.overlay.scope != config::Overlay::Scope::kNone && config.overlay.medium != config::Overlay::Medium::kMemory) {
+  if (config.overlay.scope != config::Overlay::Scope::kNone &&
+      config.overlay.medium != config::Overlay::Medium::kMemory) {
     ASSIGN_OR_RETURN(plan.boot.overlay_file, OpenOverlayFile(config.overlay, state.rootfs));
   }
 
@@ -251,7 +255,8 @@ absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& flags, co
   bool host_network = boot.network == sentry::boot::NetworkMode::kHost;
 
   ASSIGN_OR_RETURN(boot.gofer, StartGofer(config, spec, options, plan, undo));
-  ASSIGN_OR_RETURN(undo.sandbox, SpawnSandbox(std::move(boot), {host_network ? "" : plan.network_namespace, options.factory}));
+  ASSIGN_OR_RETURN(undo.sandbox,
+                   SpawnSandbox(std::move(boot), {host_network ? "" : plan.network_namespace, options.factory}));
   state.gofer = undo.gofer->process();
   state.sandbox = undo.sandbox->process();
   // Before either goes on: whoever comes after a creator that was killed has to find them.

@@ -37,7 +37,8 @@ struct CreatedContainer {
 // On failure nothing is left behind: no process, no directory, no cgroup.
 absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& config, const CreateOptions& options);
 
-// The debug log of one of our processes (`command`: "create", "boot", "gofer", …), opened for appending; invalid without --debug-log.
+// The debug log of one of our processes (`command`: "create", "boot", "gofer", …), opened for appending; invalid
+// without --debug-log.
 base::UniqueFd OpenDebugLog(const config::Config& config, const std::string& id, const std::string& command);
 
 }  // namespace runsc::container

@@ -31,7 +31,8 @@ constexpr int kKilled = 128 + SIGKILL;
 
 // The signals a terminal makes: they are for whoever is in its foreground.
 bool FromTerminal(int signo) {
-  return signo == SIGINT || signo == SIGQUIT || signo == SIGTSTP || signo == SIGWINCH || signo == SIGHUP || signo == SIGCONT;
+  return signo == SIGINT || signo == SIGQUIT || signo == SIGTSTP || signo == SIGWINCH || signo == SIGHUP ||
+         signo == SIGCONT;
 }
 
 // Waits for guest process `pid` in the foreground; its exit code, or that of a sandbox that was killed.
@@ -82,7 +83,8 @@ absl::StatusOr<int> Exec(const Container& container, const ExecOptions& options)
     return absl::FailedPreconditionError("cannot exec in container \"" + container.state.id + "\": it is paused");
   }
   if (container.status != Status::kRunning && container.status != Status::kCreated) {
-    return absl::FailedPreconditionError("cannot exec in container \"" + container.state.id + "\": container not running");
+    return absl::FailedPreconditionError("cannot exec in container \"" + container.state.id +
+                                         "\": container not running");
   }
   if (options.process.terminal && options.detach && options.console_socket.empty()) {
     return absl::InvalidArgumentError("a detached process with a terminal needs --console-socket");

@@ -23,8 +23,8 @@ struct ExecOptions {
   std::vector<std::pair<int, int>> passed_fds;
 };
 
-// Attached: waits, and returns the exit code. Detached: a child of ours stays behind that ends with the process's exit code, passes
-// signals on to it, and takes it along when it is killed; returns 0 at once.
+// Attached: waits, and returns the exit code. Detached: a child of ours stays behind that ends with the process's exit
+// code, passes signals on to it, and takes it along when it is killed; returns 0 at once.
 absl::StatusOr<int> Exec(const Container& container, const ExecOptions& options);
 
 // Starts a created container, waits for its end, deletes it; returns its exit code.

@@ -52,7 +52,8 @@ absl::StatusOr<base::UniqueFd> CloneTree(const GoferTree& tree) {
   return fd;
 }
 
-// Makes a directory, or an empty file, and the directories above it where they are missing. Links are followed inside of the tree only.
+// Makes a directory, or an empty file, and the directories above it where they are missing. Links are followed inside
+// of the tree only.
 absl::Status MakeMountPoint(int root, const MountPoint& point) {
   open_how how{};
   how.flags = O_PATH | O_CLOEXEC;
@@ -74,7 +75,8 @@ absl::Status MakeMountPoint(int root, const MountPoint& point) {
   return absl::OkStatus();
 }
 
-absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready, std::vector<gofer::ServerMount>& mounts) {
+absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready,
+                     std::vector<gofer::ServerMount>& mounts) {
   char byte;
   ssize_t n;
   do {

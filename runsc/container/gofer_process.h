@@ -1,5 +1,5 @@
-// What a gofer process does before it serves: it takes a private copy of each mount it is to serve, enters an empty root, and
-// gives up all capabilities but those for owning files.
+// What a gofer process does before it serves: it takes a private copy of each mount it is to serve, enters an empty
+// root, and gives up all capabilities but those for owning files.
 #ifndef RUNSC_CONTAINER_GOFER_PROCESS_H_
 #define RUNSC_CONTAINER_GOFER_PROCESS_H_
 

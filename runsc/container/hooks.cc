@@ -52,7 +52,8 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   _exit(127);
 }
 
-absl::Status RunHook(const oci::Hook& hook, const std::string& state_json, const std::string& bundle, int network_namespace) {
+absl::Status RunHook(const oci::Hook& hook, const std::string& state_json, const std::string& bundle,
+                     int network_namespace) {
   int in[2], err[2];
   if (pipe2(in, O_CLOEXEC) < 0) return host::ErrnoStatus(errno, "pipe");
   base::UniqueFd in_read(in[0]), in_write(in[1]);
@@ -69,7 +70,8 @@ absl::Status RunHook(const oci::Hook& hook, const std::string& state_json, const
   // A hook need not read its input, and may write more than a pipe holds: attend to both until it has ended.
   fcntl(in_write.get(), F_SETFL, O_NONBLOCK);
   fcntl(err_read.get(), F_SETFL, O_NONBLOCK);
-  struct sigaction ignore {}, before;
+  struct sigaction ignore {
+  }, before;
   ignore.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &ignore, &before);
   std::string_view unsent = state_json;
@@ -119,8 +121,8 @@ absl::Status RunHooks(const std::vector<oci::Hook>& hooks, std::string_view kind
   for (size_t i = 0; i < hooks.size(); ++i) {
     absl::Status status = RunHook(hooks[i], state_json, bundle, network_namespace);
     if (!status.ok()) {
-      return absl::Status(status.code(), "hooks." + std::string(kind) + "[" + std::to_string(i) + "] (" + hooks[i].path +
-                                             "): " + std::string(status.message()));
+      return absl::Status(status.code(), "hooks." + std::string(kind) + "[" + std::to_string(i) + "] (" +
+                                             hooks[i].path + "): " + std::string(status.message()));
     }
   }
   return absl::OkStatus();

@@ -11,8 +11,9 @@
 
 namespace runsc::container {
 
-// Runs them in order, each to its end or its timeout, with the working directory `bundle` and nothing of our descriptors. The first that
-// fails ends it; the error has what it wrote to standard error. `network_namespace`: a descriptor to join for the hook, or −1.
+// Runs them in order, each to its end or its timeout, with the working directory `bundle` and nothing of our
+// descriptors. The first that fails ends it; the error has what it wrote to standard error. `network_namespace`: a
+// descriptor to join for the hook, or −1.
 absl::Status RunHooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const std::string& state_json,
                       const std::string& bundle, int network_namespace = -1);
 

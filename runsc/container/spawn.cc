@@ -67,7 +67,8 @@ class JoinedNetwork {
       return absl::Status(target.status().code(),
                           "config.json: linux.namespaces: network: " + std::string(target.status().message()));
     }
-    if (setns(target->get(), CLONE_NEWNET) < 0) return host::ErrnoStatus(errno, "cannot join the network namespace " + path);
+    if (setns(target->get(), CLONE_NEWNET) < 0)
+      return host::ErrnoStatus(errno, "cannot join the network namespace " + path);
     joined_ = true;
     return absl::OkStatus();
   }
@@ -146,7 +147,8 @@ absl::StatusOr<Child> SpawnGofer(GoferSpawnOptions options) {
     gids = {{0, getegid(), 1}};
   }
   if (!uids.empty()) flags |= CLONE_NEWUSER;
-  // Connecting to a socket of the host does not depend on the network namespace (man 7 unix), so it always gets one of its own.
+  // Connecting to a socket of the host does not depend on the network namespace (man 7 unix), so it always gets one of
+  // its own.
   auto cloned = host::CloneProcess(flags);
   if (!cloned.ok()) return ExplainClone(cloned.status());
   if (*cloned == 0) {

@@ -1,6 +1,6 @@
-// Starting the two processes of a container. Both are children of the runsc that creates it, cloned straight into their namespaces
-// without a new program image. Each waits for Release before it touches anything, so that its id maps, its cgroup and the hooks
-// that need its namespaces are in place first.
+// Starting the two processes of a container. Both are children of the runsc that creates it, cloned straight into their
+// namespaces without a new program image. Each waits for Release before it touches anything, so that its id maps, its
+// cgroup and the hooks that need its namespaces are in place first.
 #ifndef RUNSC_CONTAINER_SPAWN_H_
 #define RUNSC_CONTAINER_SPAWN_H_
 
@@ -46,7 +46,7 @@ absl::StatusOr<Child> SpawnSandbox(sentry::boot::BootSpec boot, const SandboxSpa
 struct GoferSpawnOptions {
   std::vector<GoferTree> trees;
   std::vector<MountPoint> mount_points;  // to be made in tree 0 where they are missing
-  base::UniqueFd socket;  // the gofer's end
+  base::UniqueFd socket;                 // the gofer's end
   bool host_uds = false;
   bool host_fifo = false;
   bool debug = false;

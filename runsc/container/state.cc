@@ -122,13 +122,14 @@ std::string OciStateJson(const State& state, Status status, bool indent) {
 
 absl::Status ValidateId(const std::string& id) {
   auto valid = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-' ||
-           c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' ||
+           c == '-' || c == '.';
   };
   if (id.empty()) return absl::InvalidArgumentError("the container id must not be empty");
   if (id.size() > kMaxIdBytes) return absl::InvalidArgumentError("the container id is longer than 255 characters");
   if (id == "." || id == ".." || !std::all_of(id.begin(), id.end(), valid)) {
-    return absl::InvalidArgumentError("invalid container id \"" + id + "\": only letters, digits and _ + - . are allowed");
+    return absl::InvalidArgumentError("invalid container id \"" + id +
+                                      "\": only letters, digits and _ + - . are allowed");
   }
   return absl::OkStatus();
 }

@@ -21,8 +21,8 @@
 namespace runsc::host {
 
 absl::StatusOr<pid_t> CloneProcess(uint64_t namespace_flags) {
-  // The C library keeps the thread id in its thread descriptor, at the address it gave to set_tid_address(2); fork(2) has
-  // the kernel store the child's id there. So do we, or locks and raise(3) in the child would use the parent's.
+  // The C library keeps the thread id in its thread descriptor, at the address it gave to set_tid_address(2); fork(2)
+  // has the kernel store the child's id there. So do we, or locks and raise(3) in the child would use the parent's.
   int* tid_address = nullptr;
   uint64_t flags = namespace_flags | SIGCHLD;
   if (prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address != nullptr) {

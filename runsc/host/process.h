@@ -23,7 +23,8 @@ struct ProcessStatus {
 ProcessStatus GetProcessStatus(pid_t pid);
 // True if `pid` is alive and is the process that started at start_time (a pid may have been used again).
 bool IsSameProcess(pid_t pid, uint64_t start_time);
-// Waits until the process has ended, or about `timeout_ms` have passed (−1: for ever). It need not be a child. True if it ended.
+// Waits until the process has ended, or about `timeout_ms` have passed (−1: for ever). It need not be a child. True if
+// it ended.
 bool WaitForEnd(pid_t pid, uint64_t start_time, int timeout_ms);
 
 }  // namespace runsc::host

@@ -1,5 +1,6 @@
-// JsonReader: typed access to a JSON document that remembers the way to each member, so that an error can name it. The first
-// error is kept and everything after it returns defaults: a parser reads straight down and asks for the status once.
+// JsonReader: typed access to a JSON document that remembers the way to each member, so that an error can name it. The
+// first error is kept and everything after it returns defaults: a parser reads straight down and asks for the status
+// once.
 #ifndef RUNSC_OCI_JSON_READER_H_
 #define RUNSC_OCI_JSON_READER_H_
 

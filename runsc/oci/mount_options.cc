@@ -17,8 +17,8 @@ struct Word {
   uint64_t clear;
 };
 
-// runtime-spec, config.md#linux-mount-options. The last group changes nothing for a guest whose mounts nobody else sees:
-// propagation between host and guest does not exist.
+// runtime-spec, config.md#linux-mount-options. The last group changes nothing for a guest whose mounts nobody else
+// sees: propagation between host and guest does not exist.
 constexpr Word kWords[] = {
     {"defaults", 0, 0},
     {"ro", MS_RDONLY, 0},
@@ -93,7 +93,8 @@ MountOptions ParseMountOptions(const std::vector<std::string>& options) {
       result.recursive = result.recursive || option == "rbind";
       continue;
     }
-    const Word* word = std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& w) { return option == w.name; });
+    const Word* word =
+        std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& w) { return option == w.name; });
     if (word != std::end(kWords)) {
       result.flags = (result.flags & ~word->clear) | word->set;
       continue;

@@ -11,10 +11,10 @@
 namespace runsc::oci {
 
 struct MountOptions {
-  uint64_t flags = 0;        // MS_… of sys/mount.h without propagation and bind
-  bool bind = false;         // bind or rbind
-  bool recursive = false;    // rbind
-  std::string data;          // what is left, comma separated
+  uint64_t flags = 0;      // MS_… of sys/mount.h without propagation and bind
+  bool bind = false;       // bind or rbind
+  bool recursive = false;  // rbind
+  std::string data;        // what is left, comma separated
 };
 
 // Options are read in order; the last of two that contradict each other counts (as mount(8) has it).

@@ -16,7 +16,8 @@ std::optional<int> CapabilityNumber(std::string_view name);
 const std::vector<std::string>& CapabilityNames();
 // Every capability that exists.
 uint64_t AllCapabilities();
-// The set that Docker gives a container, which is also what `runsc spec` and `runsc do` give when they drop nothing more.
+// The set that Docker gives a container, which is also what `runsc spec` and `runsc do` give when they drop nothing
+// more.
 uint64_t DefaultCapabilities();
 
 // "RLIMIT_NOFILE" → 7.

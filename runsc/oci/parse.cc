@@ -195,7 +195,8 @@ Spec ReadSpec(const JsonReader& in) {
   if (in["process"].exists()) spec.process = ReadProcess(in["process"]);
 
   spec.root.path = in["root"]["path"].String();
-  if (spec.root.path.empty()) in["root"]["path"].Fail("must be given: the directory of the container's root file system");
+  if (spec.root.path.empty())
+    in["root"]["path"].Fail("must be given: the directory of the container's root file system");
   spec.root.readonly = in["root"]["readonly"].Bool();
 
   spec.hostname = in["hostname"].String();
@@ -204,7 +205,8 @@ Spec ReadSpec(const JsonReader& in) {
   if (!PlausibleHostname(spec.domainname)) in["domainname"].Fail("must be at most 64 characters and no path");
 
   in["mounts"].ForEach([&](const JsonReader& entry) {
-    Mount m{entry["destination"].String(), entry["type"].String(), entry["source"].String(), entry["options"].Strings()};
+    Mount m{entry["destination"].String(), entry["type"].String(), entry["source"].String(),
+            entry["options"].Strings()};
     if (m.destination.empty()) entry["destination"].Fail("must be given");
     spec.mounts.push_back(std::move(m));
   });

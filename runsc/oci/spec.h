@@ -1,5 +1,5 @@
-// The OCI runtime configuration (config.json, runtime-spec 1.1) as plain data. Only what this runtime acts upon; members that it
-// does not know are ignored, as the specification asks.
+// The OCI runtime configuration (config.json, runtime-spec 1.1) as plain data. Only what this runtime acts upon;
+// members that it does not know are ignored, as the specification asks.
 #ifndef RUNSC_OCI_SPEC_H_
 #define RUNSC_OCI_SPEC_H_
 
@@ -129,7 +129,8 @@ struct Spec {
   Linux linux_;
 };
 
-// Parses and checks a configuration. An error names the member: `config.json: process.args[1] must be a string, not a number`.
+// Parses and checks a configuration. An error names the member: `config.json: process.args[1] must be a string, not a
+// number`.
 absl::StatusOr<Spec> ParseSpec(std::string_view json);
 // A process object alone, as `exec --process` takes it. `name` is for error messages.
 absl::StatusOr<Process> ParseProcess(std::string_view json, std::string_view name);

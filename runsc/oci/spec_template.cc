@@ -34,8 +34,8 @@ std::string DefaultSpecJson(const SpecTemplate& options) {
                       {"options", {"nosuid", "noexec", "nodev", "ro"}}},
                  })},
       {"linux",
-       {{"namespaces",
-         ordered_json::array({{{"type", "pid"}}, network, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}})}}},
+       {{"namespaces", ordered_json::array(
+                           {{{"type", "pid"}}, network, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}})}}},
   };
   return spec.dump(2) + "\n";
 }

@@ -1,5 +1,6 @@
-// Structures of the Linux system call interface on amd64, as guests lay them out (include/uapi). Constants come from the
-// host's <linux/*.h> where a header has them; structures are ours, so that a guest's and a host's can never be mixed up.
+// Structures of the Linux system call interface on amd64, as guests lay them out (include/uapi). Constants come from
+// the host's <linux/*.h> where a header has them; structures are ours, so that a guest's and a host's can never be
+// mixed up.
 #ifndef SENTRY_ABI_TYPES_H_
 #define SENTRY_ABI_TYPES_H_
 

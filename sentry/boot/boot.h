@@ -1,12 +1,14 @@
 // BootSpec: everything a sentry needs to know, and RunSandbox: what a sentry process does.
 //
-// runsc parses the OCI configuration, opens what has to be opened on the host and forks; the child calls RunSandbox and never
-// sees JSON, a host path or the environment. The steps, in this order:
+// runsc parses the OCI configuration, opens what has to be opened on the host and forks; the child calls RunSandbox and
+// never sees JSON, a host path or the environment. The steps, in this order:
 //
 //   1. The clone that made the process gave it its own user, mount, IPC, UTS, PID and (unless network=host or a given
-//      namespace) network namespaces. It waits for its id maps, pivots into an empty read-only tmpfs, takes the ids of nobody, gives up
-//      every capability, sets no_new_privs and the limits, and closes every descriptor that the spec does not name.
-//   2. SandboxFactory: what needs calls that the filter will not allow (platform with its zygote, memory file, executors).
+//      namespace) network namespaces. It waits for its id maps, pivots into an empty read-only tmpfs, takes the ids of
+//      nobody, gives up every capability, sets no_new_privs and the limits, and closes every descriptor that the spec
+//      does not name.
+//   2. SandboxFactory: what needs calls that the filter will not allow (platform with its zygote, memory file,
+//   executors).
 //   3. The seccomp allow-list, for all threads (sentry/boot/isolation/seccomp.h).
 //   4. Sandbox::Load: kernel, mounts, init's program. Its failure is `runsc create`'s failure.
 //   5. The control server; init runs when `start` says so. RunSandbox returns when init has ended.
@@ -81,12 +83,12 @@ struct BootSpec {
   bool host_fifo = false;
 
   std::string platform = "ptrace";
-  int cpu_count = 1;              // CPUs that the guest sees; an executor for each
-  uint64_t memory_limit = 0;      // bytes; 0: what the host has
-  int64_t pids_limit = 0;         // guest tasks; 0: no limit
+  int cpu_count = 1;          // CPUs that the guest sees; an executor for each
+  uint64_t memory_limit = 0;  // bytes; 0: what the host has
+  int64_t pids_limit = 0;     // guest tasks; 0: no limit
   bool strace = false;
   std::vector<std::string> strace_syscalls;  // empty: all
-  bool debug = false;             // a filter violation is reported in the debug log before the process is killed
+  bool debug = false;  // a filter violation is reported in the debug log before the process is killed
 
   // Descriptors of the process itself.
   base::UniqueFd control;    // listening stream socket of the control interface
@@ -103,23 +105,24 @@ struct BootSpec {
 // A sandbox before and after it runs. Implemented by the kernel's wiring; a fake one in the tests.
 class Sandbox : public control::SandboxOps {
  public:
-  // Step 4. Under the filter: no path can be opened, no namespace entered. kNotFound and kPermissionDenied with the texts
-  // of SandboxOps::CreateProcess when init's program is missing or not executable.
+  // Step 4. Under the filter: no path can be opened, no namespace entered. kNotFound and kPermissionDenied with the
+  // texts of SandboxOps::CreateProcess when init's program is missing or not executable.
   virtual absl::Status Load() = 0;
 };
 
-// Step 2. `spec` stays alive and unmoved for as long as the sandbox; the factory may take descriptors and strings out of
-// it. The process is single-threaded and without capabilities; it may start threads.
+// Step 2. `spec` stays alive and unmoved for as long as the sandbox; the factory may take descriptors and strings out
+// of it. The process is single-threaded and without capabilities; it may start threads.
 using SandboxFactory = absl::StatusOr<std::unique_ptr<Sandbox>> (*)(BootSpec& spec);
 
 // The real one (target sentry_boot_kernel).
 absl::StatusOr<std::unique_ptr<Sandbox>> NewKernelSandbox(BootSpec& spec);
 
-// The system call table for `runsc syscalls`: a row per number with name and state, as aligned text or as JSON. Same target.
+// The system call table for `runsc syscalls`: a row per number with name and state, as aligned text or as JSON. Same
+// target.
 std::string DescribeSystemCalls(bool json);
 
-// Returns the exit code of the process: init's, 128 + the signal that killed it, or 128 when the sandbox could not be made
-// (the reason went through `ready`).
+// Returns the exit code of the process: init's, 128 + the signal that killed it, or 128 when the sandbox could not be
+// made (the reason went through `ready`).
 int RunSandbox(BootSpec spec, SandboxFactory factory);
 
 }  // namespace sentry::boot

@@ -51,8 +51,9 @@ std::string DescribeSystemCalls(bool json) {
     const Row* row = FindRow(static_cast<uint64_t>(number));
     if (row == nullptr) continue;
     if (json) {
-      text += std::string(first ? "" : ",\n") + "  {\"number\": " + std::to_string(number) + ", \"name\": " + Quoted(row->name) +
-              ", \"support\": " + Quoted(SupportName(row->support)) + ", \"note\": " + Quoted(Note(*row)) + "}";
+      text += std::string(first ? "" : ",\n") + "  {\"number\": " + std::to_string(number) +
+              ", \"name\": " + Quoted(row->name) + ", \"support\": " + Quoted(SupportName(row->support)) +
+              ", \"note\": " + Quoted(Note(*row)) + "}";
     } else {
       std::string line = Padded(std::to_string(number), 8) + Padded(std::string(row->name), 26) +
                          Padded(std::string(SupportName(row->support)), 10) + Note(*row);

@@ -12,7 +12,8 @@ namespace sentry::boot {
 namespace {
 
 // do_open_execat: a regular file, on a mount that allows it, executable for the caller.
-Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t at_flags) {
+Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& start, std::string_view path,
+                                               uint32_t at_flags) {
   uint32_t walk = (at_flags & AT_SYMLINK_NOFOLLOW) ? 0 : static_cast<uint32_t>(WalkFlag::kFollow);
   if (at_flags & AT_EMPTY_PATH) walk |= static_cast<uint32_t>(WalkFlag::kEmptyPath);
   WalkResult found = TRY(WalkPath(ctx, start, path, walk));
@@ -46,7 +47,8 @@ ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
     ExecCredentials fresh;
     args.identify = [&](FileDescription& executable) -> Result<loader::ExecIdentity> {
       fresh = TRY(CredentialsAfterExec(task.creds(), executable));
-      return loader::ExecIdentity{fresh.creds->ruid, fresh.creds->euid, fresh.creds->rgid, fresh.creds->egid, fresh.secure};
+      return loader::ExecIdentity{fresh.creds->ruid, fresh.creds->euid, fresh.creds->rgid, fresh.creds->egid,
+                                  fresh.secure};
     };
     args.argv = request.argv;
     args.envp = request.envp;

@@ -1,4 +1,5 @@
-// The bridge from execve(2) in the kernel to the program loader: opens the files, applies the permission rules, decides the new credentials.
+// The bridge from execve(2) in the kernel to the program loader: opens the files, applies the permission rules, decides
+// the new credentials.
 #ifndef SENTRY_BOOT_EXEC_LOADER_H_
 #define SENTRY_BOOT_EXEC_LOADER_H_
 

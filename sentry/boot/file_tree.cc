@@ -16,11 +16,14 @@ namespace sentry::boot {
 
 namespace {
 
-constexpr uint32_t kFollowDirectory = static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory);
-constexpr uint64_t kGuestVisible = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
+constexpr uint32_t kFollowDirectory =
+    static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory);
+constexpr uint64_t kGuestVisible =
+    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
 
 absl::Status MountError(std::string_view what, const std::string& path, base::Errno error) {
-  return absl::InternalError(absl::StrCat(absl::string_view(what.data(), what.size()), " ", path, ": ", strerror(error.value())));
+  return absl::InternalError(
+      absl::StrCat(absl::string_view(what.data(), what.size()), " ", path, ": ", strerror(error.value())));
 }
 
 // The mount point, made if it is missing: a directory, or an empty file for a bind mount of a file.
@@ -51,8 +54,10 @@ absl::Status MountOne(Kernel& kernel, VfsContext& ctx, BootSpec& boot, RootFileS
   } else {
     const vfs::FileSystemType* type = FindFileSystemFor(spec);
     if (type == nullptr) {
-      // What the sandbox has no file system for is left out, as an empty directory: engines mount mqueue and cgroup by default.
-      LOG_WARNING("mount %s: no file system of type \"%s\" in the sandbox; left out", spec.destination.c_str(), spec.type.c_str());
+      // What the sandbox has no file system for is left out, as an empty directory: engines mount mqueue and cgroup by
+      // default.
+      LOG_WARNING("mount %s: no file system of type \"%s\" in the sandbox; left out", spec.destination.c_str(),
+                  spec.type.c_str());
       return absl::OkStatus();
     }
     Result<vfs::NewMount> made = type->mount(ctx, {source, spec.data, spec.flags, ctx.creds});
@@ -86,13 +91,15 @@ absl::Status Mask(VfsContext& ctx, const std::string& path) {
   if (!inode) return absl::OkStatus();
   RefPtr<Mount> mount;
   if (inode->is_dir()) {
-    Result<vfs::NewMount> empty = vfs::FindFileSystem("tmpfs")->mount(ctx, {"tmpfs", "size=0k,nr_inodes=1", MS_RDONLY, ctx.creds});
+    Result<vfs::NewMount> empty =
+        vfs::FindFileSystem("tmpfs")->mount(ctx, {"tmpfs", "size=0k,nr_inodes=1", MS_RDONLY, ctx.creds});
     if (!empty.ok()) return MountError("cannot mask", path, empty.error());
     mount = base::MakeRef<Mount>(empty->superblock, empty->root, MS_RDONLY, "tmpfs");
   } else {
     Result<WalkResult> null = WalkPath(ctx, ctx.root, "/dev/null", 0);
     if (!null.ok()) return MountError("cannot mask (no /dev/null)", path, null.error());
-    mount = base::MakeRef<Mount>(RefPtr<Superblock>(&null->path.dentry->superblock()), null->path.dentry, 0, "/dev/null");
+    mount =
+        base::MakeRef<Mount>(RefPtr<Superblock>(&null->path.dentry->superblock()), null->path.dentry, 0, "/dev/null");
   }
   Result<RefPtr<Mount>> added = ctx.mounts->AddMount(found->path, mount);
   if (!added.ok()) return MountError("cannot mask", path, added.error());
@@ -147,7 +154,8 @@ absl::StatusOr<RefPtr<MountNamespace>> BuildFileTree(Kernel& kernel, BootSpec& s
   RefPtr<MountNamespace> mounts =
       base::MakeRef<MountNamespace>(base::MakeRef<Mount>(root.superblock, root.root, 0, "none"));
   VfsContext ctx = RootContext(*mounts);
-  // A container without /proc or /dev runs hardly any program: those two are there even if the configuration leaves them out.
+  // A container without /proc or /dev runs hardly any program: those two are there even if the configuration leaves
+  // them out.
   for (auto [destination, type] : {std::pair("/proc", "proc"), std::pair("/dev", "devtmpfs")}) {
     if (Mounts(spec, destination)) continue;
     MountSpec extra;

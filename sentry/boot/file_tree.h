@@ -1,4 +1,5 @@
-// Builds a container's mount namespace out of its BootSpec. With sentry/boot/registry.cc the only place that names concrete file systems.
+// Builds a container's mount namespace out of its BootSpec. With sentry/boot/registry.cc the only place that names
+// concrete file systems.
 #ifndef SENTRY_BOOT_FILE_TREE_H_
 #define SENTRY_BOOT_FILE_TREE_H_
 

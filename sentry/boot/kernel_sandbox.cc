@@ -33,7 +33,8 @@ absl::Status ExecError(const std::string& name, base::Errno error) {
   const bool has_slash = name.find('/') != std::string::npos;
   switch (error.value()) {
     case ENOENT:
-      if (!has_slash) return absl::NotFoundError(absl::StrCat("exec: \"", name, "\": executable file not found in $PATH"));
+      if (!has_slash)
+        return absl::NotFoundError(absl::StrCat("exec: \"", name, "\": executable file not found in $PATH"));
       return absl::NotFoundError(absl::StrCat("exec: \"", name, "\": stat ", name, ": no such file or directory"));
     case EACCES:
     case EPERM:
@@ -81,10 +82,12 @@ absl::Status KernelSandbox::Prepare() {
   memory_file_ = std::move(*file);
 
   if (spec_.platform != "ptrace") {
-    return absl::InvalidArgumentError(absl::StrCat("platform \"", spec_.platform, "\" is not available; this build has: ptrace"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("platform \"", spec_.platform, "\" is not available; this build has: ptrace"));
   }
   auto platform = platform::ptrace::New();
-  if (!platform.ok()) return HostError("the host does not let the sandbox trace its own children (--platform=ptrace)", platform.error());
+  if (!platform.ok())
+    return HostError("the host does not let the sandbox trace its own children (--platform=ptrace)", platform.error());
   platform_ = std::move(*platform);
 
   base::Scheduler::Options options;
@@ -211,11 +214,12 @@ absl::StatusOr<RefPtr<ThreadGroup>> KernelSandbox::MakeProcess(control::ProcessS
       return HostError(absl::StrCat("cannot make the working directory ", spec.cwd), made.error());
     }
   }
-  Result<WalkResult> cwd = WalkPath(root, root.root, spec.cwd.empty() ? "/" : spec.cwd,
-                                    static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory));
+  Result<WalkResult> cwd =
+      WalkPath(root, root.root, spec.cwd.empty() ? "/" : spec.cwd,
+               static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory));
   if (!cwd.ok()) {
-    return absl::NotFoundError(absl::StrCat("chdir to cwd (\"", spec.cwd, "\") set in config.json failed: ",
-                                            strerror(cwd.error().value())));
+    return absl::NotFoundError(
+        absl::StrCat("chdir to cwd (\"", spec.cwd, "\") set in config.json failed: ", strerror(cwd.error().value())));
   }
   const std::string name = spec.argv.empty() ? "" : spec.argv[0];
   Result<RefPtr<ThreadGroup>> tg = kernel_->CreateProcess(std::move(process));

@@ -1,8 +1,8 @@
-// The Sandbox that is a kernel: wires platform, memory file, kernel, file systems and system call table together, and answers the
-// control server.
+// The Sandbox that is a kernel: wires platform, memory file, kernel, file systems and system call table together, and
+// answers the control server.
 //
-// Locking: mu_ guards the processes that were started from outside. It comes before no other lock: nothing of the kernel is called with
-// it held.
+// Locking: mu_ guards the processes that were started from outside. It comes before no other lock: nothing of the
+// kernel is called with it held.
 #ifndef SENTRY_BOOT_KERNEL_SANDBOX_H_
 #define SENTRY_BOOT_KERNEL_SANDBOX_H_
 

@@ -11,8 +11,8 @@
 
 namespace sentry::boot {
 
-Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd, const control::ProcessSpec& spec,
-                                         RefPtr<Tty>* tty) {
+Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd,
+                                         const control::ProcessSpec& spec, RefPtr<Tty>* tty) {
   HostObject::Options options;
   options.uid = spec.uid;
   options.gid = spec.gid;
@@ -32,15 +32,16 @@ Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::
 void BindConsole(VfsContext& ctx, const VfsPath& terminal) {
   Result<WalkResult> console = WalkPath(ctx, ctx.root, "/dev/console", 0);
   if (!console.ok() || terminal.mount == nullptr) return;
-  auto mount = base::MakeRef<Mount>(RefPtr<Superblock>(&terminal.mount->superblock()), terminal.dentry, terminal.mount->flags(),
-                                    terminal.mount->source());
+  auto mount = base::MakeRef<Mount>(RefPtr<Superblock>(&terminal.mount->superblock()), terminal.dentry,
+                                    terminal.mount->flags(), terminal.mount->source());
   (void)ctx.mounts->AddMount(console->path, std::move(mount));
 }
 
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns) {
   abi::Winsize size{rows, columns, 0, 0};
   Result<void> set = static_cast<Terminal&>(tty).SetWindowSize(size);
-  if (!set.ok()) return absl::InternalError(std::string("cannot set the terminal's size: ") + base::ErrnoName(set.error().value()));
+  if (!set.ok())
+    return absl::InternalError(std::string("cannot set the terminal's size: ") + base::ErrnoName(set.error().value()));
   return absl::OkStatus();
 }
 

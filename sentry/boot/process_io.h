@@ -12,10 +12,10 @@
 
 namespace sentry::boot {
 
-// A description for a host descriptor. With spec.terminal the first one makes `*tty`, and the others are further openings of it.
-// The terminal is named in the guest's /dev/pts, if `ctx` has one.
-Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd, const control::ProcessSpec& spec,
-                                         RefPtr<Tty>* tty);
+// A description for a host descriptor. With spec.terminal the first one makes `*tty`, and the others are further
+// openings of it. The terminal is named in the guest's /dev/pts, if `ctx` has one.
+Result<RefPtr<FileDescription>> NewStdio(Kernel& kernel, VfsContext& ctx, base::UniqueFd fd,
+                                         const control::ProcessSpec& spec, RefPtr<Tty>* tty);
 // Mounts init's terminal on /dev/console, as runc does; nothing if there is no such node.
 void BindConsole(VfsContext& ctx, const VfsPath& terminal);
 absl::Status SetTerminalSize(Kernel& kernel, Tty& tty, uint16_t rows, uint16_t columns);

@@ -24,7 +24,7 @@ void RegisterSockets(Kernel& kernel, NetworkMode network) {
   RegisterInetSockets();
   RegisterNetlinkSockets();
   if (network == NetworkMode::kHost) RegisterHostSockets(kernel.scheduler().reactor());
-  auto table = [](std::string name, std::string (*text)(NetworkNamespace& net, bool v6), bool v6) {
+  auto table = [](std::string name, std::string (*text)(NetworkNamespace & net, bool v6), bool v6) {
     proc::SetNetFile(std::move(name), [text, v6](base::RefCounted* object) {
       auto* net = dynamic_cast<NetworkNamespace*>(object);
       return net != nullptr ? text(*net, v6) : std::string();
@@ -36,7 +36,8 @@ void RegisterSockets(Kernel& kernel, NetworkMode network) {
   table("udp6", &UdpProcNet, true);
   table("sockstat", &SockstatProcNet, false);
   table("sockstat6", &SockstatProcNet, true);
-  table("unix", [](NetworkNamespace& net, bool) { return UnixProcNet(net); }, false);
+  table(
+      "unix", [](NetworkNamespace& net, bool) { return UnixProcNet(net); }, false);
 }
 
 }  // namespace
@@ -56,6 +57,8 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   return absl::OkStatus();
 }
 
-RefPtr<base::RefCounted> NewNetworkNamespace(Kernel& kernel, const BootSpec& spec) { return base::MakeRef<NetworkNamespace>(); }
+RefPtr<base::RefCounted> NewNetworkNamespace(Kernel& kernel, const BootSpec& spec) {
+  return base::MakeRef<NetworkNamespace>();
+}
 
 }  // namespace sentry::boot

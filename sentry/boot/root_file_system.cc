@@ -34,15 +34,18 @@ absl::StatusOr<vfs::NewMount> RootFileSystems::Bind(const MountSpec& mount) {
   return Tree(mount.gofer_mount, mount.access, mount.overlay, mount.destination);
 }
 
-absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access, OverlayMedium overlay, const std::string& what) {
+absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access, OverlayMedium overlay,
+                                                    const std::string& what) {
   auto failed = [&](base::Errno error) {
     return absl::InternalError(absl::StrCat("cannot serve ", what, ": ", strerror(error.value())));
   };
   if (overlay == OverlayMedium::kFile) {
-    return absl::UnimplementedError(absl::StrCat(what, ": an overlay in a file is not supported; use --overlay2=root:memory or none"));
+    return absl::UnimplementedError(
+        absl::StrCat(what, ": an overlay in a file is not supported; use --overlay2=root:memory or none"));
   }
   goferfs::Options options;
-  // Under an overlay nobody writes the tree but the host, and a tree that is only read may be cached as long as the mount says so.
+  // Under an overlay nobody writes the tree but the host, and a tree that is only read may be cached as long as the
+  // mount says so.
   options.access = access == FileAccess::kExclusive ? goferfs::Access::kExclusive : goferfs::Access::kShared;
   Result<vfs::NewMount> tree = goferfs::Create(client_, static_cast<uint32_t>(index), options);
   if (!tree.ok()) return failed(tree.error());

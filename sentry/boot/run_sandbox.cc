@@ -37,18 +37,17 @@ absl::StatusOr<base::UniqueFd> OwnFd(const char* what, base::Result<long> fd) {
   return base::UniqueFd(static_cast<int>(*fd));
 }
 
-
 std::vector<int> DescriptorsToKeep(const BootSpec& spec) {
-  std::vector<int> keep = {spec.gofer.get(), spec.overlay_file.get(), spec.control.get(), spec.ready.get(),
-                           spec.user_log.get(), spec.debug_log.get()};
+  std::vector<int> keep = {spec.gofer.get(), spec.overlay_file.get(), spec.control.get(),
+                           spec.ready.get(), spec.user_log.get(),     spec.debug_log.get()};
   for (const base::UniqueFd& fd : spec.process.stdio) keep.push_back(fd.get());
   for (const auto& [fd, guest] : spec.process.passed_fds) keep.push_back(fd.get());
   std::erase_if(keep, [](int fd) { return fd < 3; });
   return keep;
 }
 
-// The terminal's line discipline is the host's: it sends signals to the foreground group of the session that it controls, which
-// has to be ours for them to reach the guest.
+// The terminal's line discipline is the host's: it sends signals to the foreground group of the session that it
+// controls, which has to be ours for them to reach the guest.
 absl::StatusOr<base::UniqueFd> AdoptTerminal(const control::ProcessSpec& process) {
   if (!process.terminal) return base::UniqueFd();
   auto adopted = base::Host(SYS_ioctl, process.stdio[0].get(), TIOCSCTTY, 0);
@@ -86,7 +85,8 @@ absl::Status Isolate(BootSpec& spec) {
     pollfd p{spec.ready.get(), 0, 0};
     if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0) return absl::CancelledError("runsc ended");
   }
-  // The platform traces children of ours that are born before the filter; a process that cannot be dumped cannot be traced.
+  // The platform traces children of ours that are born before the filter; a process that cannot be dumped cannot be
+  // traced.
   prctl(PR_SET_DUMPABLE, 1);
   return absl::OkStatus();
 }

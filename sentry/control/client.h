@@ -1,5 +1,5 @@
-// ControlClient: runsc's end of the control interface. One thread, blocking calls. A sandbox may be compromised: what it
-// answers is checked and bounded, and only ever shown or used as a number.
+// ControlClient: runsc's end of the control interface. One thread, blocking calls. A sandbox may be compromised: what
+// it answers is checked and bounded, and only ever shown or used as a number.
 #ifndef SENTRY_CONTROL_CLIENT_H_
 #define SENTRY_CONTROL_CLIENT_H_
 
@@ -27,8 +27,9 @@ class ControlClient {
   absl::StatusOr<int32_t> Exec(const ProcessSpec& spec, bool kill_on_hangup);
   // Blocks until the process has ended. kUnavailable if the sandbox died meanwhile.
   absl::StatusOr<int> Wait(int32_t pid);
-  // The two halves of Wait, for callers that do something else in between (forward signals, copy a terminal): poll socket()
-  // for input, then ask FinishWait, which reads once; kUnavailable when the sandbox is gone, false when there is no answer yet.
+  // The two halves of Wait, for callers that do something else in between (forward signals, copy a terminal): poll
+  // socket() for input, then ask FinishWait, which reads once; kUnavailable when the sandbox is gone, false when there
+  // is no answer yet.
   absl::StatusOr<uint64_t> BeginWait(int32_t pid);
   absl::StatusOr<bool> FinishWait(uint64_t request, int& wait_status);
   absl::Status Signal(pb::SignalRequest::Target target, int32_t pid, int signo);

@@ -1,5 +1,5 @@
-// Frames on a control socket: length-prefixed messages with descriptors, sent and taken apart. Both ends are non-blocking
-// capable; neither trusts the other.
+// Frames on a control socket: length-prefixed messages with descriptors, sent and taken apart. Both ends are
+// non-blocking capable; neither trusts the other.
 #ifndef SENTRY_CONTROL_FRAMING_H_
 #define SENTRY_CONTROL_FRAMING_H_
 
@@ -27,8 +27,8 @@ struct Frame {
 class FrameReader {
  public:
   enum class State { kFrame, kNeedMore, kClosed, kBroken };
-  // Reads once from `fd` (recvmsg with the given MSG_ flags). kBroken: an oversized frame, too many descriptors, an error of the
-  // host; the connection is to be closed.
+  // Reads once from `fd` (recvmsg with the given MSG_ flags). kBroken: an oversized frame, too many descriptors, an
+  // error of the host; the connection is to be closed.
   State Receive(int fd, int flags);
   // The next whole frame, if one is there.
   bool Next(Frame& frame);

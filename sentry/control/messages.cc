@@ -43,7 +43,8 @@ std::vector<int> ProcessToMessage(const ProcessSpec& spec, pb::Process& message)
 absl::StatusOr<ProcessSpec> ProcessFromMessage(const pb::Process& message, std::vector<base::UniqueFd>& fds) {
   ProcessSpec spec;
   if (message.argv_size() == 0) return absl::InvalidArgumentError("no program to run");
-  if (message.cwd().empty() || message.cwd()[0] != '/') return absl::InvalidArgumentError("cwd must be an absolute path");
+  if (message.cwd().empty() || message.cwd()[0] != '/')
+    return absl::InvalidArgumentError("cwd must be an absolute path");
   size_t stdio = message.stdio_count();
   if (stdio > spec.stdio.size() || fds.size() != stdio + static_cast<size_t>(message.passed_fds_size())) {
     return absl::InvalidArgumentError("wrong number of descriptors");

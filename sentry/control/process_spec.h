@@ -1,5 +1,5 @@
-// ProcessSpec: a guest process to be started, as the OCI configuration's `process` object describes it, with nothing left
-// to look up on the host.
+// ProcessSpec: a guest process to be started, as the OCI configuration's `process` object describes it, with nothing
+// left to look up on the host.
 #ifndef SENTRY_CONTROL_PROCESS_SPEC_H_
 #define SENTRY_CONTROL_PROCESS_SPEC_H_
 

@@ -83,7 +83,8 @@ int ControlServer::Run() {
     for (size_t i = 0; i < polled.size(); ++i) {
       short events = fds[i + 3].revents;
       Connection& connection = *polled[i];
-      if ((events & POLLOUT) != 0 && !SendPending(connection.socket.get(), connection.unsent)) connection.closing = true;
+      if ((events & POLLOUT) != 0 && !SendPending(connection.socket.get(), connection.unsent))
+        connection.closing = true;
       if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) ReadFrom(connection);
     }
     if ((fds[0].revents & POLLIN) != 0) TakeOutcomes();
@@ -137,8 +138,8 @@ void ControlServer::Handle(Connection& connection, Frame frame) {
   Send(connection, reply);
 }
 
-absl::Status ControlServer::Dispatch(Connection& connection, const pb::Request& request, std::vector<base::UniqueFd> fds,
-                                     pb::Reply& reply, bool& deferred) {
+absl::Status ControlServer::Dispatch(Connection& connection, const pb::Request& request,
+                                     std::vector<base::UniqueFd> fds, pb::Reply& reply, bool& deferred) {
   switch (request.call_case()) {
     case pb::Request::kStart:
       return ops_.Start();
@@ -149,9 +150,10 @@ absl::Status ControlServer::Dispatch(Connection& connection, const pb::Request& 
       deferred = true;
       connection.waits.emplace(request.id(), request.wait().pid());
       if (request.wait().pid() == kInitPid) return absl::OkStatus();  // answered when Run's own wait for init ends
-      ops_.WaitProcess(request.wait().pid(),
-                       [mailbox = mailbox_, connection_id = connection.id, request_id = request.id()](
-                           absl::StatusOr<int> status) { mailbox->Post({connection_id, request_id, std::move(status)}); });
+      ops_.WaitProcess(request.wait().pid(), [mailbox = mailbox_, connection_id = connection.id,
+                                              request_id = request.id()](absl::StatusOr<int> status) {
+        mailbox->Post({connection_id, request_id, std::move(status)});
+      });
       return absl::OkStatus();
     }
     case pb::Request::kSignal:
@@ -180,8 +182,8 @@ absl::Status ControlServer::Dispatch(Connection& connection, const pb::Request& 
   return absl::UnimplementedError("the sandbox does not know this request; it was started by another version");
 }
 
-absl::Status ControlServer::Exec(Connection& connection, const pb::ExecRequest& request, std::vector<base::UniqueFd> fds,
-                                 pb::Reply& reply) {
+absl::Status ControlServer::Exec(Connection& connection, const pb::ExecRequest& request,
+                                 std::vector<base::UniqueFd> fds, pb::Reply& reply) {
   ASSIGN_OR_RETURN(ProcessSpec spec, ProcessFromMessage(request.process(), fds));
   ASSIGN_OR_RETURN(int32_t pid, ops_.CreateProcess(std::move(spec)));
   if (request.kill_on_hangup()) connection.dependents.insert(pid);

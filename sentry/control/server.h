@@ -1,5 +1,5 @@
-// ControlServer: the sentry's end of the control interface. It runs on the thread that calls Run (the sentry's first thread),
-// sleeps in ppoll while nothing happens, and is the only caller of SandboxOps.
+// ControlServer: the sentry's end of the control interface. It runs on the thread that calls Run (the sentry's first
+// thread), sleeps in ppoll while nothing happens, and is the only caller of SandboxOps.
 #ifndef SENTRY_CONTROL_SERVER_H_
 #define SENTRY_CONTROL_SERVER_H_
 
@@ -50,9 +50,10 @@ class ControlServer {
   void AcceptAll();
   void ReadFrom(Connection& connection);
   void Handle(Connection& connection, Frame frame);
-  absl::Status Dispatch(Connection& connection, const pb::Request& request, std::vector<base::UniqueFd> fds, pb::Reply& reply,
-                        bool& deferred);
-  absl::Status Exec(Connection& connection, const pb::ExecRequest& request, std::vector<base::UniqueFd> fds, pb::Reply& reply);
+  absl::Status Dispatch(Connection& connection, const pb::Request& request, std::vector<base::UniqueFd> fds,
+                        pb::Reply& reply, bool& deferred);
+  absl::Status Exec(Connection& connection, const pb::ExecRequest& request, std::vector<base::UniqueFd> fds,
+                    pb::Reply& reply);
   absl::Status Signal(const pb::SignalRequest& request);
   void Send(Connection& connection, const pb::Reply& reply);
   void Close(Connection& connection);

@@ -1,5 +1,5 @@
-// What execve(2) does to credentials: set-ID bits, file capabilities, root. (man 7 capabilities, "Transformation of capabilities during
-// execve"; security/commoncap.c)
+// What execve(2) does to credentials: set-ID bits, file capabilities, root. (man 7 capabilities, "Transformation of
+// capabilities during execve"; security/commoncap.c)
 #ifndef SENTRY_KERNEL_EXEC_CREDENTIALS_H_
 #define SENTRY_KERNEL_EXEC_CREDENTIALS_H_
 
@@ -14,8 +14,8 @@ struct ExecCredentials {
   bool ids_changed = false;  // the new program is not dumpable
 };
 
-// `executable`: the file that supplies the program. EPERM for file capabilities that could not all be given (F(effective) set), EINVAL for a
-// malformed security.capability attribute.
+// `executable`: the file that supplies the program. EPERM for file capabilities that could not all be given
+// (F(effective) set), EINVAL for a malformed security.capability attribute.
 Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable);
 
 }  // namespace sentry

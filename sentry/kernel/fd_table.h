@@ -24,10 +24,11 @@ class FdTable final : public base::RefCounted {
   // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit.
   Result<Fd> Install(RefPtr<FileDescription> file, bool cloexec, uint64_t limit, Fd min = 0) EXCLUDES(mu_);
   // All or none (pipe, socketpair).
-  Result<void> InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescription> b, bool cloexec, uint64_t limit, Fd out[2])
-      EXCLUDES(mu_);
+  Result<void> InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescription> b, bool cloexec, uint64_t limit,
+                           Fd out[2]) EXCLUDES(mu_);
   // dup2: what was there is returned, to be closed by the caller without the lock (see Close).
-  Result<RefPtr<FileDescription>> InstallAt(Fd fd, RefPtr<FileDescription> file, bool cloexec, uint64_t limit) EXCLUDES(mu_);
+  Result<RefPtr<FileDescription>> InstallAt(Fd fd, RefPtr<FileDescription> file, bool cloexec, uint64_t limit)
+      EXCLUDES(mu_);
   // EBADF. The caller calls OnDescriptorClosed on what it gets.
   Result<RefPtr<FileDescription>> Remove(Fd fd) EXCLUDES(mu_);
   std::vector<RefPtr<FileDescription>> RemoveRange(uint32_t first, uint32_t last) EXCLUDES(mu_);
@@ -39,7 +40,8 @@ class FdTable final : public base::RefCounted {
   RefPtr<FdTable> Fork() const EXCLUDES(mu_);
   std::vector<Fd> List() const EXCLUDES(mu_);
   int count() const EXCLUDES(mu_);
-  // Processes (CLONE_FILES: several) that use it. The last one to go closes everything; /proc's references do not count.
+  // Processes (CLONE_FILES: several) that use it. The last one to go closes everything; /proc's references do not
+  // count.
   void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }
   bool DropUser() { return users_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
   bool shared() const { return users_.load(std::memory_order_acquire) > 1; }

@@ -13,9 +13,9 @@ struct FutexManager::Waiter {
   FutexKey key;
   uint32_t bitset = FUTEX_BITSET_MATCH_ANY;
   RefPtr<base::Fiber> fiber;
-  RefPtr<Task> task;                 // PI: whose tid the word gets
+  RefPtr<Task> task;                     // PI: whose tid the word gets
   std::atomic<Bucket*> bucket{nullptr};  // where it is queued; changes by requeue under both buckets' locks
-  std::atomic<bool> woken{false};    // set with the bucket's lock held, last access of the waker before Unpark
+  std::atomic<bool> woken{false};        // set with the bucket's lock held, last access of the waker before Unpark
   Waiter* next = nullptr;
   Waiter* prev = nullptr;
 };
@@ -71,7 +71,8 @@ Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitSpec> spe
   return WaitAny(task, specs, FUTEX_BITSET_MATCH_ANY, deadline);
 }
 
-Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset, base::MonotonicNs deadline) {
+Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset,
+                                  base::MonotonicNs deadline) {
   std::deque<Waiter> waiters;
   auto woken = [&]() -> int {
     for (size_t i = 0; i < waiters.size(); ++i) {
@@ -82,12 +83,14 @@ Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, u
   auto cancel_all = [&] {
     int index = -1;
     for (size_t i = 0; i < waiters.size(); ++i) {
-      if (!Cancel(waiters[i]) && waiters[i].woken.load(std::memory_order_acquire) && index < 0) index = static_cast<int>(i);
+      if (!Cancel(waiters[i]) && waiters[i].woken.load(std::memory_order_acquire) && index < 0)
+        index = static_cast<int>(i);
     }
     return index;
   };
-  // Queue first, then look at the word: a waker that changes it afterwards finds the waiter. Reading guest memory may park, so it
-  // cannot be done under the bucket's lock; the word is read after queueing instead, and a mismatch takes the waiter out again.
+  // Queue first, then look at the word: a waker that changes it afterwards finds the waiter. Reading guest memory may
+  // park, so it cannot be done under the bucket's lock; the word is read after queueing instead, and a mismatch takes
+  // the waiter out again.
   for (const WaitSpec& spec : specs) {
     Result<FutexKey> key = task.mm().GetFutexKey(spec.addr, spec.private_futex);
     if (!key.ok()) {
@@ -208,11 +211,21 @@ Result<int> FutexManager::WakeOp(Task& task, Addr addr1, Addr addr2, bool privat
   for (;;) {
     uint32_t fresh = 0;
     switch (op) {
-      case FUTEX_OP_SET: fresh = oparg; break;
-      case FUTEX_OP_ADD: fresh = old + oparg; break;
-      case FUTEX_OP_OR: fresh = old | oparg; break;
-      case FUTEX_OP_ANDN: fresh = old & ~oparg; break;
-      case FUTEX_OP_XOR: fresh = old ^ oparg; break;
+      case FUTEX_OP_SET:
+        fresh = oparg;
+        break;
+      case FUTEX_OP_ADD:
+        fresh = old + oparg;
+        break;
+      case FUTEX_OP_OR:
+        fresh = old | oparg;
+        break;
+      case FUTEX_OP_ANDN:
+        fresh = old & ~oparg;
+        break;
+      case FUTEX_OP_XOR:
+        fresh = old ^ oparg;
+        break;
     }
     uint32_t seen = TRY(task.mm().CompareExchange32(addr2, old, fresh));
     if (seen == old) break;
@@ -221,19 +234,32 @@ Result<int> FutexManager::WakeOp(Task& task, Addr addr1, Addr addr2, bool privat
   const int32_t value = static_cast<int32_t>(old);
   bool also = false;
   switch (cmp) {
-    case FUTEX_OP_CMP_EQ: also = value == cmparg; break;
-    case FUTEX_OP_CMP_NE: also = value != cmparg; break;
-    case FUTEX_OP_CMP_LT: also = value < cmparg; break;
-    case FUTEX_OP_CMP_LE: also = value <= cmparg; break;
-    case FUTEX_OP_CMP_GT: also = value > cmparg; break;
-    case FUTEX_OP_CMP_GE: also = value >= cmparg; break;
+    case FUTEX_OP_CMP_EQ:
+      also = value == cmparg;
+      break;
+    case FUTEX_OP_CMP_NE:
+      also = value != cmparg;
+      break;
+    case FUTEX_OP_CMP_LT:
+      also = value < cmparg;
+      break;
+    case FUTEX_OP_CMP_LE:
+      also = value <= cmparg;
+      break;
+    case FUTEX_OP_CMP_GT:
+      also = value > cmparg;
+      break;
+    case FUTEX_OP_CMP_GE:
+      also = value >= cmparg;
+      break;
   }
   int n = WakeKey(key1, FUTEX_BITSET_MATCH_ANY, wake1);
   if (also) n += WakeKey(key2, FUTEX_BITSET_MATCH_ANY, wake2);
   return n;
 }
 
-Result<void> FutexManager::LockPi(Task& task, Addr addr, bool private_futex, base::MonotonicNs deadline, bool try_only) {
+Result<void> FutexManager::LockPi(Task& task, Addr addr, bool private_futex, base::MonotonicNs deadline,
+                                  bool try_only) {
   // The protocol of the word is Linux'; Differs from Linux: nobody's priority is raised, for tasks have none here.
   const uint32_t tid = static_cast<uint32_t>(task.tid());
   for (;;) {

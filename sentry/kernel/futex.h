@@ -1,5 +1,5 @@
-// Futexes (man 2 futex, kernel/futex/). Private and shared keys, WAIT/WAKE and their bitset forms, requeue, wake-op, PI, robust lists,
-// waitv.
+// Futexes (man 2 futex, kernel/futex/). Private and shared keys, WAIT/WAKE and their bitset forms, requeue, wake-op,
+// PI, robust lists, waitv.
 #ifndef SENTRY_KERNEL_FUTEX_H_
 #define SENTRY_KERNEL_FUTEX_H_
 
@@ -18,8 +18,10 @@ class Task;
 class FutexManager {
  public:
   FutexManager() = default;
-  // Waits while *addr == value. EAGAIN if it differs, ETIMEDOUT, ERESTARTSYS_ (the caller decides the restart rule), EFAULT, EINVAL.
-  Result<void> Wait(Task& task, Addr addr, bool private_futex, uint32_t value, uint32_t bitset, base::MonotonicNs deadline);
+  // Waits while *addr == value. EAGAIN if it differs, ETIMEDOUT, ERESTARTSYS_ (the caller decides the restart rule),
+  // EFAULT, EINVAL.
+  Result<void> Wait(Task& task, Addr addr, bool private_futex, uint32_t value, uint32_t bitset,
+                    base::MonotonicNs deadline);
   struct WaitSpec {
     Addr addr;
     bool private_futex;
@@ -29,7 +31,8 @@ class FutexManager {
   Result<int> WaitMultiple(Task& task, std::span<const WaitSpec> specs, base::MonotonicNs deadline);
   Result<int> Wake(MemoryManager& mm, Addr addr, bool private_futex, uint32_t bitset, int count);
   // FUTEX_REQUEUE, FUTEX_CMP_REQUEUE (`compare` set): woken plus moved.
-  Result<int> Requeue(Task& task, Addr from, Addr to, bool private_futex, const uint32_t* compare, int wake, int requeue);
+  Result<int> Requeue(Task& task, Addr from, Addr to, bool private_futex, const uint32_t* compare, int wake,
+                      int requeue);
   Result<int> WakeOp(Task& task, Addr addr1, Addr addr2, bool private_futex, int wake1, int wake2, uint32_t operation);
   Result<void> LockPi(Task& task, Addr addr, bool private_futex, base::MonotonicNs deadline, bool try_only);
   Result<void> UnlockPi(Task& task, Addr addr, bool private_futex);

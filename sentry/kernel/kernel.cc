@@ -104,8 +104,9 @@ Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(ProcessSpec spec) {
   auto prepare = [&]() -> Result<void> {
     VfsContext ctx = task->MakeVfsContext();
     ctx.blocker = nullptr;
-    WalkResult cwd = TRY(WalkPath(ctx, root, spec.cwd.empty() ? "/" : spec.cwd,
-                                  static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory)));
+    WalkResult cwd =
+        TRY(WalkPath(ctx, root, spec.cwd.empty() ? "/" : spec.cwd,
+                     static_cast<uint32_t>(WalkFlag::kFollow) | static_cast<uint32_t>(WalkFlag::kDirectory)));
     task->fs().set_cwd(cwd.path);
     if (spec.argv.empty()) return Errno(EINVAL);
     std::string path = spec.executable.empty() ? TRY(LookUpExecutable(*task, spec)) : spec.executable;

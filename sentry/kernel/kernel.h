@@ -19,15 +19,15 @@
 
 namespace sentry {
 
-// Serves a system call: set by sentry/syscalls, because the table is above the kernel. Returns the value for rax or an Errno,
-// the ERESTART ones included.
+// Serves a system call: set by sentry/syscalls, because the table is above the kernel. Returns the value for rax or an
+// Errno, the ERESTART ones included.
 using SystemCallHandler = Result<int64_t> (*)(Task& task, uint64_t number, const uint64_t args[6]);
 // Loads a program into a fresh mm: set by sentry/boot to sentry/loader's.
 struct ExecImage {
   RefPtr<MemoryManager> mm;
   Addr entry = 0, stack = 0;
   std::string comm;
-  VfsPath path;           // of the executable (the interpreter's for scripts)
+  VfsPath path;  // of the executable (the interpreter's for scripts)
   // set-user-ID and file capabilities, already decided: what the new credentials are.
   CredentialsRef creds;
   bool secure = false;
@@ -45,7 +45,7 @@ class Kernel {
     uint64_t total_memory = 0;  // what /proc/meminfo and sysinfo show
     bool strace = false;
     bool allow_suid = false;
-    bool allow_tsc = true;      // the vDSO may read the TSC (TimeKeeper::HostTrustsTsc)
+    bool allow_tsc = true;  // the vDSO may read the TSC (TimeKeeper::HostTrustsTsc)
   };
   explicit Kernel(Options options);
   ~Kernel();
@@ -73,18 +73,18 @@ class Kernel {
   // --- Processes from outside: the container's init and `runsc exec`.
   struct ProcessSpec {
     std::vector<std::string> argv, envp;
-    std::string executable;       // "": argv[0] looked up in envp's PATH
+    std::string executable;  // "": argv[0] looked up in envp's PATH
     CredentialsRef creds;
     std::string cwd = "/";
-    VfsPath root;                 // invalid: the root of `mounts`
+    VfsPath root;  // invalid: the root of `mounts`
     uint32_t umask = 022;
     RefPtr<FdTable> fds;
     RefPtr<MountNamespace> mounts;
     RefPtr<UtsNamespace> uts;
     RefPtr<base::RefCounted> net;
-    RefPtr<PidNamespace> pid_namespace;   // with no init yet: the process becomes it
+    RefPtr<PidNamespace> pid_namespace;  // with no init yet: the process becomes it
     Limits limits = Limits::Default();
-    RefPtr<Tty> tty;                      // becomes the controlling terminal of a new session
+    RefPtr<Tty> tty;  // becomes the controlling terminal of a new session
   };
   // Parks. The Errno of the exec: ENOENT, EACCES, ENOEXEC…
   Result<RefPtr<ThreadGroup>> CreateProcess(ProcessSpec spec);
@@ -115,7 +115,8 @@ class Kernel {
   void GetRandom(std::span<std::byte> out);  // the host's getrandom
 
   // --- Internal to kernel/, with TaskSet::mu held: the tree.
-  // Gives the task its ids in its namespace and all above. EAGAIN (no id, limits), EEXIST and EINVAL (set_tid), ENOMEM (dying).
+  // Gives the task its ids in its namespace and all above. EAGAIN (no id, limits), EEXIST and EINVAL (set_tid), ENOMEM
+  // (dying).
   Result<void> AddTaskLocked(Task& task, const std::vector<int>& set_tid);
   void RemoveIdsLocked(Task& task);
 

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "sentry/vfs/inode.h"
@@ -28,19 +28,19 @@ class PidNamespace final : public base::RefCounted {
   const uint64_t number = AllocateNamespaceNumber();  // /proc/<pid>/ns
 
   // All guarded by TaskSet::mu.
-  absl::btree_map<int, Task*> tasks;              // by tid; zombie leaders included
-  absl::flat_hash_map<int, ProcessGroup*> groups; // by pgid
-  ThreadGroup* init = nullptr;                    // child reaper
+  absl::btree_map<int, Task*> tasks;               // by tid; zombie leaders included
+  absl::flat_hash_map<int, ProcessGroup*> groups;  // by pgid
+  ThreadGroup* init = nullptr;                     // child reaper
   int last_pid = 0;
-  bool dying = false;                             // init has exited: no new tasks (ENOMEM)
+  bool dying = false;  // init has exited: no new tasks (ENOMEM)
 
  private:
   base::RefPtr<PidNamespace> parent_;
   int level_;
 };
 
-// All tasks of the sandbox. `mu` is the kernel's tasklist_lock: it guards the process tree (parents, children, thread lists, exit
-// states), pid tables, process groups and sessions. Order: TaskSet::mu, then SignalHandlers::mu.
+// All tasks of the sandbox. `mu` is the kernel's tasklist_lock: it guards the process tree (parents, children, thread
+// lists, exit states), pid tables, process groups and sessions. Order: TaskSet::mu, then SignalHandlers::mu.
 class TaskSet {
  public:
   mutable base::Mutex mu;

@@ -66,10 +66,11 @@ void PosixTimer::ArmLocked(int64_t now) {
     timer_->Cancel();
     return;
   }
-  // On a CPU-time clock this is the earliest moment at which it can expire; OnExpired looks again. A process that sleeps must not be
-  // looked at all the time: at least 4 ms, a tick, between two looks.
+  // On a CPU-time clock this is the earliest moment at which it can expire; OnExpired looks again. A process that
+  // sleeps must not be looked at all the time: at least 4 ms, a tick, between two looks.
   int64_t wait = std::max<int64_t>(next_ns_ - now, 0);
-  if (IsCpuClock(clock_) || clock_ >= kVirtualClock) wait = std::max<int64_t>(wait / std::max(1, group_->kernel().cpus()), 4'000'000);
+  if (IsCpuClock(clock_) || clock_ >= kVirtualClock)
+    wait = std::max<int64_t>(wait / std::max(1, group_->kernel().cpus()), 4'000'000);
   timer_->Set(base::MonotonicNow() + wait);
 }
 

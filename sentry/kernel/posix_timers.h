@@ -20,7 +20,7 @@ class Task;
 class ThreadGroup;
 
 struct TimerSetting {
-  int64_t value_ns = 0;     // until the next expiration; 0: disarmed
+  int64_t value_ns = 0;  // until the next expiration; 0: disarmed
   int64_t interval_ns = 0;
 };
 
@@ -52,14 +52,14 @@ class PosixTimer final : public base::RefCounted {
   ThreadGroup* const group_;  // alive until Shutdown
   const clockid_t clock_;
   const Target target_;
-  RefPtr<Task> thread_;       // kThread; cleared by Shutdown
-  SignalInfo info_;           // changed only before the timer is armed
+  RefPtr<Task> thread_;  // kThread; cleared by Shutdown
+  SignalInfo info_;      // changed only before the timer is armed
   std::atomic<int> last_overrun_{0};
   std::atomic<int> overrun_{0};
-  base::Mutex mu_;            // not taken while signals are sent
-  bool dead_ = false;         // mu_
-  int64_t next_ns_ = 0;       // in clock_; 0: disarmed; mu_
-  int64_t interval_ns_ = 0;   // mu_
+  base::Mutex mu_;           // not taken while signals are sent
+  bool dead_ = false;        // mu_
+  int64_t next_ns_ = 0;      // in clock_; 0: disarmed; mu_
+  int64_t interval_ns_ = 0;  // mu_
   std::unique_ptr<base::Timer> timer_;
 };
 

@@ -26,8 +26,8 @@ class Tty;
 class Session final : public base::RefCounted {
  public:
   explicit Session(ThreadGroup* leader);
-  ThreadGroup* leader;    // null once it is reaped
-  Tty* tty = nullptr;     // controlling terminal; cleared by Tty::Orphan
+  ThreadGroup* leader;  // null once it is reaped
+  Tty* tty = nullptr;   // controlling terminal; cleared by Tty::Orphan
   int IdIn(const PidNamespace& ns) const;
   std::vector<std::pair<const PidNamespace*, int>> ids;
 };
@@ -44,7 +44,8 @@ class ProcessGroup final : public base::RefCounted {
   std::vector<std::pair<const PidNamespace*, int>> ids;
 };
 
-// The job-control half of a terminal: the line discipline and the devices are in fs/. A terminal object derives from it.
+// The job-control half of a terminal: the line discipline and the devices are in fs/. A terminal object derives from
+// it.
 class Tty : public virtual base::RefCounted {
  public:
   ~Tty() override;
@@ -52,7 +53,8 @@ class Tty : public virtual base::RefCounted {
   Result<void> SetControlling(Task& task, bool force);
   // TIOCNOTTY.
   Result<void> ReleaseControlling(Task& task);
-  // TIOCGPGRP / TIOCSPGRP / TIOCGSID, ids in the caller's pid namespace. ENOTTY, EPERM, ESRCH; SIGTTOU for background callers of Set.
+  // TIOCGPGRP / TIOCSPGRP / TIOCGSID, ids in the caller's pid namespace. ENOTTY, EPERM, ESRCH; SIGTTOU for background
+  // callers of Set.
   Result<int> ForegroundGroup(Task& task);
   Result<void> SetForegroundGroup(Task& task, int pgid);
   Result<int> SessionId(Task& task);
@@ -60,10 +62,11 @@ class Tty : public virtual base::RefCounted {
   void SignalForeground(Kernel& kernel, int signo);
   // SIGHUP and SIGCONT to the session's leader and foreground group, when the other end hangs up.
   void Hangup(Kernel& kernel);
-  // Cuts the ties to its session. Called by the terminal's owner before it goes (a destructor may run with TaskSet::mu held).
+  // Cuts the ties to its session. Called by the terminal's owner before it goes (a destructor may run with TaskSet::mu
+  // held).
   void Orphan(Kernel& kernel);
-  // Called before a read, write (TOSTOP) or change by a background process: sends SIGTTIN/SIGTTOU to its group and returns
-  // ERESTARTSYS_, or EIO when orphaned or ignoring, or success for the foreground.
+  // Called before a read, write (TOSTOP) or change by a background process: sends SIGTTIN/SIGTTOU to its group and
+  // returns ERESTARTSYS_, or EIO when orphaned or ignoring, or success for the foreground.
   Result<void> CheckBackground(Task& task, int signo);
   // With TaskSet::mu held: the foreground group's id in `ns`, −1 without one.
   int ForegroundIdLocked(const PidNamespace& ns) const { return foreground_ ? foreground_->IdIn(ns) : -1; }
@@ -79,8 +82,8 @@ class Tty : public virtual base::RefCounted {
  private:
   friend class ThreadGroup;
   friend class Task;
-  Session* session_ = nullptr;             // TaskSet::mu
-  RefPtr<ProcessGroup> foreground_;        // TaskSet::mu
+  Session* session_ = nullptr;       // TaskSet::mu
+  RefPtr<ProcessGroup> foreground_;  // TaskSet::mu
 };
 
 }  // namespace sentry

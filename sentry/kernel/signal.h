@@ -19,13 +19,50 @@ inline constexpr int kSignals = 64;
 inline constexpr int kFirstRtSignal = 32;  // the kernel's SIGRTMIN
 
 enum Signal : int {
-  kSIGHUP = 1, kSIGINT, kSIGQUIT, kSIGILL, kSIGTRAP, kSIGABRT, kSIGBUS, kSIGFPE, kSIGKILL, kSIGUSR1, kSIGSEGV, kSIGUSR2, kSIGPIPE,
-  kSIGALRM, kSIGTERM, kSIGSTKFLT, kSIGCHLD, kSIGCONT, kSIGSTOP, kSIGTSTP, kSIGTTIN, kSIGTTOU, kSIGURG, kSIGXCPU, kSIGXFSZ,
-  kSIGVTALRM, kSIGPROF, kSIGWINCH, kSIGIO, kSIGPWR, kSIGSYS,
+  kSIGHUP = 1,
+  kSIGINT,
+  kSIGQUIT,
+  kSIGILL,
+  kSIGTRAP,
+  kSIGABRT,
+  kSIGBUS,
+  kSIGFPE,
+  kSIGKILL,
+  kSIGUSR1,
+  kSIGSEGV,
+  kSIGUSR2,
+  kSIGPIPE,
+  kSIGALRM,
+  kSIGTERM,
+  kSIGSTKFLT,
+  kSIGCHLD,
+  kSIGCONT,
+  kSIGSTOP,
+  kSIGTSTP,
+  kSIGTTIN,
+  kSIGTTOU,
+  kSIGURG,
+  kSIGXCPU,
+  kSIGXFSZ,
+  kSIGVTALRM,
+  kSIGPROF,
+  kSIGWINCH,
+  kSIGIO,
+  kSIGPWR,
+  kSIGSYS,
 };
 
 // si_code values (include/uapi/asm-generic/siginfo.h).
-enum : int { kSiUser = 0, kSiKernel = 0x80, kSiQueue = -1, kSiTimer = -2, kSiMesgq = -3, kSiAsyncio = -4, kSiSigio = -5, kSiTkill = -6 };
+enum : int {
+  kSiUser = 0,
+  kSiKernel = 0x80,
+  kSiQueue = -1,
+  kSiTimer = -2,
+  kSiMesgq = -3,
+  kSiAsyncio = -4,
+  kSiSigio = -5,
+  kSiTkill = -6
+};
 
 // A set of signals: bit n−1 is signal n, as in the ABI.
 class SignalSet {
@@ -64,8 +101,8 @@ struct QueuedSignal {
   base::RefPtr<base::RefCounted> timer;
 };
 
-// The signals pending for a task or a thread group. Guarded by the thread group's signal lock. Standard signals are held once;
-// real-time ones queue, bounded by RLIMIT_SIGPENDING of their sender's user.
+// The signals pending for a task or a thread group. Guarded by the thread group's signal lock. Standard signals are
+// held once; real-time ones queue, bounded by RLIMIT_SIGPENDING of their sender's user.
 class PendingSignals {
  public:
   // False if a standard signal is pending already (dropped, as on Linux).
@@ -86,14 +123,23 @@ class PendingSignals {
 
 // sa_flags (asm-generic/signal-defs.h; amd64).
 enum : uint64_t {
-  kSaNoCldStop = 1, kSaNoCldWait = 2, kSaSigInfo = 4, kSaExposeTagbits = 0x800, kSaRestorer = 0x04000000, kSaOnStack = 0x08000000,
-  kSaRestart = 0x10000000, kSaNoDefer = 0x40000000, kSaResetHand = 0x80000000,
+  kSaNoCldStop = 1,
+  kSaNoCldWait = 2,
+  kSaSigInfo = 4,
+  kSaExposeTagbits = 0x800,
+  kSaRestorer = 0x04000000,
+  kSaOnStack = 0x08000000,
+  kSaRestart = 0x10000000,
+  kSaNoDefer = 0x40000000,
+  kSaResetHand = 0x80000000,
 };
 inline constexpr uint64_t kSigDfl = 0, kSigIgn = 1;
 
-// The dispositions, shared by CLONE_SIGHAND. Guarded by the signal lock of the thread groups that share it: one lock object lives here.
+// The dispositions, shared by CLONE_SIGHAND. Guarded by the signal lock of the thread groups that share it: one lock
+// object lives here.
 struct SignalHandlers final : public base::RefCounted {
-  base::Mutex mu;  // "siglock": also guards the pending queues, masks and stop state of every thread group that uses these handlers
+  base::Mutex mu;  // "siglock": also guards the pending queues, masks and stop state of every thread group that uses
+                   // these handlers
   std::array<abi::KSigaction, kSignals> actions{};  // guarded by mu
 };
 

@@ -1,6 +1,6 @@
-// Task: a guest thread. A fiber whose body is: let the guest run, look at why it came back, serve the system call or the fault,
-// deliver signals, again (DESIGN.md §3). Its code is split by activity: task_run.cc, task_clone.cc, task_exec.cc, task_exit.cc,
-// task_signals.cc, task_block.cc, task_wait.cc.
+// Task: a guest thread. A fiber whose body is: let the guest run, look at why it came back, serve the system call or
+// the fault, deliver signals, again (DESIGN.md §3). Its code is split by activity: task_run.cc, task_clone.cc,
+// task_exec.cc, task_exit.cc, task_signals.cc, task_block.cc, task_wait.cc.
 #ifndef SENTRY_KERNEL_TASK_H_
 #define SENTRY_KERNEL_TASK_H_
 
@@ -44,13 +44,13 @@ struct VforkDone final : public base::RefCounted {
 
 // What clone(2), clone3(2), fork and vfork come down to.
 struct CloneRequest {
-  uint64_t flags = 0;       // CLONE_* without the signal
+  uint64_t flags = 0;  // CLONE_* without the signal
   int exit_signal = 0;
   Addr stack = 0;           // 0: the parent's
   uint64_t stack_size = 0;  // clone3: stack is the lowest address
   Addr tls = 0;
   Addr parent_tid = 0, child_tid = 0;
-  Addr pidfd = 0;           // where the descriptor goes
+  Addr pidfd = 0;  // where the descriptor goes
   std::vector<int> set_tid;
 };
 
@@ -62,10 +62,10 @@ struct WaitRequest {
   ThreadGroup* pidfd_target = nullptr;
 };
 struct WaitOutcome {
-  int pid = 0;      // 0: WNOHANG and nothing
+  int pid = 0;  // 0: WNOHANG and nothing
   uint32_t uid = 0;
-  int status = 0;   // wait4's encoding
-  int code = 0;     // CLD_*
+  int status = 0;  // wait4's encoding
+  int code = 0;    // CLD_*
   int value = 0;   // si_status: exit code or signal
   Usage usage;
 };
@@ -152,8 +152,8 @@ class Task final : public base::RefCounted, public Blocker {
   Wake ParkInterruptible(base::MonotonicNs deadline);
   Result<void> BlockUntil(base::WaitQueue& queue, base::EventMask mask, const std::function<bool()>& ready,
                           base::MonotonicNs deadline = base::kNever) override;
-  // Runs `operation` until it returns something else than EAGAIN, waiting on the file in between; at once if it is nonblocking.
-  // An interruption after nothing was done is ERESTARTSYS_; the deadline (SO_RCVTIMEO) EAGAIN.
+  // Runs `operation` until it returns something else than EAGAIN, waiting on the file in between; at once if it is
+  // nonblocking. An interruption after nothing was done is ERESTARTSYS_; the deadline (SO_RCVTIMEO) EAGAIN.
   template <typename F>
   auto RetryUntilReady(FileDescription& file, base::EventMask mask, bool nonblock, F&& operation,
                        base::MonotonicNs deadline = base::kNever) -> decltype(operation()) {
@@ -165,9 +165,12 @@ class Task final : public base::RefCounted, public Blocker {
       result = operation();
       if (!result.failed_with(EAGAIN)) return result;
       switch (ParkInterruptible(deadline)) {
-        case Wake::kWoken: break;
-        case Wake::kTimedOut: return Errno(EAGAIN);
-        case Wake::kInterrupted: return Errno(base::ERESTARTSYS_);
+        case Wake::kWoken:
+          break;
+        case Wake::kTimedOut:
+          return Errno(EAGAIN);
+        case Wake::kInterrupted:
+          return Errno(base::ERESTARTSYS_);
       }
     }
   }
@@ -179,7 +182,8 @@ class Task final : public base::RefCounted, public Blocker {
   // To this thread / to its process. ESRCH once it is dead; EAGAIN at RLIMIT_SIGPENDING for queued ones.
   Result<void> SendSignal(const SignalInfo& info);
   static Result<void> SendGroupSignal(ThreadGroup& tg, const SignalInfo& info);
-  static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
+  static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info,
+                                            base::RefPtr<base::RefCounted> timer = nullptr);
   Result<void> SendSignalLocked(const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
   // A synchronous signal that cannot be blocked or ignored (force_sig): default action if it is.
   void ForceSignal(const SignalInfo& info);
@@ -193,7 +197,9 @@ class Task final : public base::RefCounted, public Blocker {
   // sigtimedwait(2): takes one of `set`; EAGAIN at the deadline, EINTR.
   Result<SignalInfo> WaitForSignal(SignalSet set, base::MonotonicNs deadline);
   std::optional<QueuedSignal> TakeSignal(SignalSet set);  // signalfd's read
-  base::WaitQueue& signal_events() { return signal_events_; }  // signalfd's poll: notified when something was queued for it
+  base::WaitQueue& signal_events() {
+    return signal_events_;
+  }  // signalfd's poll: notified when something was queued for it
   Result<abi::KSigaction> Sigaction(int signo, const abi::KSigaction* action);
   Result<abi::StackT> Sigaltstack(const abi::StackT* stack);
   Result<int64_t> Sigreturn();
@@ -205,8 +211,8 @@ class Task final : public base::RefCounted, public Blocker {
     std::string path;
     uint32_t at_flags = 0;
     std::vector<std::string> argv, envp;
-    std::string filename;             // AT_EXECFN: "/dev/fd/3/x" for execveat; "": the path
-    bool path_inaccessible = false;   // … and that descriptor is close-on-exec
+    std::string filename;            // AT_EXECFN: "/dev/fd/3/x" for execveat; "": the path
+    bool path_inaccessible = false;  // … and that descriptor is close-on-exec
   };
   // On success the registers are those of the new program.
   Result<void> Exec(ExecRequest request);
@@ -221,27 +227,27 @@ class Task final : public base::RefCounted, public Blocker {
   Result<int> GetPgid(int pid);
   Result<int> GetSid(int pid);
 
-  Addr clear_child_tid = 0;       // own fiber
-  Addr robust_list_head = 0;      // own fiber
-  int pdeath_signal = 0;          // TaskSet::mu
-  uint64_t personality = 0;       // own fiber
+  Addr clear_child_tid = 0;   // own fiber
+  Addr robust_list_head = 0;  // own fiber
+  int pdeath_signal = 0;      // TaskSet::mu
+  uint64_t personality = 0;   // own fiber
   int64_t timer_slack_ns = 50'000;
   std::atomic<int> nice{0};
   std::atomic<uint64_t> affinity{~uint64_t{0}};
   std::string syscall_name_hint;  // for --strace
 
-  void Interrupt();  // any thread: makes it look at its signals soon
-  void KickForPause();  // any thread: leaves the guest, if it is there
+  void Interrupt();                                        // any thread: makes it look at its signals soon
+  void KickForPause();                                     // any thread: leaves the guest, if it is there
   PendingSignals& PendingForTimers() { return pending_; }  // siglock
 
  private:
   friend class Kernel;
   friend class ThreadGroup;
-  void Run();                           // the fiber's body
-  bool RunOnce();                       // one trip to the guest; false: the task is finished
+  void Run();      // the fiber's body
+  bool RunOnce();  // one trip to the guest; false: the task is finished
   void ServeSystemCall();
   void ServeFault(const platform::Exit& exit);
-  bool HandleInterruptions();           // signals, stops, kills; false: exit
+  bool HandleInterruptions();  // signals, stops, kills; false: exit
   void DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& action);
   void FinishRestart(bool handler_runs, const abi::KSigaction* action);
   void ExitMain();
@@ -249,7 +255,7 @@ class Task final : public base::RefCounted, public Blocker {
   void RecalculateInterruptedLocked();
   bool HasDeliverableLocked() const;
   std::optional<QueuedSignal> DequeueLocked(SignalSet set);
-  void BeginGroupStop(int signo);   // takes TaskSet::mu
+  void BeginGroupStop(int signo);  // takes TaskSet::mu
   void WaitWhileStopped();
   void WaitWhilePaused();
   void ReleaseVfork();
@@ -257,13 +263,14 @@ class Task final : public base::RefCounted, public Blocker {
   Result<void> KillOtherThreads();  // execve's de_thread
 
   Kernel& kernel_;
-  RefPtr<ThreadGroup> thread_group_;   // set once
-  std::atomic<int> tid_{0};            // in its own namespace; changes only in exec by a thread that is not the leader
+  RefPtr<ThreadGroup> thread_group_;  // set once
+  std::atomic<int> tid_{0};           // in its own namespace; changes only in exec by a thread that is not the leader
   std::vector<std::pair<const PidNamespace*, int>> tids_;  // TaskSet::mu
-  RefPtr<base::Fiber> fiber_;          // set once by Start
+  RefPtr<base::Fiber> fiber_;                              // set once by Start
   std::unique_ptr<platform::Context> context_;
 
-  mutable base::Mutex mu_;  // guards the *replacement* of the pointers below: only the own fiber replaces, so it reads without
+  mutable base::Mutex
+      mu_;  // guards the *replacement* of the pointers below: only the own fiber replaces, so it reads without
   RefPtr<MemoryManager> mm_;
   RefPtr<FdTable> fds_;
   RefPtr<FsContext> fs_;
@@ -275,26 +282,27 @@ class Task final : public base::RefCounted, public Blocker {
 
   // Siglock.
   PendingSignals pending_;
-  std::atomic<uint64_t> blocked_{0};   // written by the own fiber under the siglock; read by senders under it
-  SignalSet real_blocked_;             // waited-for set of sigtimedwait: signals in it interrupt although blocked
-  bool stopped_ = false;               // in a group stop
-  bool killed_ = false;                // SIGKILL or group exit: nothing else matters
+  std::atomic<uint64_t> blocked_{0};  // written by the own fiber under the siglock; read by senders under it
+  SignalSet real_blocked_;            // waited-for set of sigtimedwait: signals in it interrupt although blocked
+  bool stopped_ = false;              // in a group stop
+  bool killed_ = false;               // SIGKILL or group exit: nothing else matters
 
-  std::optional<SignalSet> saved_mask_;  // own fiber
-  abi::StackT altstack_{};               // own fiber
-  RestartBlock restart_block_;           // own fiber
+  std::optional<SignalSet> saved_mask_;                                // own fiber
+  abi::StackT altstack_{};                                             // own fiber
+  RestartBlock restart_block_;                                         // own fiber
   uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
   int64_t syscall_result_ = 0;
-  bool in_syscall_ = false;              // own fiber: a restart may be due
+  bool in_syscall_ = false;  // own fiber: a restart may be due
   uint64_t syscall_number_ = 0;
   uint64_t syscall_arg0_ = 0;
-  bool exiting_ = false;                 // own fiber
-  std::atomic<bool> in_guest_{false};    // with interrupted_: each side writes its own, then reads the other's (seq_cst)
+  bool exiting_ = false;               // own fiber
+  std::atomic<bool> in_guest_{false};  // with interrupted_: each side writes its own, then reads the other's (seq_cst)
   int exit_status_ = 0;
-  std::atomic<bool> interrupted_{false}; // something for HandleInterruptions; set under the siglock, cleared by the own fiber
+  std::atomic<bool> interrupted_{
+      false};  // something for HandleInterruptions; set under the siglock, cleared by the own fiber
   std::atomic<char> state_{'R'};
   base::WaitQueue signal_events_;
-  RefPtr<VforkDone> vfork_done_;         // the parent of a vfork waits for it; signalled by exec or exit
+  RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};
 };

@@ -42,7 +42,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
     // man 2 fork: root (the user, not the capability) is exempt.
     auto it = kernel_.tasks().tasks_of_user.find(creds_->ruid);
     uint64_t count = it == kernel_.tasks().tasks_of_user.end() ? 0 : it->second;
-    if (creds_->ruid != 0 && count >= parent_group.Limit(RLIMIT_NPROC) && !Capable(CAP_SYS_RESOURCE) && !Capable(CAP_SYS_ADMIN)) {
+    if (creds_->ruid != 0 && count >= parent_group.Limit(RLIMIT_NPROC) && !Capable(CAP_SYS_RESOURCE) &&
+        !Capable(CAP_SYS_ADMIN)) {
       return Errno(EAGAIN);
     }
   }
@@ -154,7 +155,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
     {
       base::MutexLock sig(parent_group.handlers->mu);
       // A fork must not escape a signal that kills its process group (kernel: copy_process).
-      if (killed_ || parent_group.group_exiting || parent_group.exec_task != nullptr) return Errno(base::ERESTARTNOINTR_);
+      if (killed_ || parent_group.group_exiting || parent_group.exec_task != nullptr)
+        return Errno(base::ERESTARTNOINTR_);
     }
     TRY(kernel_.AddTaskLocked(*child, request.set_tid));
     if (!(flags & CLONE_THREAD)) {
@@ -175,9 +177,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
     return published.error();
   }
   if (flags & CLONE_PIDFD) {
-    Result<RefPtr<FileDescription>> file = kernel_.pidfd_factory()
-                                               ? kernel_.pidfd_factory()(kernel_, group, 0)
-                                               : Result<RefPtr<FileDescription>>(Errno(ENOSYS));
+    Result<RefPtr<FileDescription>> file = kernel_.pidfd_factory() ? kernel_.pidfd_factory()(kernel_, group, 0)
+                                                                   : Result<RefPtr<FileDescription>>(Errno(ENOSYS));
     if (file.ok()) {
       Result<Fd> fd = InstallFile(*file, /*cloexec=*/true);
       if (fd.ok()) pidfd = *fd;
@@ -207,7 +208,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
 }
 
 Result<void> Task::Unshare(uint64_t flags) {
-  constexpr uint64_t kValid = CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM | kNamespaceFlags;
+  constexpr uint64_t kValid =
+      CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM | kNamespaceFlags;
   if (flags & ~kValid) return Errno(EINVAL);
   if (flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) {
     base::MutexLock tree(kernel_.tasks().mu);

@@ -87,7 +87,8 @@ void SignalGroupLocked(ProcessGroup& group, int signo) {
   for (ThreadGroup* member : members) (void)Task::SendGroupSignalLocked(*member, KernelSignal(signo));
 }
 
-// SIGHUP and SIGCONT to a group that has just become orphaned with a stopped member (POSIX 2.2.2.52; kernel: kill_orphaned_pgrp).
+// SIGHUP and SIGCONT to a group that has just become orphaned with a stopped member (POSIX 2.2.2.52; kernel:
+// kill_orphaned_pgrp).
 void KillIfOrphaned(ProcessGroup& group, const ThreadGroup* except, bool was_orphaned) {
   if (was_orphaned || !IsOrphaned(group, except) || !HasStopped(group, except)) return;
   SignalGroupLocked(group, kSIGHUP);
@@ -259,7 +260,8 @@ void Task::ExitMain() {
     tg.on_exit = nullptr;
     if (on_exit || tg.parent == nullptr) {
       if (on_exit) ReapLocked(tg);
-      // Without either nobody could wait for it: a process of `runsc exec` whose waiter has not been registered yet stays.
+      // Without either nobody could wait for it: a process of `runsc exec` whose waiter has not been registered yet
+      // stays.
     } else {
       ThreadGroup& parent = *tg.parent;
       bool autoreap = false;

@@ -1,7 +1,7 @@
 // Sending, queueing and delivering signals. (kernel/signal.c, arch/x86/kernel/signal.c)
 //
-// Locks: TaskSet::mu (the tree) before SignalHandlers::mu (the siglock). A sender holds both; the receiver's own fiber takes the siglock
-// alone where it touches nothing but its own queues.
+// Locks: TaskSet::mu (the tree) before SignalHandlers::mu (the siglock). A sender holds both; the receiver's own fiber
+// takes the siglock alone where it touches nothing but its own queues.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -22,7 +22,8 @@ constexpr SignalSet kAllSignals(~uint64_t{0});
 bool IgnoredLocked(const ThreadGroup& tg, const Task* thread, int signo) {
   const abi::KSigaction& action = tg.handlers->actions[signo - 1];
   if (action.handler == kSigDfl && tg.pid_namespace().init == &tg && !kUnblockable.Has(signo)) {
-    // The init of a PID namespace gets only what it has a handler for (man 7 pid_namespaces). Faults are forced elsewhere.
+    // The init of a PID namespace gets only what it has a handler for (man 7 pid_namespaces). Faults are forced
+    // elsewhere.
     return true;
   }
   if (thread != nullptr && thread->blocked().Has(signo)) return false;  // it may install a handler before it unblocks
@@ -191,7 +192,8 @@ bool Task::MaySignal(const Task& target, int signo) const {
   CredentialsRef theirs = target.SnapshotCreds();
   const Credentials& mine = *creds_;
   // man 2 kill: the sender's real or effective id against the target's real or saved one.
-  if (mine.euid == theirs->suid || mine.euid == theirs->ruid || mine.ruid == theirs->suid || mine.ruid == theirs->ruid) return true;
+  if (mine.euid == theirs->suid || mine.euid == theirs->ruid || mine.ruid == theirs->suid || mine.ruid == theirs->ruid)
+    return true;
   if (mine.Capable(CAP_KILL)) return true;
   if (signo != kSIGCONT) return false;
   base::MutexLock tree(kernel_.tasks().mu);
@@ -264,7 +266,8 @@ Result<abi::KSigaction> Task::Sigaction(int signo, const abi::KSigaction* action
     abi::KSigaction fresh = *action;
     fresh.mask = SignalSet(fresh.mask).Without(kUnblockable).bits();
     thread_group_->handlers->actions[signo - 1] = fresh;
-    bool ignored = fresh.handler == kSigIgn || (fresh.handler == kSigDfl && DefaultActionOf(signo) == DefaultAction::kIgnore);
+    bool ignored =
+        fresh.handler == kSigIgn || (fresh.handler == kSigDfl && DefaultActionOf(signo) == DefaultAction::kIgnore);
     if (ignored) {
       // POSIX: setting to ignore discards what is pending, blocked or not.
       thread_group_->pending.Discard(SignalSet::Of(signo));
@@ -473,7 +476,8 @@ void Task::WaitWhileStopped() {
     if (!tg.group_stopped || killed_) return;
     stopped_ = true;
     state_.store('T', std::memory_order_relaxed);
-    bool complete = std::all_of(tg.tasks.begin(), tg.tasks.end(), [](Task* t) { return t->stopped_ || t->state() == 'Z'; });
+    bool complete =
+        std::all_of(tg.tasks.begin(), tg.tasks.end(), [](Task* t) { return t->stopped_ || t->state() == 'Z'; });
     if (complete) {
       tg.stop_reported_pending = true;
       tg.stop_notify_due = true;

@@ -39,7 +39,8 @@ struct Usage {
 
 class ThreadGroup final : public base::RefCounted {
  public:
-  ThreadGroup(Kernel& kernel, RefPtr<PidNamespace> ns, RefPtr<SignalHandlers> handlers, int exit_signal, const Limits& limits);
+  ThreadGroup(Kernel& kernel, RefPtr<PidNamespace> ns, RefPtr<SignalHandlers> handlers, int exit_signal,
+              const Limits& limits);
   ~ThreadGroup() override;
 
   Kernel& kernel() const { return kernel_; }
@@ -48,7 +49,10 @@ class ThreadGroup final : public base::RefCounted {
   int pid() const { return pid_.load(std::memory_order_relaxed); }
   int PidIn(const PidNamespace& ns) const;  // TaskSet::mu
 
-  Limits limits() const EXCLUDES(limits_mu_) { base::MutexLock l(limits_mu_); return limits_; }
+  Limits limits() const EXCLUDES(limits_mu_) {
+    base::MutexLock l(limits_mu_);
+    return limits_;
+  }
   uint64_t Limit(int resource) const EXCLUDES(limits_mu_) {  // the soft one
     base::MutexLock l(limits_mu_);
     return limits_.values[resource].rlim_cur;
@@ -56,26 +60,26 @@ class ThreadGroup final : public base::RefCounted {
   void SetLimit(int resource, abi::Rlimit value) EXCLUDES(limits_mu_);
 
   // --- Guarded by TaskSet::mu.
-  std::list<Task*> tasks;       // live threads
-  int live_count = 0;           // threads that have not exited
-  Task* leader = nullptr;       // stays until reaped (zombie)
-  ThreadGroup* parent = nullptr;        // real parent process; null for the namespace's init of the sandbox
-  Task* parent_task = nullptr;  // the thread that forked it (PDEATHSIG, __WNOTHREAD); null once that exited
+  std::list<Task*> tasks;         // live threads
+  int live_count = 0;             // threads that have not exited
+  Task* leader = nullptr;         // stays until reaped (zombie)
+  ThreadGroup* parent = nullptr;  // real parent process; null for the namespace's init of the sandbox
+  Task* parent_task = nullptr;    // the thread that forked it (PDEATHSIG, __WNOTHREAD); null once that exited
   std::list<ThreadGroup*> children;
   RefPtr<ProcessGroup> process_group;
   bool child_subreaper = false;
-  bool has_execed = false;      // since fork: setpgid by the parent then fails with EACCES
-  Usage dead_threads_usage;     // of exited threads
-  Usage children_usage;         // of waited-for children (RUSAGE_CHILDREN)
+  bool has_execed = false;   // since fork: setpgid by the parent then fails with EACCES
+  Usage dead_threads_usage;  // of exited threads
+  Usage children_usage;      // of waited-for children (RUSAGE_CHILDREN)
   // Exit: set when the last thread has exited.
   bool zombie = false;
-  int wait_status = 0;          // as wait4 gives it
+  int wait_status = 0;  // as wait4 gives it
   // Job control reports for wait (WUNTRACED, WCONTINUED).
   bool stop_reported_pending = false, continue_reported_pending = false;
   bool stop_notify_due = false, continue_notify_due = false;  // SIGCHLD not sent yet
   int stop_signal_reported = 0;
   std::function<void(int status)> on_exit;  // the sandbox waits for it (init, runsc exec): nobody else reaps it
-  const int64_t start_time_ns;  // CLOCK_BOOTTIME
+  const int64_t start_time_ns;              // CLOCK_BOOTTIME
 
   // Children changed state: wait4, waitid. Its own exit: pidfd polls.
   base::WaitQueue child_events;
@@ -83,13 +87,13 @@ class ThreadGroup final : public base::RefCounted {
 
   // --- Guarded by handlers->mu (the siglock); `handlers` itself by TaskSet::mu plus its own lock (execve unshares it).
   RefPtr<SignalHandlers> handlers;
-  PendingSignals pending;       // process-directed
-  bool group_exiting = false;   // exit_group, fatal signal or exec's de_thread under way
+  PendingSignals pending;      // process-directed
+  bool group_exiting = false;  // exit_group, fatal signal or exec's de_thread under way
   int group_exit_status = 0;
-  Task* exec_task = nullptr;    // the thread that execs and outlives the others
-  bool group_stopped = false;   // every thread has to stop
+  Task* exec_task = nullptr;   // the thread that execs and outlives the others
+  bool group_stopped = false;  // every thread has to stop
   int group_stop_signal = 0;
-  int exit_signal;              // to the parent at the end (SIGCHLD; −1 none)
+  int exit_signal;  // to the parent at the end (SIGCHLD; −1 none)
 
   // POSIX timers and interval timers (own lock inside).
   PosixTimers& timers() { return *timers_; }
@@ -101,7 +105,7 @@ class ThreadGroup final : public base::RefCounted {
   // SIGCHLD for a stop or continuation that is to be reported. Takes TaskSet::mu.
   void NotifyParentStopped(bool stopped);
 
-  std::atomic<int> pid_{0};     // set once before publication, in its own namespace
+  std::atomic<int> pid_{0};  // set once before publication, in its own namespace
   std::atomic<int> oom_score_adj{0};
 
  private:

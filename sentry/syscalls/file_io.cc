@@ -38,9 +38,11 @@ Result<RefPtr<FileDescription>> GetWritable(Task& task, Fd fd) {
 
 namespace {
 
-// `transfer` until it does something else than EAGAIN, waiting in between as long as `deadline` allows; then once more with timed_out.
+// `transfer` until it does something else than EAGAIN, waiting in between as long as `deadline` allows; then once more
+// with timed_out.
 template <typename F, typename D>
-Result<size_t> Transfer(Task& task, FileDescription& file, base::EventMask events, IoFlags& flags, F&& transfer, D&& deadline) {
+Result<size_t> Transfer(Task& task, FileDescription& file, base::EventMask events, IoFlags& flags, F&& transfer,
+                        D&& deadline) {
   Result<size_t> result = transfer();
   if (flags.nonblock || !result.failed_with(EAGAIN)) return result;
   base::WaitQueue* queue = file.wait_queue();
@@ -97,7 +99,8 @@ void RaiseWriteSignals(Task& task, const FileDescription& file, Errno error, con
   }
 }
 
-Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int64_t offset, IoFlags flags, bool nowait) {
+Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int64_t offset, IoFlags flags,
+                         bool nowait) {
   flags.nonblock = flags.nonblock || nowait;
   size_t done = 0;
   for (;;) {

@@ -1,4 +1,5 @@
-// Path arguments of system calls: from a descriptor and a string in guest memory to a place in the tree. (man 7 path_resolution)
+// Path arguments of system calls: from a descriptor and a string in guest memory to a place in the tree. (man 7
+// path_resolution)
 #ifndef SENTRY_SYSCALLS_PATH_ARGS_H_
 #define SENTRY_SYSCALLS_PATH_ARGS_H_
 

@@ -59,14 +59,15 @@ std::string Call(Task& task, const Row* row, uint64_t number, const uint64_t arg
 }  // namespace
 
 void StraceEnter(Task& task, const Row* row, uint64_t number, const uint64_t args[6]) {
-  LOG_INFO("[%4d:%4d] %s E %s", task.thread_group().pid(), task.tid(), task.comm().c_str(), Call(task, row, number, args).c_str());
+  LOG_INFO("[%4d:%4d] %s E %s", task.thread_group().pid(), task.tid(), task.comm().c_str(),
+           Call(task, row, number, args).c_str());
 }
 
 void StraceExit(Task& task, const Row* row, uint64_t number, const uint64_t args[6], const Result<int64_t>& result) {
   const char* name = row != nullptr ? row->name.data() : "?";
   if (result.ok()) {
-    LOG_INFO("[%4d:%4d] %s X %s = %ld (%#lx)", task.thread_group().pid(), task.tid(), task.comm().c_str(), name, *result,
-             static_cast<uint64_t>(*result));
+    LOG_INFO("[%4d:%4d] %s X %s = %ld (%#lx)", task.thread_group().pid(), task.tid(), task.comm().c_str(), name,
+             *result, static_cast<uint64_t>(*result));
   } else {
     LOG_INFO("[%4d:%4d] %s X %s = -1 %s", task.thread_group().pid(), task.tid(), task.comm().c_str(), name,
              base::ErrnoName(result.error().value()));

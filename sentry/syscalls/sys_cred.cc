@@ -11,8 +11,9 @@ namespace {
 constexpr uint32_t kUnchanged = UINT32_MAX;
 constexpr uint32_t kSecNoSetuidFixup = 1 << 2, kSecKeepCaps = 1 << 4;
 // Capabilities that go and come with fsuid 0 (man 7 capabilities).
-constexpr uint64_t kFsCaps = (uint64_t{1} << CAP_CHOWN) | (uint64_t{1} << CAP_DAC_OVERRIDE) | (uint64_t{1} << CAP_DAC_READ_SEARCH) |
-                             (uint64_t{1} << CAP_FOWNER) | (uint64_t{1} << CAP_FSETID) | (uint64_t{1} << CAP_LINUX_IMMUTABLE) |
+constexpr uint64_t kFsCaps = (uint64_t{1} << CAP_CHOWN) | (uint64_t{1} << CAP_DAC_OVERRIDE) |
+                             (uint64_t{1} << CAP_DAC_READ_SEARCH) | (uint64_t{1} << CAP_FOWNER) |
+                             (uint64_t{1} << CAP_FSETID) | (uint64_t{1} << CAP_LINUX_IMMUTABLE) |
                              (uint64_t{1} << CAP_MKNOD) | (uint64_t{1} << CAP_MAC_OVERRIDE);
 
 // man 7 capabilities, "Effect of user ID changes" (security/commoncap.c, cap_emulate_setxuid).
@@ -163,7 +164,8 @@ Result<uint32_t> SysSetfsuid(Task& task, uint32_t uid) {
   const uint32_t old = task.creds().fsuid;
   (void)Edit(task, [&](Credentials& c) -> Result<void> {
     if (uid == kUnchanged) return Errno(EINVAL);
-    if (!task.Capable(CAP_SETUID) && uid != c.ruid && uid != c.euid && uid != c.suid && uid != c.fsuid) return Errno(EPERM);
+    if (!task.Capable(CAP_SETUID) && uid != c.ruid && uid != c.euid && uid != c.suid && uid != c.fsuid)
+      return Errno(EPERM);
     if (!(c.securebits & kSecNoSetuidFixup)) {
       if (old == 0 && uid != 0) c.effective &= ~kFsCaps;
       if (old != 0 && uid == 0) c.effective |= c.permitted & kFsCaps;
@@ -178,7 +180,8 @@ Result<uint32_t> SysSetfsgid(Task& task, uint32_t gid) {
   const uint32_t old = task.creds().fsgid;
   (void)Edit(task, [&](Credentials& c) -> Result<void> {
     if (gid == kUnchanged) return Errno(EINVAL);
-    if (!task.Capable(CAP_SETGID) && gid != c.rgid && gid != c.egid && gid != c.sgid && gid != c.fsgid) return Errno(EPERM);
+    if (!task.Capable(CAP_SETGID) && gid != c.rgid && gid != c.egid && gid != c.sgid && gid != c.fsgid)
+      return Errno(EPERM);
     c.fsgid = gid;
     return {};
   });

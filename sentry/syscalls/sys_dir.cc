@@ -2,8 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -79,7 +79,9 @@ Result<size_t> SysGetdents64(Task& task, FdArg fd, UserPtr<std::byte> buffer, ui
   return ReadEntries(task, fd, buffer, size, /*legacy=*/false);
 }
 
-Result<void> SysMkdir(Task& task, UserPath path, uint32_t mode) { return SysMkdirat(task, FdArg{AT_FDCWD}, path, mode); }
+Result<void> SysMkdir(Task& task, UserPath path, uint32_t mode) {
+  return SysMkdirat(task, FdArg{AT_FDCWD}, path, mode);
+}
 
 Result<void> SysMkdirat(Task& task, FdArg dirfd, UserPath path, uint32_t mode) {
   PathArgs args = TRY(ReadPathArgs(task, Fd(dirfd), path));
@@ -100,7 +102,11 @@ Result<void> SysMknodat(Task& task, FdArg dirfd, UserPath path, uint32_t mode, u
     case 0:
       mode |= S_IFREG;
       break;
-    case S_IFREG: case S_IFCHR: case S_IFBLK: case S_IFIFO: case S_IFSOCK:
+    case S_IFREG:
+    case S_IFCHR:
+    case S_IFBLK:
+    case S_IFIFO:
+    case S_IFSOCK:
       break;
     case S_IFDIR:
       return Errno(EPERM);

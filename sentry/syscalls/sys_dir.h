@@ -19,9 +19,10 @@ Result<void> SysChroot(Task& task, UserPath path);
 Result<size_t> SysGetcwd(Task& task, UserPtr<char> buffer, size_t size);
 
 inline constexpr Row kDirRows[] = {
-    SYSCALL(getdents, SysGetdents), SYSCALL(getdents64, SysGetdents64), SYSCALL(mkdir, SysMkdir),   SYSCALL(mkdirat, SysMkdirat),
-    SYSCALL(rmdir, SysRmdir),       SYSCALL(mknod, SysMknod),           SYSCALL(mknodat, SysMknodat), SYSCALL(chdir, SysChdir),
-    SYSCALL(fchdir, SysFchdir),     SYSCALL(chroot, SysChroot),         SYSCALL(getcwd, SysGetcwd),
+    SYSCALL(getdents, SysGetdents), SYSCALL(getdents64, SysGetdents64), SYSCALL(mkdir, SysMkdir),
+    SYSCALL(mkdirat, SysMkdirat),   SYSCALL(rmdir, SysRmdir),           SYSCALL(mknod, SysMknod),
+    SYSCALL(mknodat, SysMknodat),   SYSCALL(chdir, SysChdir),           SYSCALL(fchdir, SysFchdir),
+    SYSCALL(chroot, SysChroot),     SYSCALL(getcwd, SysGetcwd),
 };
 
 }  // namespace sentry

@@ -24,7 +24,8 @@ Result<EpollRef> GetEpoll(Task& task, FdArg fd) {
 }
 
 // ep_poll(). `deadline` 0: does not wait.
-Result<size_t> Wait(Task& task, FdArg fd, UserPtr<abi::EpollEvent> events, int32_t max_events, base::MonotonicNs deadline) {
+Result<size_t> Wait(Task& task, FdArg fd, UserPtr<abi::EpollEvent> events, int32_t max_events,
+                    base::MonotonicNs deadline) {
   if (max_events <= 0 || static_cast<size_t>(max_events) > EpollFile::kMaxEvents) return Errno(EINVAL);
   if (!AccessOk(events.addr, static_cast<size_t>(max_events) * sizeof(abi::EpollEvent))) return Errno(EFAULT);
   EpollRef ref = TRY(GetEpoll(task, fd));
@@ -88,12 +89,13 @@ Result<void> SysEpollCtl(Task& task, FdArg epoll, int32_t operation, FdArg fd, U
   }
 }
 
-Result<size_t> SysEpollWait(Task& task, FdArg epoll, UserPtr<abi::EpollEvent> events, int32_t max_events, int32_t timeout_ms) {
+Result<size_t> SysEpollWait(Task& task, FdArg epoll, UserPtr<abi::EpollEvent> events, int32_t max_events,
+                            int32_t timeout_ms) {
   return Wait(task, epoll, events, max_events, DeadlineAfter(FromMilliseconds(timeout_ms)));
 }
 
-Result<size_t> SysEpollPwait(Task& task, FdArg epoll, UserPtr<abi::EpollEvent> events, int32_t max_events, int32_t timeout_ms,
-                             UserPtr<uint64_t> mask, size_t mask_size) {
+Result<size_t> SysEpollPwait(Task& task, FdArg epoll, UserPtr<abi::EpollEvent> events, int32_t max_events,
+                             int32_t timeout_ms, UserPtr<uint64_t> mask, size_t mask_size) {
   TRY(SetMaskForCall(task, mask, mask_size));
   return Wait(task, epoll, events, max_events, DeadlineAfter(FromMilliseconds(timeout_ms)));
 }

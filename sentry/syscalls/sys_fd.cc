@@ -43,7 +43,7 @@ Result<int64_t> SetOwner(Task& task, FileDescription& file, int type, int id) {
   if (id != 0) {
     Kernel& kernel = task.kernel();
     PidNamespace& ns = task.pid_namespace();
-    bool found = type == F_OWNER_TID ? kernel.FindTask(id, ns) != nullptr
+    bool found = type == F_OWNER_TID   ? kernel.FindTask(id, ns) != nullptr
                  : type == F_OWNER_PID ? kernel.FindThreadGroup(id, ns) != nullptr
                                        : kernel.FindProcessGroup(id, ns) != nullptr;
     if (!found) return Errno(ESRCH);
@@ -62,7 +62,11 @@ Result<int64_t> DupFrom(Task& task, RefPtr<FileDescription> file, uint64_t min, 
 
 bool AllowedOnPathDescriptor(uint32_t command) {
   switch (command) {
-    case F_DUPFD: case F_DUPFD_CLOEXEC: case F_GETFD: case F_SETFD: case F_GETFL:
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
+    case F_GETFD:
+    case F_SETFD:
+    case F_GETFL:
       return true;
     default:
       return false;
@@ -135,7 +139,12 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       return file->flags();
     case F_SETFL:
       return SetStatus(task, *file, static_cast<uint32_t>(argument));
-    case F_GETLK: case F_SETLK: case F_SETLKW: case F_OFD_GETLK: case F_OFD_SETLK: case F_OFD_SETLKW:
+    case F_GETLK:
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_GETLK:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW:
       TRY(FcntlLock(task, *file, command, UserPtr<abi::Flock>{argument}));
       return 0;
     case F_SETOWN: {
@@ -189,10 +198,12 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       return AddSeals(*file, static_cast<uint32_t>(argument));
     case F_GET_SEALS:
       return GetSeals(*file);
-    case F_GET_RW_HINT: case F_GET_FILE_RW_HINT:
+    case F_GET_RW_HINT:
+    case F_GET_FILE_RW_HINT:
       TRY(task.mm().Write(UserPtr<uint64_t>{argument}, uint64_t{0}));  // RWH_WRITE_LIFE_NOT_SET
       return 0;
-    case F_SET_RW_HINT: case F_SET_FILE_RW_HINT: {
+    case F_SET_RW_HINT:
+    case F_SET_FILE_RW_HINT: {
       uint64_t hint = TRY(task.mm().Read(UserPtr<uint64_t>{argument}));
       if (hint > 5) return Errno(EINVAL);
       return 0;  // a hint: nothing has to come of it

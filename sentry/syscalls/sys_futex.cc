@@ -25,7 +25,8 @@ Result<base::MonotonicNs> Deadline(const abi::Timespec& ts, bool absolute, bool 
 }
 
 // FUTEX_WAIT with a relative timeout goes on until the same moment after a stop (man 2 futex, EINTR; restart_syscall).
-Result<int64_t> WaitUntil(Task& task, Addr addr, bool private_futex, uint32_t value, uint32_t bitset, base::MonotonicNs deadline) {
+Result<int64_t> WaitUntil(Task& task, Addr addr, bool private_futex, uint32_t value, uint32_t bitset,
+                          base::MonotonicNs deadline) {
   Result<void> waited = task.kernel().futexes().Wait(task, addr, private_futex, value, bitset, deadline);
   if (waited.ok()) return 0;
   if (waited.failed_with(base::ERESTARTSYS_) && deadline != base::kNever) {
@@ -37,7 +38,8 @@ Result<int64_t> WaitUntil(Task& task, Addr addr, bool private_futex, uint32_t va
 
 }  // namespace
 
-Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t timeout_or_value2, uint64_t addr2, uint32_t value3) {
+Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t timeout_or_value2, uint64_t addr2,
+                     uint32_t value3) {
   const int command = op & FUTEX_CMD_MASK;
   const bool private_futex = op & FUTEX_PRIVATE_FLAG;
   const bool realtime = op & FUTEX_CLOCK_REALTIME;
@@ -47,7 +49,8 @@ Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t
   }
   FutexManager& futexes = task.kernel().futexes();
   base::MonotonicNs deadline = base::kNever;
-  const bool timed = command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
+  const bool timed =
+      command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
   if (timed && timeout_or_value2 != 0) {
     abi::Timespec ts = TRY(task.mm().Read(UserPtr<abi::Timespec>{timeout_or_value2}));
     // FUTEX_LOCK_PI's clock is the realtime one whatever the flag says.
@@ -64,7 +67,8 @@ Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t
       value3 = FUTEX_BITSET_MATCH_ANY;
       [[fallthrough]];
     case FUTEX_WAKE_BITSET:
-      return futexes.Wake(task.mm(), addr, private_futex, value3, static_cast<int>(value) <= 0 ? 1 : static_cast<int>(value));
+      return futexes.Wake(task.mm(), addr, private_futex, value3,
+                          static_cast<int>(value) <= 0 ? 1 : static_cast<int>(value));
     case FUTEX_REQUEUE:
       return futexes.Requeue(task, addr, addr2, private_futex, nullptr, static_cast<int>(value), value2);
     case FUTEX_CMP_REQUEUE:
@@ -86,8 +90,8 @@ Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t
   }
 }
 
-Result<int> SysFutexWaitv(Task& task, UserPtr<FutexWaitv> waiters, uint32_t count, uint32_t flags, UserPtr<abi::Timespec> timeout,
-                          int clock) {
+Result<int> SysFutexWaitv(Task& task, UserPtr<FutexWaitv> waiters, uint32_t count, uint32_t flags,
+                          UserPtr<abi::Timespec> timeout, int clock) {
   constexpr uint32_t kFutex32 = 2;
   if (flags != 0 || count == 0 || count > FUTEX_WAITV_MAX || !waiters) return Errno(EINVAL);
   base::MonotonicNs deadline = base::kNever;
@@ -99,7 +103,8 @@ Result<int> SysFutexWaitv(Task& task, UserPtr<FutexWaitv> waiters, uint32_t coun
   std::vector<FutexWaitv> raw = TRY(task.mm().ReadArray(waiters, count));
   std::vector<FutexManager::WaitSpec> specs;
   for (const FutexWaitv& w : raw) {
-    if ((w.flags & ~uint32_t{kFutex32 | FUTEX_PRIVATE_FLAG}) || !(w.flags & kFutex32) || w.reserved != 0) return Errno(EINVAL);
+    if ((w.flags & ~uint32_t{kFutex32 | FUTEX_PRIVATE_FLAG}) || !(w.flags & kFutex32) || w.reserved != 0)
+      return Errno(EINVAL);
     if (w.value >> 32) return Errno(EINVAL);
     specs.push_back({w.uaddr, (w.flags & FUTEX_PRIVATE_FLAG) != 0, static_cast<uint32_t>(w.value)});
   }

@@ -11,9 +11,10 @@ struct FutexWaitv {  // include/uapi/linux/futex.h
   uint32_t flags, reserved;
 };
 
-Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t timeout_or_value2, uint64_t addr2, uint32_t value3);
-Result<int> SysFutexWaitv(Task& task, UserPtr<FutexWaitv> waiters, uint32_t count, uint32_t flags, UserPtr<abi::Timespec> timeout,
-                          int clock);
+Result<int> SysFutex(Task& task, uint64_t addr, int op, uint32_t value, uint64_t timeout_or_value2, uint64_t addr2,
+                     uint32_t value3);
+Result<int> SysFutexWaitv(Task& task, UserPtr<FutexWaitv> waiters, uint32_t count, uint32_t flags,
+                          UserPtr<abi::Timespec> timeout, int clock);
 Result<void> SysSetRobustList(Task& task, uint64_t head, uint64_t length);
 Result<void> SysGetRobustList(Task& task, int pid, UserPtr<uint64_t> head, UserPtr<uint64_t> length);
 

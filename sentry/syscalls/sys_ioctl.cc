@@ -34,7 +34,8 @@ Result<int64_t> SysIoctl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       TRY(SetFlag(task, *file, argument, O_ASYNC));
       return 0;
     case FIOQSIZE: {
-      if (type != FileType::kRegular && type != FileType::kDirectory && type != FileType::kSymlink) return Errno(ENOTTY);
+      if (type != FileType::kRegular && type != FileType::kDirectory && type != FileType::kSymlink)
+        return Errno(ENOTTY);
       TRY(task.mm().Write(UserPtr<int64_t>{argument}, TRY(file->GetAttr()).size));
       return 0;
     }
@@ -48,7 +49,9 @@ Result<int64_t> SysIoctl(Task& task, FdArg fd, uint32_t command, uint64_t argume
         return 0;
       }
       break;
-    case FICLONE: case FICLONERANGE: case FIDEDUPERANGE:
+    case FICLONE:
+    case FICLONERANGE:
+    case FIDEDUPERANGE:
       if (type == FileType::kRegular) return Errno(EOPNOTSUPP);
       break;
     default:

@@ -9,7 +9,8 @@ namespace sentry {
 Result<int64_t> SysIoctl(Task& task, FdArg fd, uint32_t command, uint64_t argument);
 
 inline constexpr Row kIoctlRows[] = {
-    SYSCALL_PARTIAL(ioctl, SysIoctl, "terminals, pipes, sockets and the generic commands; no block devices, no FICLONE, no FIEMAP"),
+    SYSCALL_PARTIAL(ioctl, SysIoctl,
+                    "terminals, pipes, sockets and the generic commands; no block devices, no FICLONE, no FIEMAP"),
 };
 
 }  // namespace sentry

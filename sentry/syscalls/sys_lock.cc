@@ -45,10 +45,17 @@ Result<void> SysFlock(Task& task, FdArg fd, uint32_t operation) {
   if ((operation & kLockMand) != 0) return Errno(EOPNOTSUPP);
   LockType type;
   switch (operation & ~uint32_t{LOCK_NB}) {
-    case LOCK_SH: type = LockType::kRead; break;
-    case LOCK_EX: type = LockType::kWrite; break;
-    case LOCK_UN: type = LockType::kUnlock; break;
-    default: return Errno(EINVAL);
+    case LOCK_SH:
+      type = LockType::kRead;
+      break;
+    case LOCK_EX:
+      type = LockType::kWrite;
+      break;
+    case LOCK_UN:
+      type = LockType::kUnlock;
+      break;
+    default:
+      return Errno(EINVAL);
   }
   auto file = TRY(task.GetFile(Fd(fd)));
   if (type != LockType::kUnlock && !file->readable() && !file->writable()) return Errno(EBADF);

@@ -180,7 +180,8 @@ Result<void> SysSchedSetattr(Task& task, int pid, UserPtr<SchedAttr> attr, uint3
   if (!attr || flags != 0) return Errno(EINVAL);
   SchedAttr a = TRY(task.mm().Read(attr));
   RefPtr<Task> target = TRY(Target(task, pid));
-  if (!IsNormalPolicy(static_cast<int>(a.sched_policy))) return Errno(IsRealtimePolicy(static_cast<int>(a.sched_policy)) ? EPERM : EINVAL);
+  if (!IsNormalPolicy(static_cast<int>(a.sched_policy)))
+    return Errno(IsRealtimePolicy(static_cast<int>(a.sched_policy)) ? EPERM : EINVAL);
   const int nice = std::clamp(a.sched_nice, -20, 19);
   if (nice < target->nice.load() && !task.Capable(CAP_SYS_NICE)) return Errno(EPERM);
   target->nice.store(nice);

@@ -34,9 +34,9 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
       options.shared = true;
       break;
     case MAP_SHARED_VALIDATE: {
-      constexpr uint32_t kKnown = MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_32BIT | MAP_GROWSDOWN | MAP_DENYWRITE | MAP_EXECUTABLE |
-                                  MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB |
-                                  MAP_FIXED_NOREPLACE;
+      constexpr uint32_t kKnown = MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_32BIT | MAP_GROWSDOWN | MAP_DENYWRITE |
+                                  MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK |
+                                  MAP_STACK | MAP_HUGETLB | MAP_FIXED_NOREPLACE;
       if (flags & ~kKnown) return Errno(EOPNOTSUPP);
       options.shared = true;
       break;
@@ -47,7 +47,8 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
   if (flags & MAP_HUGETLB) return Errno(ENOMEM);  // as on a host with no huge pages reserved
   if (!(flags & MAP_ANONYMOUS)) {
     RefPtr<FileDescription> file = TRY(task.GetFile(static_cast<Fd>(fd)));
-    // man 2 mmap, EACCES: a descriptor that cannot be read, a shared writable mapping of one not open for both, or an append-only file.
+    // man 2 mmap, EACCES: a descriptor that cannot be read, a shared writable mapping of one not open for both, or an
+    // append-only file.
     if (!file->readable()) return Errno(EACCES);
     if (options.shared) {
       if ((prot & PROT_WRITE) && (!file->writable() || (file->flags() & O_APPEND))) return Errno(EACCES);
@@ -81,14 +82,19 @@ Result<void> SysPkeyMprotect(Task& task, uint64_t addr, uint64_t length, uint64_
   return SysMprotect(task, addr, length, prot);
 }
 
-Result<Addr> SysMremap(Task& task, uint64_t old_addr, uint64_t old_length, uint64_t new_length, uint64_t flags, uint64_t new_addr) {
+Result<Addr> SysMremap(Task& task, uint64_t old_addr, uint64_t old_length, uint64_t new_length, uint64_t flags,
+                       uint64_t new_addr) {
   if (flags & ~uint64_t{MREMAP_MAYMOVE | MREMAP_FIXED | 4 /* MREMAP_DONTUNMAP */}) return Errno(EINVAL);
   return task.mm().Mremap(old_addr, old_length, new_length, static_cast<uint32_t>(flags), new_addr, task.mm_limits());
 }
 
 Result<Addr> SysBrk(Task& task, uint64_t addr) { return task.mm().Brk(addr, task.mm_limits()); }
-Result<void> SysMadvise(Task& task, uint64_t addr, uint64_t length, int advice) { return task.mm().Madvise(addr, length, advice); }
-Result<void> SysMsync(Task& task, uint64_t addr, uint64_t length, int flags) { return task.mm().Msync(addr, length, flags); }
+Result<void> SysMadvise(Task& task, uint64_t addr, uint64_t length, int advice) {
+  return task.mm().Madvise(addr, length, advice);
+}
+Result<void> SysMsync(Task& task, uint64_t addr, uint64_t length, int flags) {
+  return task.mm().Msync(addr, length, flags);
+}
 
 Result<void> SysMincore(Task& task, uint64_t addr, uint64_t length, UserPtr<uint8_t> vec) {
   if (addr & kPageMask) return Errno(EINVAL);
@@ -138,13 +144,13 @@ bool MayAccess(Task& task, Task& target) {
   if (&task.thread_group() == &target.thread_group()) return true;
   CredentialsRef theirs = target.SnapshotCreds();
   const Credentials& mine = task.creds();
-  const bool same = mine.ruid == theirs->euid && mine.ruid == theirs->suid && mine.ruid == theirs->ruid && mine.rgid == theirs->egid &&
-                    mine.rgid == theirs->sgid && mine.rgid == theirs->rgid;
+  const bool same = mine.ruid == theirs->euid && mine.ruid == theirs->suid && mine.ruid == theirs->ruid &&
+                    mine.rgid == theirs->egid && mine.rgid == theirs->sgid && mine.rgid == theirs->rgid;
   return same || mine.Capable(CAP_SYS_PTRACE);
 }
 
-Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count, UserPtr<abi::Iovec> remote,
-                        uint64_t remote_count, uint64_t flags, bool write) {
+Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
+                        UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags, bool write) {
   if (flags != 0) return Errno(EINVAL);
   std::vector<abi::Iovec> here = TRY(ReadIovecs(task, local, local_count));
   std::vector<abi::Iovec> there = TRY(ReadIovecs(task, remote, remote_count));
@@ -156,8 +162,14 @@ Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t
   size_t total = 0, i = 0, j = 0, at_i = 0, at_j = 0;
   std::vector<std::byte> bounce(64 << 10);
   while (i < here.size() && j < there.size()) {
-    if (at_i == here[i].iov_len) { ++i, at_i = 0; continue; }
-    if (at_j == there[j].iov_len) { ++j, at_j = 0; continue; }
+    if (at_i == here[i].iov_len) {
+      ++i, at_i = 0;
+      continue;
+    }
+    if (at_j == there[j].iov_len) {
+      ++j, at_j = 0;
+      continue;
+    }
     const size_t n = std::min({here[i].iov_len - at_i, there[j].iov_len - at_j, bounce.size()});
     std::span<std::byte> piece = std::span(bounce).first(n);
     const Addr mine = here[i].iov_base + at_i, theirs = there[j].iov_base + at_j;
@@ -175,19 +187,20 @@ Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t
 
 }  // namespace
 
-Result<size_t> SysProcessVmReadv(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count, UserPtr<abi::Iovec> remote,
-                                 uint64_t remote_count, uint64_t flags) {
+Result<size_t> SysProcessVmReadv(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
+                                 UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags) {
   return Transfer(task, pid, local, local_count, remote, remote_count, flags, /*write=*/false);
 }
 
-Result<size_t> SysProcessVmWritev(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count, UserPtr<abi::Iovec> remote,
-                                  uint64_t remote_count, uint64_t flags) {
+Result<size_t> SysProcessVmWritev(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
+                                  UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags) {
   return Transfer(task, pid, local, local_count, remote, remote_count, flags, /*write=*/true);
 }
 
 Result<int> SysMembarrier(Task& task, int command, uint32_t flags, int cpu) {
-  constexpr int kOffered = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED |
-                           MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+  constexpr int kOffered = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED |
+                           MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED |
+                           MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
   if (flags != 0) return Errno(EINVAL);
   switch (command) {
     case MEMBARRIER_CMD_QUERY:
@@ -222,16 +235,16 @@ Result<void> SysSetMempolicy(Task& task, int mode, UserPtr<uint64_t> nodes, uint
   return CheckPolicy(static_cast<uint64_t>(mode));
 }
 
-Result<void> SysGetMempolicy(Task& task, UserPtr<int32_t> mode, UserPtr<uint64_t> nodes, uint64_t max_node, uint64_t addr,
-                             uint64_t flags) {
+Result<void> SysGetMempolicy(Task& task, UserPtr<int32_t> mode, UserPtr<uint64_t> nodes, uint64_t max_node,
+                             uint64_t addr, uint64_t flags) {
   if (flags & ~uint64_t{MPOL_F_NODE | MPOL_F_ADDR | MPOL_F_MEMS_ALLOWED}) return Errno(EINVAL);
   if (mode) TRY(task.mm().Write(mode, 0));
   if (nodes) TRY(task.mm().Write(nodes, (flags & MPOL_F_MEMS_ALLOWED) ? 1 : 0));
   return {};
 }
 
-Result<void> SysMbind(Task& task, uint64_t addr, uint64_t length, uint64_t mode, UserPtr<uint64_t> nodes, uint64_t max_node,
-                      uint32_t flags) {
+Result<void> SysMbind(Task& task, uint64_t addr, uint64_t length, uint64_t mode, UserPtr<uint64_t> nodes,
+                      uint64_t max_node, uint32_t flags) {
   if (addr & kPageMask) return Errno(EINVAL);
   return CheckPolicy(mode);
 }

@@ -10,7 +10,8 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
 Result<void> SysMunmap(Task& task, uint64_t addr, uint64_t length);
 Result<void> SysMprotect(Task& task, uint64_t addr, uint64_t length, uint64_t prot);
 Result<void> SysPkeyMprotect(Task& task, uint64_t addr, uint64_t length, uint64_t prot, int pkey);
-Result<Addr> SysMremap(Task& task, uint64_t old_addr, uint64_t old_length, uint64_t new_length, uint64_t flags, uint64_t new_addr);
+Result<Addr> SysMremap(Task& task, uint64_t old_addr, uint64_t old_length, uint64_t new_length, uint64_t flags,
+                       uint64_t new_addr);
 Result<Addr> SysBrk(Task& task, uint64_t addr);
 Result<void> SysMadvise(Task& task, uint64_t addr, uint64_t length, int advice);
 Result<void> SysMsync(Task& task, uint64_t addr, uint64_t length, int flags);
@@ -20,16 +21,16 @@ Result<void> SysMlock2(Task& task, uint64_t addr, uint64_t length, int flags);
 Result<void> SysMunlock(Task& task, uint64_t addr, uint64_t length);
 Result<void> SysMlockall(Task& task, int flags);
 Result<void> SysMunlockall(Task& task);
-Result<size_t> SysProcessVmReadv(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count, UserPtr<abi::Iovec> remote,
-                                 uint64_t remote_count, uint64_t flags);
-Result<size_t> SysProcessVmWritev(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count, UserPtr<abi::Iovec> remote,
-                                  uint64_t remote_count, uint64_t flags);
+Result<size_t> SysProcessVmReadv(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
+                                 UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags);
+Result<size_t> SysProcessVmWritev(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
+                                  UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags);
 Result<int> SysMembarrier(Task& task, int command, uint32_t flags, int cpu);
 Result<void> SysSetMempolicy(Task& task, int mode, UserPtr<uint64_t> nodes, uint64_t max_node);
-Result<void> SysGetMempolicy(Task& task, UserPtr<int32_t> mode, UserPtr<uint64_t> nodes, uint64_t max_node, uint64_t addr,
-                             uint64_t flags);
-Result<void> SysMbind(Task& task, uint64_t addr, uint64_t length, uint64_t mode, UserPtr<uint64_t> nodes, uint64_t max_node,
-                      uint32_t flags);
+Result<void> SysGetMempolicy(Task& task, UserPtr<int32_t> mode, UserPtr<uint64_t> nodes, uint64_t max_node,
+                             uint64_t addr, uint64_t flags);
+Result<void> SysMbind(Task& task, uint64_t addr, uint64_t length, uint64_t mode, UserPtr<uint64_t> nodes,
+                      uint64_t max_node, uint32_t flags);
 
 inline constexpr Row kMmRows[] = {
     SYSCALL(mmap, SysMmap),

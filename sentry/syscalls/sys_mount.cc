@@ -13,8 +13,8 @@ namespace {
 
 constexpr uint64_t kMagicMask = 0xffff0000, kMagic = 0xc0ed0000;  // MS_MGC_VAL: ignored since Linux 2.4
 // What stays with a mount. MS_SYNCHRONOUS and the like are the superblock's and are shown with it.
-constexpr uint64_t kMountFlags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC |
-                                 MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_LAZYTIME;
+constexpr uint64_t kMountFlags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK |
+                                 MS_DIRSYNC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_LAZYTIME;
 constexpr uint64_t kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
 constexpr size_t kMaxOptions = 4096;  // copy_mount_options: a page
 
@@ -62,7 +62,8 @@ Result<void> Bind(Task& task, VfsContext& ctx, const VfsPath& at, const std::str
   std::vector<MountNamespace::Entry> all;
   if (recursive) all = mounts.List();
   auto clone = [](Mount& mount, RefPtr<Dentry> root) {
-    return base::MakeRef<Mount>(RefPtr<Superblock>(&mount.superblock()), std::move(root), mount.flags(), mount.source());
+    return base::MakeRef<Mount>(RefPtr<Superblock>(&mount.superblock()), std::move(root), mount.flags(),
+                                mount.source());
   };
   absl::flat_hash_map<const Mount*, RefPtr<Mount>> copies;
   copies[old.mount.get()] = TRY(mounts.AddMount(at, clone(*old.mount, old.dentry)));
@@ -76,7 +77,8 @@ Result<void> Bind(Task& task, VfsContext& ctx, const VfsPath& at, const std::str
   return {};
 }
 
-Result<void> MountNew(Task& task, VfsContext& ctx, const VfsPath& at, vfs::MountRequest request, const std::string& type) {
+Result<void> MountNew(Task& task, VfsContext& ctx, const VfsPath& at, vfs::MountRequest request,
+                      const std::string& type) {
   if (type.empty()) return Errno(EINVAL);
   const vfs::FileSystemType* file_system = vfs::FindFileSystem(type);
   if (file_system == nullptr) return Errno(ENODEV);
@@ -84,14 +86,16 @@ Result<void> MountNew(Task& task, VfsContext& ctx, const VfsPath& at, vfs::Mount
   std::string source = request.source.empty() ? "none" : request.source;
   uint64_t flags = NormalizeFlags(request.flags);
   vfs::NewMount fresh = TRY(file_system->mount(ctx, request));
-  TRY(task.mounts().AddMount(at, base::MakeRef<Mount>(std::move(fresh.superblock), std::move(fresh.root), flags, source)));
+  TRY(task.mounts().AddMount(at,
+                             base::MakeRef<Mount>(std::move(fresh.superblock), std::move(fresh.root), flags, source)));
   return {};
 }
 
 }  // namespace
 
 // fs/namespace.c, do_mount and path_mount.
-Result<void> SysMount(Task& task, UserPtr<char> source, UserPath target, UserPtr<char> type, uint64_t flags, UserPtr<char> data) {
+Result<void> SysMount(Task& task, UserPtr<char> source, UserPath target, UserPtr<char> type, uint64_t flags,
+                      UserPtr<char> data) {
   std::string type_name = TRY(ReadOptional(task, type, kPageSize, EINVAL));
   std::string source_name = TRY(ReadOptional(task, source, kPageSize, EINVAL));
   std::string options = TRY(ReadOptions(task, data));

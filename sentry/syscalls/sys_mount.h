@@ -16,12 +16,14 @@
 
 namespace sentry {
 
-Result<void> SysMount(Task& task, UserPtr<char> source, UserPath target, UserPtr<char> type, uint64_t flags, UserPtr<char> data);
+Result<void> SysMount(Task& task, UserPtr<char> source, UserPath target, UserPtr<char> type, uint64_t flags,
+                      UserPtr<char> data);
 Result<void> SysUmount2(Task& task, UserPath target, uint32_t flags);
 Result<void> SysPivotRoot(Task& task, UserPath new_root, UserPath put_old);
 
 inline constexpr Row kMountRows[] = {
-    SYSCALL_PARTIAL(mount, SysMount, "propagation types are accepted and nothing propagates; a remount changes flags, not options"),
+    SYSCALL_PARTIAL(mount, SysMount,
+                    "propagation types are accepted and nothing propagates; a remount changes flags, not options"),
     SYSCALL_PARTIAL(umount2, SysUmount2, "MNT_EXPIRE is refused"),
     SYSCALL(pivot_root, SysPivotRoot),
     SYSCALL_ERRNO(fsopen, ENOSYS, "the new mount interface; mount(2) serves"),

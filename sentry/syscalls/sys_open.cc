@@ -12,9 +12,9 @@ namespace {
 
 constexpr uint32_t kTmpfileBit = O_TMPFILE & ~O_DIRECTORY;  // __O_TMPFILE
 constexpr uint32_t kSyncBit = O_SYNC & ~O_DSYNC;            // __O_SYNC
-constexpr uint64_t kValidOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC | kSyncBit |
-                                     O_ASYNC | O_DIRECT | kOpenLargeFile | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
-                                     kTmpfileBit;
+constexpr uint64_t kValidOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK |
+                                     O_DSYNC | kSyncBit | O_ASYNC | O_DIRECT | kOpenLargeFile | O_DIRECTORY |
+                                     O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | kTmpfileBit;
 constexpr uint64_t kPathFlags = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC;
 constexpr uint64_t kModeBits = 07777;
 constexpr uint64_t kResolveKnown =
@@ -51,7 +51,8 @@ Result<Fd> Open(Task& task, Fd dirfd, UserPath path, const abi::OpenHow& how) {
   resolve(RESOLVE_CACHED, WalkFlag::kCached);
 
   PathArgs at = TRY(ReadPathArgs(task, dirfd, path));
-  // Differs from Linux: the descriptor number is taken after the file was opened, so that EMFILE can leave a file that O_CREAT made.
+  // Differs from Linux: the descriptor number is taken after the file was opened, so that EMFILE can leave a file that
+  // O_CREAT made.
   auto file = TRY(vfs::Open(at.ctx, at.start, at.path, args));
   return task.InstallFile(std::move(file), (flags & O_CLOEXEC) != 0);
 }

@@ -1,11 +1,12 @@
 #include "sentry/syscalls/sys_path.h"
 
 #include <fcntl.h>
-#include <limits>
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#include <limits>
 
 #include "sentry/syscalls/file_io.h"
 #include "sentry/syscalls/path_args.h"
@@ -16,7 +17,8 @@ namespace {
 
 using vfs::TimeChange;
 
-// FileTimeNs covers the years 1677 to 2262. Differs from Linux: times beyond are cut there, as a file system with short stamps does.
+// FileTimeNs covers the years 1677 to 2262. Differs from Linux: times beyond are cut there, as a file system with short
+// stamps does.
 FileTimeNs ToFileTime(int64_t seconds, int64_t ns) {
   int64_t result;
   if (__builtin_mul_overflow(seconds, int64_t{1'000'000'000}, &result) || __builtin_add_overflow(result, ns, &result)) {
@@ -73,7 +75,8 @@ Result<void> SysLink(Task& task, UserPath old_path, UserPath new_path) {
   return SysLinkat(task, FdArg{AT_FDCWD}, old_path, FdArg{AT_FDCWD}, new_path, 0);
 }
 
-Result<void> SysLinkat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path, uint32_t flags) {
+Result<void> SysLinkat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path,
+                       uint32_t flags) {
   if ((flags & ~uint32_t{AT_SYMLINK_FOLLOW | AT_EMPTY_PATH}) != 0) return Errno(EINVAL);
   PathArgs from = TRY(ReadPathArgs(task, Fd(old_dirfd), old_path, (flags & AT_EMPTY_PATH) != 0));
   // Linking a descriptor needs the capability (since 6.10 also the credentials that opened it).
@@ -82,7 +85,9 @@ Result<void> SysLinkat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new
   return vfs::Link(to.ctx, from.start, from.path, to.start, to.path, flags);
 }
 
-Result<void> SysSymlink(Task& task, UserPath target, UserPath path) { return SysSymlinkat(task, target, FdArg{AT_FDCWD}, path); }
+Result<void> SysSymlink(Task& task, UserPath target, UserPath path) {
+  return SysSymlinkat(task, target, FdArg{AT_FDCWD}, path);
+}
 
 Result<void> SysSymlinkat(Task& task, UserPath target, FdArg dirfd, UserPath path) {
   std::string text = TRY(target.Read(task));
@@ -108,7 +113,8 @@ Result<void> SysRenameat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg n
   return SysRenameat2(task, old_dirfd, old_path, new_dirfd, new_path, 0);
 }
 
-Result<void> SysRenameat2(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path, uint32_t flags) {
+Result<void> SysRenameat2(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path,
+                          uint32_t flags) {
   if ((flags & ~uint32_t{RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT}) != 0) return Errno(EINVAL);
   if ((flags & RENAME_EXCHANGE) != 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) != 0) return Errno(EINVAL);
   PathArgs from = TRY(ReadPathArgs(task, Fd(old_dirfd), old_path));
@@ -116,7 +122,9 @@ Result<void> SysRenameat2(Task& task, FdArg old_dirfd, UserPath old_path, FdArg 
   return vfs::Rename(from.ctx, from.start, from.path, to.start, to.path, flags);
 }
 
-Result<void> SysChmod(Task& task, UserPath path, uint32_t mode) { return SysFchmodat2(task, FdArg{AT_FDCWD}, path, mode, 0); }
+Result<void> SysChmod(Task& task, UserPath path, uint32_t mode) {
+  return SysFchmodat2(task, FdArg{AT_FDCWD}, path, mode, 0);
+}
 
 Result<void> SysFchmod(Task& task, FdArg fd, uint32_t mode) {
   auto file = TRY(task.GetFile(Fd(fd)));

@@ -1,4 +1,5 @@
-// Names and attributes: link(2), symlink(2), unlink(2), rename(2), chmod(2), chown(2), utimensat(2), truncate(2), umask(2).
+// Names and attributes: link(2), symlink(2), unlink(2), rename(2), chmod(2), chown(2), utimensat(2), truncate(2),
+// umask(2).
 #ifndef SENTRY_SYSCALLS_SYS_PATH_H_
 #define SENTRY_SYSCALLS_SYS_PATH_H_
 
@@ -18,14 +19,16 @@ struct Utimbuf {
 }  // namespace abi
 
 Result<void> SysLink(Task& task, UserPath old_path, UserPath new_path);
-Result<void> SysLinkat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path, uint32_t flags);
+Result<void> SysLinkat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path,
+                       uint32_t flags);
 Result<void> SysSymlink(Task& task, UserPath target, UserPath path);
 Result<void> SysSymlinkat(Task& task, UserPath target, FdArg dirfd, UserPath path);
 Result<void> SysUnlink(Task& task, UserPath path);
 Result<void> SysUnlinkat(Task& task, FdArg dirfd, UserPath path, uint32_t flags);
 Result<void> SysRename(Task& task, UserPath old_path, UserPath new_path);
 Result<void> SysRenameat(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path);
-Result<void> SysRenameat2(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path, uint32_t flags);
+Result<void> SysRenameat2(Task& task, FdArg old_dirfd, UserPath old_path, FdArg new_dirfd, UserPath new_path,
+                          uint32_t flags);
 Result<void> SysChmod(Task& task, UserPath path, uint32_t mode);
 Result<void> SysFchmod(Task& task, FdArg fd, uint32_t mode);
 Result<void> SysFchmodat(Task& task, FdArg dirfd, UserPath path, uint32_t mode);

@@ -16,7 +16,8 @@ Result<void> SysPipe2(Task& task, UserPtr<int32_t> fds, uint32_t flags) {
   if ((flags & kNotificationPipe) != 0) return Errno(ENOPKG);
   auto [reader, writer] = TRY(NewPipe(flags, &task.creds()));
   Fd numbers[2];
-  TRY(task.fds().InstallPair(reader, writer, (flags & O_CLOEXEC) != 0, task.thread_group().Limit(RLIMIT_NOFILE), numbers));
+  TRY(task.fds().InstallPair(reader, writer, (flags & O_CLOEXEC) != 0, task.thread_group().Limit(RLIMIT_NOFILE),
+                             numbers));
   auto written = task.mm().WriteArray(fds, std::span<const int32_t>(numbers));
   if (!written.ok()) {
     for (Fd fd : numbers) {

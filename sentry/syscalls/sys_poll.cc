@@ -32,7 +32,8 @@ int Scan(WantedList& list) {
   return found;
 }
 
-// do_poll() and do_select() of fs/select.c. `deadline` in the past: only looks. 0 at the deadline; ERESTARTNOHAND_ for a signal.
+// do_poll() and do_select() of fs/select.c. `deadline` in the past: only looks. 0 at the deadline; ERESTARTNOHAND_ for
+// a signal.
 Result<int> WaitForAny(Task& task, WantedList& list, base::MonotonicNs deadline) {
   int found = Scan(list);
   if (found != 0 || deadline == 0) return found;
@@ -93,7 +94,8 @@ Result<int> Poll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, base::Mon
     list[i].events = static_cast<uint16_t>(polls[i].events) | base::kEventErr | base::kEventHup;
   }
   int found = TRY(WaitForAny(task, list, invalid != 0 ? 0 : deadline)) + invalid;
-  // Only revents is written (do_sys_poll): one copy of the whole is the same, unless another thread changes fd meanwhile.
+  // Only revents is written (do_sys_poll): one copy of the whole is the same, unless another thread changes fd
+  // meanwhile.
   for (uint32_t i = 0; i < count; ++i) polls[i].revents = static_cast<int16_t>(list[i].ready);
   TRY(task.mm().WriteArray(fds, std::span<const abi::Pollfd>(polls.data(), count)));
   return found;
@@ -110,8 +112,8 @@ struct FdSets {
   std::vector<uint64_t> words[kSets];  // in, out, except; empty if the guest gave none
 };
 
-// max_select_fd() and the cut at the table's size: bits beyond are neither read nor written. A table starts with 64 entries and grows to
-// powers of two (fs/file.c, alloc_fdtable).
+// max_select_fd() and the cut at the table's size: bits beyond are neither read nor written. A table starts with 64
+// entries and grows to powers of two (fs/file.c, alloc_fdtable).
 int CutAtTableSize(Task& task, int count) {
   std::vector<Fd> fds = task.fds().List();
   uint32_t highest = fds.empty() ? 0 : static_cast<uint32_t>(fds.back());
@@ -119,7 +121,8 @@ int CutAtTableSize(Task& task, int count) {
   return std::min(count, static_cast<int>(size));
 }
 
-Result<int> Select(Task& task, int count, const UserPtr<uint64_t> (&pointers)[FdSets::kSets], base::MonotonicNs deadline) {
+Result<int> Select(Task& task, int count, const UserPtr<uint64_t> (&pointers)[FdSets::kSets],
+                   base::MonotonicNs deadline) {
   if (count < 0) return Errno(EINVAL);
   count = CutAtTableSize(task, count);
   size_t words = (static_cast<size_t>(count) + 63) / 64;
@@ -168,7 +171,8 @@ Result<int64_t> ReadTimeout(Task& task, UserPtr<T> timeout) {
   return ToNs(TRY(task.mm().Read(timeout)));
 }
 
-// poll_select_finish(): what is left of the timeout, unless the interrupted call is to be restarted with the old one and cannot be told.
+// poll_select_finish(): what is left of the timeout, unless the interrupted call is to be restarted with the old one
+// and cannot be told.
 void WriteRemaining(Task& task, UserPtr<abi::Timespec> timeout, base::MonotonicNs deadline) {
   if (timeout) (void)task.mm().Write(timeout, ToTimespec(Remaining(deadline)));
 }
@@ -177,7 +181,8 @@ Result<int> RestartPoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, ba
   Result<int> result = Poll(task, fds, count, deadline);
   if (!result.failed_with(base::ERESTARTNOHAND_)) return result;
   // The deadline stays what it was when the call was made (do_restart_poll).
-  task.SetRestartBlock([fds, count, deadline](Task& t) -> Result<int64_t> { return TRY(RestartPoll(t, fds, count, deadline)); });
+  task.SetRestartBlock(
+      [fds, count, deadline](Task& t) -> Result<int64_t> { return TRY(RestartPoll(t, fds, count, deadline)); });
   return Errno(base::ERESTART_RESTARTBLOCK_);
 }
 
@@ -195,8 +200,8 @@ Result<int> SysPoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, int32_
   return RestartPoll(task, fds, count, DeadlineAfter(timeout_ns));
 }
 
-Result<int> SysPpoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, UserPtr<abi::Timespec> timeout, UserPtr<uint64_t> mask,
-                     size_t mask_size) {
+Result<int> SysPpoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, UserPtr<abi::Timespec> timeout,
+                     UserPtr<uint64_t> mask, size_t mask_size) {
   base::MonotonicNs deadline = DeadlineAfter(TRY(ReadTimeout(task, timeout)));
   TRY(SetMaskForCall(task, mask, mask_size));
   Result<int> result = Poll(task, fds, count, deadline);
@@ -219,8 +224,8 @@ Result<int> SysSelect(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<u
   return result;
 }
 
-Result<int> SysPselect6(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<uint64_t> out, UserPtr<uint64_t> except,
-                        UserPtr<abi::Timespec> timeout, UserPtr<abi::SigsetArgument> mask) {
+Result<int> SysPselect6(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<uint64_t> out,
+                        UserPtr<uint64_t> except, UserPtr<abi::Timespec> timeout, UserPtr<abi::SigsetArgument> mask) {
   abi::SigsetArgument set{};
   if (mask) set = TRY(task.mm().Read(mask));
   base::MonotonicNs deadline = DeadlineAfter(TRY(ReadTimeout(task, timeout)));

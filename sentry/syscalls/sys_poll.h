@@ -14,12 +14,12 @@ struct SigsetArgument {  // pselect6's last argument
 }  // namespace abi
 
 Result<int> SysPoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, int32_t timeout_ms);
-Result<int> SysPpoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, UserPtr<abi::Timespec> timeout, UserPtr<uint64_t> mask,
-                     size_t mask_size);
+Result<int> SysPpoll(Task& task, UserPtr<abi::Pollfd> fds, uint32_t count, UserPtr<abi::Timespec> timeout,
+                     UserPtr<uint64_t> mask, size_t mask_size);
 Result<int> SysSelect(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<uint64_t> out, UserPtr<uint64_t> except,
                       UserPtr<abi::Timeval> timeout);
-Result<int> SysPselect6(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<uint64_t> out, UserPtr<uint64_t> except,
-                        UserPtr<abi::Timespec> timeout, UserPtr<abi::SigsetArgument> mask);
+Result<int> SysPselect6(Task& task, int32_t count, UserPtr<uint64_t> in, UserPtr<uint64_t> out,
+                        UserPtr<uint64_t> except, UserPtr<abi::Timespec> timeout, UserPtr<abi::SigsetArgument> mask);
 
 // ppoll, pselect6, epoll_pwait: the signal mask for the duration of the call. EINVAL for a wrong size, EFAULT.
 Result<void> SetMaskForCall(Task& task, UserPtr<uint64_t> mask, size_t mask_size);

@@ -29,7 +29,8 @@ Result<int> SysVfork(Task& task) {
   return task.Clone(request);
 }
 
-Result<int> SysClone(Task& task, uint64_t flags, uint64_t stack, uint64_t parent_tid, uint64_t child_tid, uint64_t tls) {
+Result<int> SysClone(Task& task, uint64_t flags, uint64_t stack, uint64_t parent_tid, uint64_t child_tid,
+                     uint64_t tls) {
   CloneRequest request;
   // The old interface has 32 bits of flags, the signal in the lowest eight, and pidfd shares parent_tid.
   request.flags = flags & 0xffffff00;
@@ -82,8 +83,8 @@ Result<int> SysClone3(Task& task, UserPtr<abi::CloneArgs> args, uint64_t size) {
 
 namespace {
 
-// argv or envp: pointers up to a null. The bytes are bounded as on Linux: 128 KiB a string, a quarter of the stack limit (at most 6 MiB) in
-// all.
+// argv or envp: pointers up to a null. The bytes are bounded as on Linux: 128 KiB a string, a quarter of the stack
+// limit (at most 6 MiB) in all.
 Result<std::vector<std::string>> ReadStrings(Task& task, UserPtr<uint64_t> array, uint64_t& budget) {
   constexpr size_t kMaxArgStrlen = 128 << 10;
   std::vector<std::string> strings;
@@ -99,8 +100,8 @@ Result<std::vector<std::string>> ReadStrings(Task& task, UserPtr<uint64_t> array
   }
 }
 
-Result<void> Exec(Task& task, VfsPath start, std::string path, uint32_t at_flags, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp,
-                  Fd dirfd = AT_FDCWD) {
+Result<void> Exec(Task& task, VfsPath start, std::string path, uint32_t at_flags, UserPtr<uint64_t> argv,
+                  UserPtr<uint64_t> envp, Fd dirfd = AT_FDCWD) {
   Task::ExecRequest request;
   if (dirfd != AT_FDCWD && (path.empty() || path[0] != '/')) {
     // man 2 execveat: how an interpreter finds the file.
@@ -125,7 +126,8 @@ Result<void> SysExecve(Task& task, UserPath path, UserPtr<uint64_t> argv, UserPt
   return Exec(task, std::move(start), std::move(name), 0, argv, envp);
 }
 
-Result<void> SysExecveat(Task& task, FdArg dirfd, UserPath path, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp, int flags) {
+Result<void> SysExecveat(Task& task, FdArg dirfd, UserPath path, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp,
+                         int flags) {
   if (flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) return Errno(EINVAL);
   std::string name = TRY(path.Read(task));
   if (name.empty() && !(flags & AT_EMPTY_PATH)) return Errno(ENOENT);
@@ -179,7 +181,8 @@ Result<int> SysWait4(Task& task, int pid, UserPtr<int32_t> status, int options, 
   return out.pid;
 }
 
-Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info, int options, UserPtr<abi::Rusage> usage) {
+Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info, int options,
+                       UserPtr<abi::Rusage> usage) {
   constexpr uint32_t kValid = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WALL | __WCLONE;
   if (static_cast<uint32_t>(options) & ~kValid) return Errno(EINVAL);
   if (!(options & (WEXITED | WSTOPPED | WCONTINUED))) return Errno(EINVAL);
@@ -284,8 +287,8 @@ Result<void> SysPrlimit64(Task& task, int pid, uint32_t resource, UserPtr<abi::R
   if (target.get() != &task && &target->thread_group() != &task.thread_group()) {
     CredentialsRef theirs = target->SnapshotCreds();
     const Credentials& mine = task.creds();
-    bool same = mine.ruid == theirs->ruid && mine.ruid == theirs->euid && mine.ruid == theirs->suid && mine.rgid == theirs->rgid &&
-                mine.rgid == theirs->egid && mine.rgid == theirs->sgid;
+    bool same = mine.ruid == theirs->ruid && mine.ruid == theirs->euid && mine.ruid == theirs->suid &&
+                mine.rgid == theirs->rgid && mine.rgid == theirs->egid && mine.rgid == theirs->sgid;
     if (!same && !task.Capable(CAP_SYS_RESOURCE)) return Errno(EPERM);
   }
   abi::Rlimit old = target->thread_group().limits().values[resource];

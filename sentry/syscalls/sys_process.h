@@ -11,11 +11,13 @@ Result<int> SysVfork(Task& task);
 Result<int> SysClone(Task& task, uint64_t flags, uint64_t stack, uint64_t parent_tid, uint64_t child_tid, uint64_t tls);
 Result<int> SysClone3(Task& task, UserPtr<abi::CloneArgs> args, uint64_t size);
 Result<void> SysExecve(Task& task, UserPath path, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp);
-Result<void> SysExecveat(Task& task, FdArg dirfd, UserPath path, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp, int flags);
+Result<void> SysExecveat(Task& task, FdArg dirfd, UserPath path, UserPtr<uint64_t> argv, UserPtr<uint64_t> envp,
+                         int flags);
 Result<void> SysExit(Task& task, int status);
 Result<void> SysExitGroup(Task& task, int status);
 Result<int> SysWait4(Task& task, int pid, UserPtr<int32_t> status, int options, UserPtr<abi::Rusage> usage);
-Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info, int options, UserPtr<abi::Rusage> usage);
+Result<void> SysWaitid(Task& task, int which, int id, UserPtr<abi::Siginfo> info, int options,
+                       UserPtr<abi::Rusage> usage);
 Result<int> SysGetpid(Task& task);
 Result<int> SysGettid(Task& task);
 Result<int> SysGetppid(Task& task);

@@ -138,8 +138,8 @@ Result<int64_t> SysLseek(Task& task, FdArg fd, int64_t offset, uint32_t whence) 
 }
 
 Result<void> SysFallocate(Task& task, FdArg fd, int32_t mode, int64_t offset, int64_t length) {
-  constexpr int32_t kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE |
-                             FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE;
+  constexpr int32_t kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE |
+                             FALLOC_FL_ZERO_RANGE | FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE;
   // fs/open.c, vfs_fallocate.
   auto file = TRY(task.GetFile(Fd(fd)));
   if (offset < 0 || length <= 0) return Errno(EINVAL);

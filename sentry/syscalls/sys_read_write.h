@@ -13,18 +13,21 @@ Result<size_t> SysPread64(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_
 Result<size_t> SysPwrite64(Task& task, FdArg fd, UserPtr<const std::byte> buffer, size_t count, int64_t offset);
 Result<size_t> SysReadv(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count);
 Result<size_t> SysWritev(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count);
-Result<size_t> SysPreadv(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low, uint64_t offset_high);
-Result<size_t> SysPwritev(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low, uint64_t offset_high);
-Result<size_t> SysPreadv2(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low, uint64_t offset_high,
-                          uint32_t flags);
-Result<size_t> SysPwritev2(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low, uint64_t offset_high,
-                           uint32_t flags);
+Result<size_t> SysPreadv(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low,
+                         uint64_t offset_high);
+Result<size_t> SysPwritev(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low,
+                          uint64_t offset_high);
+Result<size_t> SysPreadv2(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low,
+                          uint64_t offset_high, uint32_t flags);
+Result<size_t> SysPwritev2(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, int64_t offset_low,
+                           uint64_t offset_high, uint32_t flags);
 Result<int64_t> SysLseek(Task& task, FdArg fd, int64_t offset, uint32_t whence);
 Result<void> SysFallocate(Task& task, FdArg fd, int32_t mode, int64_t offset, int64_t length);
 Result<void> SysFadvise64(Task& task, FdArg fd, int64_t offset, int64_t length, int32_t advice);
 Result<void> SysReadahead(Task& task, FdArg fd, int64_t offset, size_t count);
 
-// On amd64 the offset of the vector calls is one register: the "high" half is shifted out (fs/read_write.c, pos_from_hilo).
+// On amd64 the offset of the vector calls is one register: the "high" half is shifted out (fs/read_write.c,
+// pos_from_hilo).
 inline constexpr Row kReadWriteRows[] = {
     SYSCALL(read, SysRead),
     SYSCALL(write, SysWrite),

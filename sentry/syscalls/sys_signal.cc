@@ -28,7 +28,8 @@ Result<SignalInfo> ReadInfo(Task& task, int signo, UserPtr<abi::Siginfo> in, boo
 
 }  // namespace
 
-Result<void> SysRtSigaction(Task& task, int signo, UserPtr<abi::KSigaction> in, UserPtr<abi::KSigaction> out, uint64_t size) {
+Result<void> SysRtSigaction(Task& task, int signo, UserPtr<abi::KSigaction> in, UserPtr<abi::KSigaction> out,
+                            uint64_t size) {
   if (size != kSigsetSize) return Errno(EINVAL);
   abi::KSigaction fresh{};
   if (in) fresh = TRY(task.mm().Read(in));
@@ -76,8 +77,8 @@ Result<void> SysRtSigsuspend(Task& task, UserPtr<uint64_t> mask, uint64_t size) 
   return Errno(base::ERESTARTNOHAND_);
 }
 
-Result<int> SysRtSigtimedwait(Task& task, UserPtr<uint64_t> set, UserPtr<abi::Siginfo> info, UserPtr<abi::Timespec> timeout,
-                              uint64_t size) {
+Result<int> SysRtSigtimedwait(Task& task, UserPtr<uint64_t> set, UserPtr<abi::Siginfo> info,
+                              UserPtr<abi::Timespec> timeout, uint64_t size) {
   if (size != kSigsetSize) return Errno(EINVAL);
   SignalSet wanted(TRY(task.mm().Read(set)));
   base::MonotonicNs deadline = base::kNever;

@@ -6,12 +6,13 @@
 
 namespace sentry {
 
-Result<void> SysRtSigaction(Task& task, int signo, UserPtr<abi::KSigaction> in, UserPtr<abi::KSigaction> out, uint64_t size);
+Result<void> SysRtSigaction(Task& task, int signo, UserPtr<abi::KSigaction> in, UserPtr<abi::KSigaction> out,
+                            uint64_t size);
 Result<void> SysRtSigprocmask(Task& task, int how, UserPtr<uint64_t> in, UserPtr<uint64_t> out, uint64_t size);
 Result<void> SysRtSigpending(Task& task, UserPtr<uint64_t> out, uint64_t size);
 Result<void> SysRtSigsuspend(Task& task, UserPtr<uint64_t> mask, uint64_t size);
-Result<int> SysRtSigtimedwait(Task& task, UserPtr<uint64_t> set, UserPtr<abi::Siginfo> info, UserPtr<abi::Timespec> timeout,
-                              uint64_t size);
+Result<int> SysRtSigtimedwait(Task& task, UserPtr<uint64_t> set, UserPtr<abi::Siginfo> info,
+                              UserPtr<abi::Timespec> timeout, uint64_t size);
 Result<void> SysRtSigqueueinfo(Task& task, int pid, int signo, UserPtr<abi::Siginfo> info);
 Result<void> SysRtTgsigqueueinfo(Task& task, int tgid, int tid, int signo, UserPtr<abi::Siginfo> info);
 Result<int64_t> SysRtSigreturn(Task& task);

@@ -14,7 +14,8 @@ namespace {
 constexpr uint32_t kSpliceFlags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
 constexpr size_t kBufferBytes = 64 << 10;
 
-// Where a transfer reads or writes in a file: at an offset that the guest gave and gets back, or at the file's own position.
+// Where a transfer reads or writes in a file: at an offset that the guest gave and gets back, or at the file's own
+// position.
 struct Place {
   FileDescription& file;
   bool explicit_offset;
@@ -56,7 +57,8 @@ Result<size_t> Retry(Task& task, const std::function<Result<size_t>(WaitFor&)>& 
   for (;;) {
     WaitFor wait_for;
     Result<size_t> result = attempt(wait_for);
-    if (!result.failed_with(EAGAIN) || wait_for.file == nullptr || wait_for.file->wait_queue() == nullptr) return result;
+    if (!result.failed_with(EAGAIN) || wait_for.file == nullptr || wait_for.file->wait_queue() == nullptr)
+      return result;
     base::EventMask events = wait_for.events | base::kEventErr | base::kEventHup;
     FileDescription& file = *wait_for.file;
     TRY(task.BlockUntil(*file.wait_queue(), events, [&] { return (file.Readiness() & events) != 0; }));
@@ -165,7 +167,8 @@ Result<size_t> SysSendfile(Task& task, FdArg out_fd, FdArg in_fd, UserPtr<int64_
   Place from = TRY(PlaceOf(task, *in, offset));
   auto out = TRY(GetWritable(task, Fd(out_fd)));
   if (static_cast<int64_t>(count) < 0) return Errno(EINVAL);
-  if (!in->Seekable() || in->inode()->is_dir()) return Errno(EINVAL);  // splice_direct_to_actor: a pipe's data would be lost
+  if (!in->Seekable() || in->inode()->is_dir())
+    return Errno(EINVAL);  // splice_direct_to_actor: a pipe's data would be lost
   if ((out->flags() & O_APPEND) != 0) return Errno(EINVAL);
   count = std::min(count, kMaxRwCount);
   Place to{*out, /*explicit_offset=*/false};
@@ -183,7 +186,8 @@ Result<size_t> SysSplice(Task& task, FdArg in_fd, UserPtr<int64_t> in_offset, Fd
   PipeFile* in_pipe = AsPipe(*in);
   PipeFile* out_pipe = AsPipe(*out);
   if ((in_pipe != nullptr && in_offset) || (out_pipe != nullptr && out_offset)) return Errno(ESPIPE);
-  if (in_pipe != nullptr && out_pipe != nullptr) return PipeToPipe(task, *in_pipe, *out_pipe, length, flags, /*consume=*/true);
+  if (in_pipe != nullptr && out_pipe != nullptr)
+    return PipeToPipe(task, *in_pipe, *out_pipe, length, flags, /*consume=*/true);
   if (in_pipe != nullptr) {
     Place to = TRY(PlaceOf(task, *out, out_offset));
     if ((out->flags() & O_APPEND) != 0) return Errno(EINVAL);
@@ -220,8 +224,8 @@ Result<size_t> SysVmsplice(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64
 }
 
 // fs/read_write.c, vfs_copy_file_range and generic_copy_file_checks.
-Result<size_t> SysCopyFileRange(Task& task, FdArg in_fd, UserPtr<int64_t> in_offset, FdArg out_fd, UserPtr<int64_t> out_offset,
-                                size_t length, uint32_t flags) {
+Result<size_t> SysCopyFileRange(Task& task, FdArg in_fd, UserPtr<int64_t> in_offset, FdArg out_fd,
+                                UserPtr<int64_t> out_offset, size_t length, uint32_t flags) {
   auto in = TRY(task.GetFile(Fd(in_fd)));
   auto out = TRY(task.GetFile(Fd(out_fd)));
   Place from{*in, static_cast<bool>(in_offset)}, to{*out, static_cast<bool>(out_offset)};
@@ -235,12 +239,14 @@ Result<size_t> SysCopyFileRange(Task& task, FdArg in_fd, UserPtr<int64_t> in_off
   length = std::min(length, kMaxRwCount);
   if (from.offset < 0 || to.offset < 0) return Errno(EINVAL);
   int64_t signed_length = static_cast<int64_t>(length), end;
-  if (__builtin_add_overflow(from.offset, signed_length, &end) || __builtin_add_overflow(to.offset, signed_length, &end)) {
+  if (__builtin_add_overflow(from.offset, signed_length, &end) ||
+      __builtin_add_overflow(to.offset, signed_length, &end)) {
     return Errno(EOVERFLOW);
   }
   int64_t size = TRY(in->GetAttr()).size;
   signed_length = from.offset >= size ? 0 : std::min(signed_length, size - from.offset);
-  if (in->inode() == out->inode() && from.offset < to.offset + signed_length && to.offset < from.offset + signed_length) {
+  if (in->inode() == out->inode() && from.offset < to.offset + signed_length &&
+      to.offset < from.offset + signed_length) {
     return Errno(EINVAL);
   }
   if (signed_length == 0) return 0;

@@ -1,6 +1,7 @@
 // splice(2), tee(2), vmsplice(2), sendfile(2), copy_file_range(2): bytes from descriptor to descriptor.
 //
-// Pages go by reference between pipes; everything else goes through buffers of the sentry, a pipe's own pages among them.
+// Pages go by reference between pipes; everything else goes through buffers of the sentry, a pipe's own pages among
+// them.
 #ifndef SENTRY_SYSCALLS_SYS_SPLICE_H_
 #define SENTRY_SYSCALLS_SYS_SPLICE_H_
 
@@ -10,12 +11,12 @@
 namespace sentry {
 
 Result<size_t> SysSendfile(Task& task, FdArg out, FdArg in, UserPtr<int64_t> offset, size_t count);
-Result<size_t> SysSplice(Task& task, FdArg in, UserPtr<int64_t> in_offset, FdArg out, UserPtr<int64_t> out_offset, size_t length,
-                         uint32_t flags);
+Result<size_t> SysSplice(Task& task, FdArg in, UserPtr<int64_t> in_offset, FdArg out, UserPtr<int64_t> out_offset,
+                         size_t length, uint32_t flags);
 Result<size_t> SysTee(Task& task, FdArg in, FdArg out, size_t length, uint32_t flags);
 Result<size_t> SysVmsplice(Task& task, FdArg fd, UserPtr<abi::Iovec> iov, uint64_t count, uint32_t flags);
-Result<size_t> SysCopyFileRange(Task& task, FdArg in, UserPtr<int64_t> in_offset, FdArg out, UserPtr<int64_t> out_offset, size_t length,
-                                uint32_t flags);
+Result<size_t> SysCopyFileRange(Task& task, FdArg in, UserPtr<int64_t> in_offset, FdArg out,
+                                UserPtr<int64_t> out_offset, size_t length, uint32_t flags);
 
 inline constexpr Row kSpliceRows[] = {
     SYSCALL(sendfile, SysSendfile),

@@ -81,8 +81,8 @@ abi::Statx ToStatx(const Found& found) {
 
 // fs/statfs.c, calculate_f_flags() and the superblock's flags.
 int64_t StatfsFlags(const VfsPath& path) {
-  constexpr uint64_t kSame = 1 /* ST_RDONLY */ | 2 /* ST_NOSUID */ | 4 /* ST_NODEV */ | 8 /* ST_NOEXEC */ | 16 /* ST_SYNCHRONOUS */ |
-                             1024 /* ST_NOATIME */ | 2048 /* ST_NODIRATIME */;
+  constexpr uint64_t kSame = 1 /* ST_RDONLY */ | 2 /* ST_NOSUID */ | 4 /* ST_NODEV */ | 8 /* ST_NOEXEC */ |
+                             16 /* ST_SYNCHRONOUS */ | 1024 /* ST_NOATIME */ | 2048 /* ST_NODIRATIME */;
   int64_t flags = 0x20;  // ST_VALID
   if (path.mount != nullptr) {
     uint64_t mount = path.mount->flags();
@@ -148,14 +148,16 @@ Result<void> SysFstat(Task& task, FdArg fd, UserPtr<abi::Stat> out) {
 }
 
 Result<void> SysNewfstatat(Task& task, FdArg dirfd, UserPath path, UserPtr<abi::Stat> out, uint32_t flags) {
-  if ((flags & ~uint32_t{AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE}) != 0) return Errno(EINVAL);
+  if ((flags & ~uint32_t{AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE}) != 0)
+    return Errno(EINVAL);
   return StatTo(task, Fd(dirfd), path, flags, out);
 }
 
 Result<void> SysStatx(Task& task, FdArg dirfd, UserPath path, uint32_t flags, uint32_t mask, UserPtr<abi::Statx> out) {
   if ((mask & STATX__RESERVED) != 0) return Errno(EINVAL);
   if ((flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE) return Errno(EINVAL);
-  if ((flags & ~uint32_t{AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE}) != 0) return Errno(EINVAL);
+  if ((flags & ~uint32_t{AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE}) != 0)
+    return Errno(EINVAL);
   return task.mm().Write(out, ToStatx(TRY(StatAt(task, Fd(dirfd), path, flags))));
 }
 

@@ -25,9 +25,11 @@ Result<void> SysSyncFileRange(Task& task, FdArg fd, int64_t offset, int64_t byte
   auto file = TRY(task.GetFile(Fd(fd)));
   constexpr uint32_t kKnown = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
   int64_t end;
-  if ((flags & ~kKnown) != 0 || offset < 0 || bytes < 0 || __builtin_add_overflow(offset, bytes, &end)) return Errno(EINVAL);
+  if ((flags & ~kKnown) != 0 || offset < 0 || bytes < 0 || __builtin_add_overflow(offset, bytes, &end))
+    return Errno(EINVAL);
   FileType type = file->inode()->type();
-  if (type != FileType::kRegular && type != FileType::kBlockDevice && type != FileType::kDirectory) return Errno(ESPIPE);
+  if (type != FileType::kRegular && type != FileType::kBlockDevice && type != FileType::kDirectory)
+    return Errno(ESPIPE);
   // Nothing is promised about the disk (man 2 sync_file_range), but who asks to wait gets more than asked for.
   if ((flags & SYNC_FILE_RANGE_WAIT_AFTER) == 0) return {};
   return file->Fsync(/*data_only=*/true);

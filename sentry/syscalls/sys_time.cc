@@ -72,10 +72,12 @@ Result<void> SysClockSettime(Task& task, int clock, UserPtr<abi::Timespec> in) {
   return Errno(EPERM);
 }
 
-Result<void> SysClockNanosleep(Task& task, int clock, int flags, UserPtr<abi::Timespec> request, UserPtr<abi::Timespec> remain) {
+Result<void> SysClockNanosleep(Task& task, int clock, int flags, UserPtr<abi::Timespec> request,
+                               UserPtr<abi::Timespec> remain) {
   if (clock == CLOCK_THREAD_CPUTIME_ID) return Errno(EINVAL);
   int64_t now = TRY(ReadClock(task, clock));
-  if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE) return Errno(EOPNOTSUPP);
+  if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
+    return Errno(EOPNOTSUPP);
   abi::Timespec ts = TRY(task.mm().Read(request));
   const int64_t ns = TRY(ToNs(ts));
   if (clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0) {
@@ -146,7 +148,8 @@ Result<void> SysSetitimer(Task& task, int which, UserPtr<abi::Itimerval> in, Use
 
 Result<void> SysTimerCreate(Task& task, int clock, UserPtr<Sigevent> event, UserPtr<int32_t> id) {
   TRY(ReadClock(task, clock));
-  if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE) return Errno(EOPNOTSUPP);
+  if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
+    return Errno(EOPNOTSUPP);
   Sigevent e{};
   const bool given = static_cast<bool>(event);
   if (given) {

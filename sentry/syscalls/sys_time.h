@@ -16,7 +16,8 @@ static_assert(sizeof(Sigevent) == 64);
 Result<void> SysClockGettime(Task& task, int clock, UserPtr<abi::Timespec> out);
 Result<void> SysClockGetres(Task& task, int clock, UserPtr<abi::Timespec> out);
 Result<void> SysClockSettime(Task& task, int clock, UserPtr<abi::Timespec> in);
-Result<void> SysClockNanosleep(Task& task, int clock, int flags, UserPtr<abi::Timespec> request, UserPtr<abi::Timespec> remain);
+Result<void> SysClockNanosleep(Task& task, int clock, int flags, UserPtr<abi::Timespec> request,
+                               UserPtr<abi::Timespec> remain);
 Result<void> SysNanosleep(Task& task, UserPtr<abi::Timespec> request, UserPtr<abi::Timespec> remain);
 Result<void> SysGettimeofday(Task& task, UserPtr<abi::Timeval> tv, UserPtr<int64_t> tz);
 Result<int64_t> SysTime(Task& task, UserPtr<int64_t> out);

@@ -28,20 +28,24 @@ Result<TimerRef> GetTimer(Task& task, FdArg fd) {
   return TimerRef{std::move(file), timer};
 }
 
-abi::Itimerspec ToItimerspec(TimerFd::Setting setting) { return {ToTimespec(setting.interval_ns), ToTimespec(setting.value_ns)}; }
+abi::Itimerspec ToItimerspec(TimerFd::Setting setting) {
+  return {ToTimespec(setting.interval_ns), ToTimespec(setting.value_ns)};
+}
 
 }  // namespace
 
 Result<Fd> SysTimerfdCreate(Task& task, int32_t clock, uint32_t flags) {
   if ((flags & ~uint32_t{TFD_CLOEXEC | TFD_NONBLOCK}) != 0) return Errno(EINVAL);
-  if (clock != kClockMonotonic && clock != kClockRealtime && clock != kClockBoottime && !IsAlarmClock(clock)) return Errno(EINVAL);
+  if (clock != kClockMonotonic && clock != kClockRealtime && clock != kClockBoottime && !IsAlarmClock(clock))
+    return Errno(EINVAL);
   if (IsAlarmClock(clock) && !task.Capable(CAP_WAKE_ALARM)) return Errno(EPERM);
   Kernel& kernel = task.kernel();
   auto file = base::MakeRef<TimerFd>(kernel.scheduler().reactor(), kernel.time(), clock, flags & TFD_NONBLOCK);
   return task.InstallFile(std::move(file), (flags & TFD_CLOEXEC) != 0);
 }
 
-Result<void> SysTimerfdSettime(Task& task, FdArg fd, uint32_t flags, UserPtr<abi::Itimerspec> value, UserPtr<abi::Itimerspec> old) {
+Result<void> SysTimerfdSettime(Task& task, FdArg fd, uint32_t flags, UserPtr<abi::Itimerspec> value,
+                               UserPtr<abi::Itimerspec> old) {
   abi::Itimerspec spec = TRY(task.mm().Read(value));
   if ((flags & ~uint32_t{TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET}) != 0) return Errno(EINVAL);
   TimerFd::Setting setting;

@@ -8,12 +8,14 @@
 namespace sentry {
 
 Result<Fd> SysTimerfdCreate(Task& task, int32_t clock, uint32_t flags);
-Result<void> SysTimerfdSettime(Task& task, FdArg fd, uint32_t flags, UserPtr<abi::Itimerspec> value, UserPtr<abi::Itimerspec> old);
+Result<void> SysTimerfdSettime(Task& task, FdArg fd, uint32_t flags, UserPtr<abi::Itimerspec> value,
+                               UserPtr<abi::Itimerspec> old);
 Result<void> SysTimerfdGettime(Task& task, FdArg fd, UserPtr<abi::Itimerspec> value);
 
 inline constexpr Row kTimerfdRows[] = {
     SYSCALL(timerfd_create, SysTimerfdCreate),
-    SYSCALL_PARTIAL(timerfd_settime, SysTimerfdSettime, "TFD_TIMER_CANCEL_ON_SET never cancels: changes of the host's clock are not seen"),
+    SYSCALL_PARTIAL(timerfd_settime, SysTimerfdSettime,
+                    "TFD_TIMER_CANCEL_ON_SET never cancels: changes of the host's clock are not seen"),
     SYSCALL(timerfd_gettime, SysTimerfdGettime),
 };
 

@@ -69,10 +69,12 @@ Result<void> Remove(Task& task, UserPtr<char> name, Where... where) {
 
 }  // namespace
 
-Result<void> SysSetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags) {
+Result<void> SysSetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size,
+                         uint32_t flags) {
   return Set(task, name, value, size, flags, path, true);
 }
-Result<void> SysLsetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags) {
+Result<void> SysLsetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size,
+                          uint32_t flags) {
   return Set(task, name, value, size, flags, path, false);
 }
 Result<void> SysFsetxattr(Task& task, FdArg fd, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags) {
@@ -93,7 +95,9 @@ Result<size_t> SysListxattr(Task& task, UserPath path, UserPtr<char> list, size_
 Result<size_t> SysLlistxattr(Task& task, UserPath path, UserPtr<char> list, size_t size) {
   return List(task, list, size, path, false);
 }
-Result<size_t> SysFlistxattr(Task& task, FdArg fd, UserPtr<char> list, size_t size) { return List(task, list, size, fd); }
+Result<size_t> SysFlistxattr(Task& task, FdArg fd, UserPtr<char> list, size_t size) {
+  return List(task, list, size, fd);
+}
 Result<void> SysRemovexattr(Task& task, UserPath path, UserPtr<char> name) { return Remove(task, name, path, true); }
 Result<void> SysLremovexattr(Task& task, UserPath path, UserPtr<char> name) { return Remove(task, name, path, false); }
 Result<void> SysFremovexattr(Task& task, FdArg fd, UserPtr<char> name) { return Remove(task, name, fd); }

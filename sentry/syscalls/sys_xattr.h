@@ -6,8 +6,10 @@
 
 namespace sentry {
 
-Result<void> SysSetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags);
-Result<void> SysLsetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags);
+Result<void> SysSetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size,
+                         uint32_t flags);
+Result<void> SysLsetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size,
+                          uint32_t flags);
 Result<void> SysFsetxattr(Task& task, FdArg fd, UserPtr<char> name, UserPtr<char> value, size_t size, uint32_t flags);
 Result<size_t> SysGetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size);
 Result<size_t> SysLgetxattr(Task& task, UserPath path, UserPtr<char> name, UserPtr<char> value, size_t size);
@@ -20,10 +22,12 @@ Result<void> SysLremovexattr(Task& task, UserPath path, UserPtr<char> name);
 Result<void> SysFremovexattr(Task& task, FdArg fd, UserPtr<char> name);
 
 inline constexpr Row kXattrRows[] = {
-    SYSCALL(setxattr, SysSetxattr),       SYSCALL(lsetxattr, SysLsetxattr),       SYSCALL(fsetxattr, SysFsetxattr),
-    SYSCALL(getxattr, SysGetxattr),       SYSCALL(lgetxattr, SysLgetxattr),       SYSCALL(fgetxattr, SysFgetxattr),
-    SYSCALL(listxattr, SysListxattr),     SYSCALL(llistxattr, SysLlistxattr),     SYSCALL(flistxattr, SysFlistxattr),
-    SYSCALL(removexattr, SysRemovexattr), SYSCALL(lremovexattr, SysLremovexattr), SYSCALL(fremovexattr, SysFremovexattr),
+    SYSCALL(setxattr, SysSetxattr),         SYSCALL(lsetxattr, SysLsetxattr),
+    SYSCALL(fsetxattr, SysFsetxattr),       SYSCALL(getxattr, SysGetxattr),
+    SYSCALL(lgetxattr, SysLgetxattr),       SYSCALL(fgetxattr, SysFgetxattr),
+    SYSCALL(listxattr, SysListxattr),       SYSCALL(llistxattr, SysLlistxattr),
+    SYSCALL(flistxattr, SysFlistxattr),     SYSCALL(removexattr, SysRemovexattr),
+    SYSCALL(lremovexattr, SysLremovexattr), SYSCALL(fremovexattr, SysFremovexattr),
 };
 
 }  // namespace sentry

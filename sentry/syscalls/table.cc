@@ -43,35 +43,35 @@ namespace {
 
 // A line each, so that families can be added side by side.
 constexpr std::span<const Row> kFamilies[] = {
-    kCredRows,  //
-    kDirRows,  //
-    kEpollRows,  //
-    kEventfdRows,  //
-    kFdRows,  //
-    kFutexRows,  //
-    kInotifyRows,  //
-    kIoctlRows,  //
-    kLockRows,  //
-    kMemfdRows,  //
-    kMiscRows,  //
-    kMmRows,  //
-    kMountRows,  //
-    kOpenRows,  //
-    kPathRows,  //
-    kPipeRows,  //
-    kPollRows,  //
-    kProcessRows,  //
+    kCredRows,       //
+    kDirRows,        //
+    kEpollRows,      //
+    kEventfdRows,    //
+    kFdRows,         //
+    kFutexRows,      //
+    kInotifyRows,    //
+    kIoctlRows,      //
+    kLockRows,       //
+    kMemfdRows,      //
+    kMiscRows,       //
+    kMmRows,         //
+    kMountRows,      //
+    kOpenRows,       //
+    kPathRows,       //
+    kPipeRows,       //
+    kPollRows,       //
+    kProcessRows,    //
     kReadWriteRows,  //
-    kSignalRows,  //
-    kSignalfdRows,  //
-    kSocketRows,  //
-    kSpliceRows,  //
-    kStatRows,  //
-    kSyncRows,  //
-    kTimeRows,  //
-    kTimerfdRows,  //
-    kUnservedRows,  //
-    kXattrRows,  //
+    kSignalRows,     //
+    kSignalfdRows,   //
+    kSocketRows,     //
+    kSpliceRows,     //
+    kStatRows,       //
+    kSyncRows,       //
+    kTimeRows,       //
+    kTimerfdRows,    //
+    kUnservedRows,   //
+    kXattrRows,      //
 };
 
 constexpr std::array<Row, kTableSize> MakeTable() {
@@ -103,7 +103,7 @@ Result<int64_t> ServeSystemCall(Task& task, uint64_t number, const uint64_t args
   const Row* row = FindRow(number);
   const bool strace = task.kernel().options().strace;
   if (strace) StraceEnter(task, row, number, args);
-  Result<int64_t> result = row == nullptr          ? Result<int64_t>(Errno(ENOSYS))
+  Result<int64_t> result = row == nullptr            ? Result<int64_t>(Errno(ENOSYS))
                            : row->handler == nullptr ? Result<int64_t>(Errno(row->error))
                                                      : row->handler(task, args);
   if (strace) StraceExit(task, row, number, args, result);

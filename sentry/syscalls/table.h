@@ -1,8 +1,8 @@
 // The system call table: one row per number of Linux 6.x on amd64, built at compile time (DESIGN.md §4).
 //
-// A handler is a free function with typed parameters, `Result<T> SysName(Task&, A…)`; Handle<> decodes the registers into
-// those types. Each family header lists its rows next to its declarations; table.cc joins the families. `runsc syscalls` prints
-// the table.
+// A handler is a free function with typed parameters, `Result<T> SysName(Task&, A…)`; Handle<> decodes the registers
+// into those types. Each family header lists its rows next to its declarations; table.cc joins the families. `runsc
+// syscalls` prints the table.
 #ifndef SENTRY_SYSCALLS_TABLE_H_
 #define SENTRY_SYSCALLS_TABLE_H_
 
@@ -53,11 +53,12 @@ namespace internal {
 template <typename T>
 struct FromRegister;
 template <typename T>
-  requires std::is_integral_v<T>
+requires std::is_integral_v<T>
 struct FromRegister<T> {
   // The ABI: narrow integers are the low bits; the guest's upper bits are not to be trusted.
   static T Convert(uint64_t r) { return static_cast<T>(r); }
-  static constexpr ArgKind kKind = std::is_signed_v<T> ? ArgKind::kInt : (sizeof(T) == 8 ? ArgKind::kHex : ArgKind::kUnsigned);
+  static constexpr ArgKind kKind =
+      std::is_signed_v<T> ? ArgKind::kInt : (sizeof(T) == 8 ? ArgKind::kHex : ArgKind::kUnsigned);
 };
 template <>
 struct FromRegister<FdArg> {
@@ -103,17 +104,17 @@ struct Handle<F, R (*)(Task&, A...)> {
 
 }  // namespace internal
 
-// Rows: SYSCALL(read, SysRead), SYSCALL_PARTIAL(ioctl, SysIoctl, "no block devices"), SYSCALL_ERRNO(kexec_load, EPERM, "…").
-// Name and number come from one token.
-#define SYSCALL(name_, function_)                                                                      \
-  ::sentry::Row {                                                                                      \
+// Rows: SYSCALL(read, SysRead), SYSCALL_PARTIAL(ioctl, SysIoctl, "no block devices"), SYSCALL_ERRNO(kexec_load, EPERM,
+// "…"). Name and number come from one token.
+#define SYSCALL(name_, function_)                                                                       \
+  ::sentry::Row {                                                                                       \
     SYS_##name_, #name_, &::sentry::internal::Handle<&function_>::Raw, ::sentry::Support::kFull, 0, "", \
         ::sentry::internal::Handle<&function_>::kArity, ::sentry::internal::Handle<&function_>::kKinds  \
   }
 #define SYSCALL_PARTIAL(name_, function_, note_)                                                              \
   ::sentry::Row {                                                                                             \
     SYS_##name_, #name_, &::sentry::internal::Handle<&function_>::Raw, ::sentry::Support::kPartial, 0, note_, \
-        ::sentry::internal::Handle<&function_>::kArity, ::sentry::internal::Handle<&function_>::kKinds         \
+        ::sentry::internal::Handle<&function_>::kArity, ::sentry::internal::Handle<&function_>::kKinds        \
   }
 #define SYSCALL_ERRNO(name_, error_, note_) \
   ::sentry::Row { SYS_##name_, #name_, nullptr, ::sentry::Support::kErrno, error_, note_ }

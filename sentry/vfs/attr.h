@@ -12,8 +12,14 @@
 namespace sentry {
 
 enum class FileType : uint32_t {
-  kFifo = S_IFIFO, kCharDevice = S_IFCHR, kDirectory = S_IFDIR, kBlockDevice = S_IFBLK, kRegular = S_IFREG,
-  kSymlink = S_IFLNK, kSocket = S_IFSOCK, kAnonymous = 0,  // anon_inode: no type bits
+  kFifo = S_IFIFO,
+  kCharDevice = S_IFCHR,
+  kDirectory = S_IFDIR,
+  kBlockDevice = S_IFBLK,
+  kRegular = S_IFREG,
+  kSymlink = S_IFLNK,
+  kSocket = S_IFSOCK,
+  kAnonymous = 0,  // anon_inode: no type bits
 };
 
 // Nanoseconds since the epoch.
@@ -22,13 +28,13 @@ abi::Timespec FileTimeToTimespec(FileTimeNs ns);
 
 struct Attr {
   uint64_t ino = 0;
-  uint64_t dev = 0;       // makedev of the superblock, as stat shows it
-  uint32_t mode = 0;      // type and permission bits
+  uint64_t dev = 0;   // makedev of the superblock, as stat shows it
+  uint32_t mode = 0;  // type and permission bits
   uint32_t nlink = 1;
   uint32_t uid = 0, gid = 0;
   uint64_t rdev = 0;
   int64_t size = 0;
-  int64_t blocks = 0;     // of 512 bytes
+  int64_t blocks = 0;  // of 512 bytes
   int64_t blksize = 4096;
   FileTimeNs atime = 0, mtime = 0, ctime = 0, btime = 0;
 
@@ -36,8 +42,8 @@ struct Attr {
   abi::Stat ToStat() const;
 };
 
-// What SetAttr changes. Permission has been checked by the vfs (kernel: setattr_prepare); a file system applies it, updates
-// ctime, and clears nothing else by itself.
+// What SetAttr changes. Permission has been checked by the vfs (kernel: setattr_prepare); a file system applies it,
+// updates ctime, and clears nothing else by itself.
 struct AttrChange {
   std::optional<uint32_t> mode;  // permission bits (07777)
   std::optional<uint32_t> uid, gid;

@@ -117,12 +117,14 @@ Result<void> Access(VfsContext& ctx, const VfsPath& path, int may) {
   if (!inode) return Errno(ENOENT);
   if (may == 0) return {};
   // do_faccessat: a file that could not be executed from here anyway.
-  if ((may & kMayExec) && inode->type() == FileType::kRegular && path.mount && (path.mount->flags() & 8 /* MS_NOEXEC */)) {
+  if ((may & kMayExec) && inode->type() == FileType::kRegular && path.mount &&
+      (path.mount->flags() & 8 /* MS_NOEXEC */)) {
     return Errno(EACCES);
   }
   TRY(inode->CheckAccess(*ctx.creds, may));
   FileType t = inode->type();
-  bool special = t == FileType::kFifo || t == FileType::kSocket || t == FileType::kCharDevice || t == FileType::kBlockDevice;
+  bool special =
+      t == FileType::kFifo || t == FileType::kSocket || t == FileType::kCharDevice || t == FileType::kBlockDevice;
   if ((may & kMayWrite) && !special && path.mount && path.mount->read_only()) return Errno(EROFS);
   return {};
 }

@@ -17,9 +17,23 @@ inline constexpr uint64_t kAllCapabilities = (uint64_t{1} << (CAP_LAST_CAP + 1))
 struct Credentials final : public base::RefCounted {
   Credentials() = default;
   Credentials(const Credentials& o)
-      : base::RefCounted(), ruid(o.ruid), euid(o.euid), suid(o.suid), fsuid(o.fsuid), rgid(o.rgid), egid(o.egid), sgid(o.sgid),
-        fsgid(o.fsgid), groups(o.groups), permitted(o.permitted), effective(o.effective), inheritable(o.inheritable),
-        bounding(o.bounding), ambient(o.ambient), securebits(o.securebits), no_new_privs(o.no_new_privs) {}
+      : base::RefCounted(),
+        ruid(o.ruid),
+        euid(o.euid),
+        suid(o.suid),
+        fsuid(o.fsuid),
+        rgid(o.rgid),
+        egid(o.egid),
+        sgid(o.sgid),
+        fsgid(o.fsgid),
+        groups(o.groups),
+        permitted(o.permitted),
+        effective(o.effective),
+        inheritable(o.inheritable),
+        bounding(o.bounding),
+        ambient(o.ambient),
+        securebits(o.securebits),
+        no_new_privs(o.no_new_privs) {}
 
   uint32_t ruid = 0, euid = 0, suid = 0, fsuid = 0;
   uint32_t rgid = 0, egid = 0, sgid = 0, fsgid = 0;

@@ -99,7 +99,8 @@ RefPtr<Dentry> Dentry::CachedChild(std::string_view name) {
   Dentry* child = FindLocked(name);
   // At zero references it is on its way out, or into the cache: as good as unknown.
   if (child == nullptr || !child->TryRef()) return nullptr;
-  if (!child->recently_used_.load(std::memory_order_relaxed)) child->recently_used_.store(true, std::memory_order_relaxed);
+  if (!child->recently_used_.load(std::memory_order_relaxed))
+    child->recently_used_.store(true, std::memory_order_relaxed);
   return RefPtr<Dentry>::Adopt(child);
 }
 
@@ -117,8 +118,8 @@ RefPtr<Dentry> Dentry::AddChildInternal(std::string_view name, RefPtr<Inode> ino
   bool changed = false;
   {
     base::MutexLock l(mu_);
-    changed = expected_changes != nullptr &&
-              superblock_->name_changes.load(std::memory_order_acquire) != *expected_changes;
+    changed =
+        expected_changes != nullptr && superblock_->name_changes.load(std::memory_order_acquire) != *expected_changes;
     if (!changed) {
       if (!children_) children_ = std::make_unique<Children>();
       Dentry* child = FindLocked(name);
@@ -187,8 +188,8 @@ void Dentry::Invalidate() {
   for (auto& child : keep) DentryCache::Get().Drop(*child);
 }
 
-void Dentry::Move(Dentry& moved, Dentry& new_parent, std::string_view new_name, Dentry* replaced, bool exchange)
-    NO_THREAD_SAFETY_ANALYSIS {
+void Dentry::Move(Dentry& moved, Dentry& new_parent, std::string_view new_name, Dentry* replaced,
+                  bool exchange) NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<Dentry> old_parent = moved.parent();
   std::string old_name = moved.name();
   RefPtr<Dentry> dropped_parent, displaced;

@@ -38,8 +38,8 @@ bool DentryCache::Keep(Dentry& dentry) {
   }
   {
     base::MutexLock l(mu_);
-    // Between the two locks it may have been found and unlinked: Drop came too early for it. (It cannot have come here a second
-    // time: the reference we made keeps its count above zero.)
+    // Between the two locks it may have been found and unlinked: Drop came too early for it. (It cannot have come here
+    // a second time: the reference we made keeps its count above zero.)
     if (dentry.unlinked()) {
       batch.dentries[batch.count++] = &dentry;
     } else {

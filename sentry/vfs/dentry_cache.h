@@ -1,7 +1,9 @@
-// DentryCache: owns dentries that nobody uses, so that names stay known; a bounded LRU over all superblocks (Linux: s_dentry_lru).
+// DentryCache: owns dentries that nobody uses, so that names stay known; a bounded LRU over all superblocks (Linux:
+// s_dentry_lru).
 //
-// A dentry enters when its last reference goes, with one reference that is the cache's, and stays when it is used again (so that a
-// walk over cached names never touches this lock). It leaves at eviction, or when its superblock's last mount goes.
+// A dentry enters when its last reference goes, with one reference that is the cache's, and stays when it is used again
+// (so that a walk over cached names never touches this lock). It leaves at eviction, or when its superblock's last
+// mount goes.
 #ifndef SENTRY_VFS_DENTRY_CACHE_H_
 #define SENTRY_VFS_DENTRY_CACHE_H_
 
@@ -26,7 +28,8 @@ class DentryCache {
   void Close(Superblock& superblock) EXCLUDES(mu_);
   // Forgets everything of a superblock that is not in use (drop_caches, a file system that learned of changes).
   void Forget(Superblock& superblock) EXCLUDES(mu_);
-  // Gives up a dentry that left the tree and that the caller has a reference to: it must not keep a deleted file's inode alive.
+  // Gives up a dentry that left the tree and that the caller has a reference to: it must not keep a deleted file's
+  // inode alive.
   void Drop(Dentry& dentry) EXCLUDES(mu_);
   size_t size() const EXCLUDES(mu_);
   void set_capacity(size_t capacity) EXCLUDES(mu_);

@@ -10,7 +10,9 @@
 namespace sentry {
 
 FileDescription::FileDescription(VfsPath path, uint32_t flags)
-    : path_(std::move(path)), inode_(path_.inode()), flags_(flags & ~uint32_t{O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC}) {
+    : path_(std::move(path)),
+      inode_(path_.inode()),
+      flags_(flags & ~uint32_t{O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC}) {
   uint32_t mode = flags & O_ACCMODE;
   readable_ = !(flags & O_PATH) && (mode == O_RDONLY || mode == O_RDWR);
   writable_ = !(flags & O_PATH) && (mode == O_WRONLY || mode == O_RDWR);

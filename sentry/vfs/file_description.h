@@ -43,8 +43,8 @@ struct IoFlags {
   bool timed_out = false;  // a read has waited until ReadDeadline: what is there, perhaps nothing, is the answer
 };
 
-// Operations never wait for a guest event: they return EAGAIN, and the system call layer waits on wait_queue() and tries again.
-// They may park for the host or the gofer. Thread-safe: several tasks may call at once.
+// Operations never wait for a guest event: they return EAGAIN, and the system call layer waits on wait_queue() and
+// tries again. They may park for the host or the gofer. Thread-safe: several tasks may call at once.
 class FileDescription : public virtual base::RefCounted {
  public:
   // --- Implemented by file types. Defaults are what Linux returns for a file type without the operation.
@@ -63,7 +63,9 @@ class FileDescription : public virtual base::RefCounted {
   // What mmap maps. `prot`, `shared` as asked; ENODEV by default.
   virtual Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) { return Errno(ENODEV); }
   // Events that are ready now. The default: always readable and writable (regular files).
-  virtual base::EventMask Readiness() { return base::kEventIn | base::kEventOut | base::kEventRdNorm | base::kEventWrNorm; }
+  virtual base::EventMask Readiness() {
+    return base::kEventIn | base::kEventOut | base::kEventRdNorm | base::kEventWrNorm;
+  }
   // Notified when Readiness may have changed. Null: never changes (and epoll_ctl gives EPERM).
   virtual base::WaitQueue* wait_queue() { return nullptr; }
   virtual Result<void> Fsync(bool data_only) { return Errno(EINVAL); }
@@ -72,15 +74,17 @@ class FileDescription : public virtual base::RefCounted {
   virtual Result<Attr> GetAttr();               // default: the inode's
   // O_NONBLOCK, O_APPEND, O_DIRECT, O_NOATIME, O_ASYNC changed by F_SETFL.
   virtual Result<void> SetStatusFlags(uint32_t flags);
-  // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor. Releases the POSIX record locks of
-  // ctx.lock_owner; an override calls this one too.
+  // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor. Releases the POSIX record
+  // locks of ctx.lock_owner; an override calls this one too.
   virtual void OnDescriptorClosed(VfsContext& ctx);
   // A write that fails with EPIPE raises SIGPIPE (pipes, sockets).
   virtual bool RaisesSigpipe() const { return false; }
-  // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the first Write took.
+  // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the
+  // first Write took.
   virtual bool WritesUntilDone() const { return RaisesSigpipe(); }
-  // Until when a blocking read, begun at `started` (host's monotonic time), may wait; asked again after every wake-up. At its end Read is
-  // called with timed_out, and its EAGAIN is the result (SO_RCVTIMEO; a terminal's VTIME returns 0). The same for writes.
+  // Until when a blocking read, begun at `started` (host's monotonic time), may wait; asked again after every wake-up.
+  // At its end Read is called with timed_out, and its EAGAIN is the result (SO_RCVTIMEO; a terminal's VTIME returns 0).
+  // The same for writes.
   virtual base::MonotonicNs ReadDeadline(base::MonotonicNs started) { return base::kNever; }
   virtual base::MonotonicNs WriteDeadline(base::MonotonicNs started) { return base::kNever; }
   // For /proc/self/fdinfo, beyond pos, flags and mnt_id.
@@ -109,13 +113,15 @@ class FileDescription : public virtual base::RefCounted {
   };
   base::Mutex owner_mu;
   AsyncOwner owner GUARDED_BY(owner_mu);
-  // Sets of epoll instances that watch this description unregister through this queue at its end (kernel: eventpoll_release).
+  // Sets of epoll instances that watch this description unregister through this queue at its end (kernel:
+  // eventpoll_release).
   std::atomic<bool> watched_by_epoll{false};
-  // What unregisters it there; set by the epoll implementation (sentry/fs/anon), called with the count at zero and the object whole.
+  // What unregisters it there; set by the epoll implementation (sentry/fs/anon), called with the count at zero and the
+  // object whole.
   static inline std::atomic<void (*)(FileDescription&)> epoll_release_hook{nullptr};
 
-  // getdents64(2): ReadDir at the own position, under the position lock. The position moves on when `deliver` has given what the sink took
-  // to the guest.
+  // getdents64(2): ReadDir at the own position, under the position lock. The position moves on when `deliver` has given
+  // what the sink took to the guest.
   Result<void> Iterate(const DirentSink& sink, const std::function<Result<void>()>& deliver) EXCLUDES(position_lock_) {
     base::FiberMutexLock lock(position_lock_);
     int64_t next = TRY(ReadDir(position(), sink));
@@ -127,7 +133,8 @@ class FileDescription : public virtual base::RefCounted {
  protected:
   void OnLastUnref() const override {
     if (watched_by_epoll.load(std::memory_order_acquire)) {
-      if (auto* release = epoll_release_hook.load(std::memory_order_acquire)) release(const_cast<FileDescription&>(*this));
+      if (auto* release = epoll_release_hook.load(std::memory_order_acquire))
+        release(const_cast<FileDescription&>(*this));
     }
     base::RefCounted::OnLastUnref();
   }
@@ -135,8 +142,8 @@ class FileDescription : public virtual base::RefCounted {
   FileDescription(VfsPath path, uint32_t flags);
   // An anonymous one (pipe, socket, eventfd): path has no mount.
   ~FileDescription() override;
-  base::FiberMutex position_lock_;         // f_pos_lock: held across Read, Write, Seek, ReadDir at the own position
-  std::atomic<int64_t> position_{0};       // written under position_lock_
+  base::FiberMutex position_lock_;    // f_pos_lock: held across Read, Write, Seek, ReadDir at the own position
+  std::atomic<int64_t> position_{0};  // written under position_lock_
 
  private:
   VfsPath path_;
@@ -146,9 +153,11 @@ class FileDescription : public virtual base::RefCounted {
   bool denies_writes_ = false;  // set before anybody else sees the description
 };
 
-// An inode for objects outside of any file system (anon_inodefs, pipefs, sockfs): mode, and an ino unique in the sandbox.
+// An inode for objects outside of any file system (anon_inodefs, pipefs, sockfs): mode, and an ino unique in the
+// sandbox.
 RefPtr<Inode> NewAnonymousInode(uint32_t mode, const Credentials* creds = nullptr);
-// A path for one: Dentry::MakeAnonymous of a new anonymous inode. `name` like "pipe:" gets "[ino]" appended when it ends with ':'.
+// A path for one: Dentry::MakeAnonymous of a new anonymous inode. `name` like "pipe:" gets "[ino]" appended when it
+// ends with ':'.
 VfsPath NewAnonymousPath(std::string_view name, uint32_t mode, const Credentials* creds = nullptr);
 
 }  // namespace sentry

@@ -14,8 +14,8 @@ bool Conflict(const RecordLock& a, const RecordLock& b) {
   return !SameOwner(a, b) && a.range.Overlaps(b.range) && (a.type == LockType::kWrite || b.type == LockType::kWrite);
 }
 
-// Which POSIX owner waits for which, over all inodes (fs/locks.c: blocked_hash). An owner is a process; several of its threads
-// may wait at once.
+// Which POSIX owner waits for which, over all inodes (fs/locks.c: blocked_hash). An owner is a process; several of its
+// threads may wait at once.
 class WaitGraph {
  public:
   // False if `waiter` waiting for `holder` would close a cycle.
@@ -79,7 +79,8 @@ Result<void> FileLocks::Flock(const void* description, LockType type, Blocker* b
   };
   {
     base::MutexLock l(mu_);
-    auto mine = std::find_if(flocks_.begin(), flocks_.end(), [&](const FlockEntry& e) { return e.description == description; });
+    auto mine =
+        std::find_if(flocks_.begin(), flocks_.end(), [&](const FlockEntry& e) { return e.description == description; });
     if (mine != flocks_.end() && mine->type == type) return {};
     notify = RemoveFlockLocked(description);
     if (type == LockType::kUnlock) {

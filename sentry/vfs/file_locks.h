@@ -1,8 +1,10 @@
-// FileLocks: the locks on one inode: flock(2), POSIX record locks and open-file-description locks (fcntl(2)); fs/locks.c.
+// FileLocks: the locks on one inode: flock(2), POSIX record locks and open-file-description locks (fcntl(2));
+// fs/locks.c.
 //
-// flock locks belong to an open file description. Record locks belong to an owner: the descriptor table of a process (POSIX), or an open
-// file description (OFD). The two worlds do not see each other, as on Linux. Waiting is interruptible. A POSIX lock that would
-// close a cycle of waiting owners fails with EDEADLK; OFD and flock locks have no such check, as on Linux.
+// flock locks belong to an open file description. Record locks belong to an owner: the descriptor table of a process
+// (POSIX), or an open file description (OFD). The two worlds do not see each other, as on Linux. Waiting is
+// interruptible. A POSIX lock that would close a cycle of waiting owners fails with EDEADLK; OFD and flock locks have
+// no such check, as on Linux.
 #ifndef SENTRY_VFS_FILE_LOCKS_H_
 #define SENTRY_VFS_FILE_LOCKS_H_
 
@@ -42,8 +44,8 @@ class FileLocks {
   FileLocks() = default;
   ~FileLocks();
 
-  // man 2 flock. `description` is the owner. EWOULDBLOCK without a blocker; ERESTARTSYS_ if a signal came. Changing the type of a lock is
-  // not atomic: the old one is gone even if waiting for the new one fails, as on Linux.
+  // man 2 flock. `description` is the owner. EWOULDBLOCK without a blocker; ERESTARTSYS_ if a signal came. Changing the
+  // type of a lock is not atomic: the old one is gone even if waiting for the new one fails, as on Linux.
   Result<void> Flock(const void* description, LockType type, Blocker* blocker) EXCLUDES(mu_);
   // F_SETLK (no blocker: EAGAIN) and F_SETLKW. ENOLCK beyond kMaxRecordLocks.
   Result<void> SetLock(const RecordLock& lock, Blocker* blocker) EXCLUDES(mu_);

@@ -1,8 +1,9 @@
 // Superblock and Inode: what a file system implements (Linux: super_operations, inode_operations).
 //
-// The vfs does path walking, dentry caching, mounts, permission checks, read-only mounts and flag rules; a file system answers for
-// one directory at a time. Every call may park. Locks held by the vfs when it calls: lookups hold the directory's dir_lock
-// shared; Create…Rename hold it exclusively (both directories' for Rename, ancestors first, after the superblock's rename_lock).
+// The vfs does path walking, dentry caching, mounts, permission checks, read-only mounts and flag rules; a file system
+// answers for one directory at a time. Every call may park. Locks held by the vfs when it calls: lookups hold the
+// directory's dir_lock shared; Create…Rename hold it exclusively (both directories' for Rename, ancestors first, after
+// the superblock's rename_lock).
 #ifndef SENTRY_VFS_INODE_H_
 #define SENTRY_VFS_INODE_H_
 
@@ -52,15 +53,15 @@ class Superblock : public base::RefCounted {
   uint64_t dev() const { return dev_; }  // unique among live superblocks: AllocateAnonymousDev at construction
   // Directories and inodes can vanish or change behind our back (shared gofer mounts, proc): dentries are revalidated.
   virtual bool NeedsRevalidation() const { return false; }
-  // With NeedsRevalidation: ask again by LookupMany, which returns the same inode objects for files that are the same, instead of
-  // Revalidate for one name at a time. One LookupMany then covers a whole path.
+  // With NeedsRevalidation: ask again by LookupMany, which returns the same inode objects for files that are the same,
+  // instead of Revalidate for one name at a time. One LookupMany then covers a whole path.
   virtual bool RevalidatesByLookup() const { return false; }
   // Whether dentries without users stay cached (a bounded LRU over all superblocks, DentryCache).
   virtual bool CacheDentries() const { return true; }
 
   base::FiberMutex rename_lock;  // s_vfs_rename_mutex
-  // Counts changes of names, before and after each: lets a walk that fetched several levels at once see that what it was told may be
-  // stale (LookupMany looks at directories whose dir_lock it does not hold).
+  // Counts changes of names, before and after each: lets a walk that fetched several levels at once see that what it
+  // was told may be stale (LookupMany looks at directories whose dir_lock it does not hold).
   std::atomic<uint64_t> name_changes{0};
 
  protected:
@@ -78,11 +79,12 @@ class Superblock : public base::RefCounted {
 
 // A device number for a file system without a device: major 0, minors never reused.
 uint64_t AllocateAnonymousDev();
-// The number by which /proc/<pid>/ns names a namespace: above those of the initial ones that are fixed (include/linux/proc_ns.h).
+// The number by which /proc/<pid>/ns names a namespace: above those of the initial ones that are fixed
+// (include/linux/proc_ns.h).
 uint64_t AllocateNamespaceNumber();
 
 struct NewNode {
-  uint32_t mode = 0;  // permission bits after umask; type bits for Mknod
+  uint32_t mode = 0;          // permission bits after umask; type bits for Mknod
   uint32_t uid = 0, gid = 0;  // owner, set-gid directory rule applied by the vfs
   uint64_t rdev = 0;
 };
@@ -95,7 +97,8 @@ class Inode : public virtual base::RefCounted {
   bool is_dir() const { return type_ == FileType::kDirectory; }
 
   virtual Result<Attr> GetAttr() = 0;
-  // For permission checks: mode, uid, gid and rdev are right, the rest may be out of date. Where only we change those, this asks nobody.
+  // For permission checks: mode, uid, gid and rdev are right, the rest may be out of date. Where only we change those,
+  // this asks nobody.
   virtual Result<Attr> GetOwnership() { return GetAttr(); }
   virtual Result<void> SetAttr(const AttrChange& change) { return Errno(EPERM); }
   // `may`: R_OK 4, W_OK 2, X_OK 1. The default is Linux' generic_permission over GetAttr with capabilities.
@@ -104,12 +107,12 @@ class Inode : public virtual base::RefCounted {
   // --- Directories.
   // The child's inode; ENOENT if there is none (the vfs caches that).
   virtual Result<RefPtr<Inode>> Lookup(std::string_view name) { return Errno(ENOTDIR); }
-  // A chance to fetch several levels in one go. `names` is the rest of a path without "." and ".."; returns the inodes of a
-  // prefix of at least one name (or the error of the first); a null last element says that this name does not exist. The default looks
-  // up the first.
+  // A chance to fetch several levels in one go. `names` is the rest of a path without "." and ".."; returns the inodes
+  // of a prefix of at least one name (or the error of the first); a null last element says that this name does not
+  // exist. The default looks up the first.
   virtual Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names);
-  // The same for an open of the last of all names, which a file system may do along with it: a descriptor for reading, or with `write`
-  // for both, will be wanted next if it is a regular file. A hint.
+  // The same for an open of the last of all names, which a file system may do along with it: a descriptor for reading,
+  // or with `write` for both, will be wanted next if it is a regular file. A hint.
   virtual Result<std::vector<RefPtr<Inode>>> LookupManyForOpen(std::span<const std::string_view> names, bool write) {
     return LookupMany(names);
   }
@@ -125,8 +128,8 @@ class Inode : public virtual base::RefCounted {
   virtual Result<void> Unlink(std::string_view name, Inode& child) { return Errno(EPERM); }
   virtual Result<void> Rmdir(std::string_view name, Inode& child) { return Errno(EPERM); }
   // `flags`: RENAME_NOREPLACE 1, EXCHANGE 2, WHITEOUT 4. `replaced`: the inode at the new name, or null.
-  virtual Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name, Inode* replaced,
-                              uint32_t flags) {
+  virtual Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
+                              Inode* replaced, uint32_t flags) {
     return Errno(EPERM);
   }
   // A nameless regular file (O_TMPFILE), and giving it a name later is Link.
@@ -138,13 +141,16 @@ class Inode : public virtual base::RefCounted {
   virtual Result<VfsPath> FollowMagicLink(VfsContext& ctx);
   virtual bool IsMagicLink() const { return false; }
 
-  // --- Files. `path` is how it was reached; access has been checked. Flags are open(2)'s. O_TRUNC and O_CREAT are done by the
-  // vfs. FIFOs and devices are opened by the vfs through the special-file registry (VfsContext), not by the file system.
+  // --- Files. `path` is how it was reached; access has been checked. Flags are open(2)'s. O_TRUNC and O_CREAT are done
+  // by the vfs. FIFOs and devices are opened by the vfs through the special-file registry (VfsContext), not by the file
+  // system.
   virtual Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) = 0;
 
   // --- Extended attributes: full names ("user.x"). ENODATA, ERANGE are the vfs' (sizes); EOPNOTSUPP by default.
   virtual Result<std::string> GetXattr(std::string_view name) { return Errno(EOPNOTSUPP); }
-  virtual Result<void> SetXattr(std::string_view name, std::string_view value, uint32_t flags) { return Errno(EOPNOTSUPP); }
+  virtual Result<void> SetXattr(std::string_view name, std::string_view value, uint32_t flags) {
+    return Errno(EOPNOTSUPP);
+  }
   virtual Result<std::vector<std::string>> ListXattr() { return Errno(EOPNOTSUPP); }
   virtual Result<void> RemoveXattr(std::string_view name) { return Errno(EOPNOTSUPP); }
 
@@ -161,7 +167,7 @@ class Inode : public virtual base::RefCounted {
   RefPtr<base::RefCounted> special GUARDED_BY(special_mu);
   // Writers through open descriptors and executions, for ETXTBSY (i_writecount): > 0 writers, < 0 denied by exec.
   std::atomic<int> write_count{0};
-  Result<void> GetWriteAccess();   // ETXTBSY while it is being executed
+  Result<void> GetWriteAccess();  // ETXTBSY while it is being executed
   void PutWriteAccess();
   Result<void> DenyWriteAccess();  // exec; ETXTBSY while somebody may write
   void AllowWriteAccess();
@@ -181,8 +187,8 @@ class Inode : public virtual base::RefCounted {
   RefPtr<Superblock> superblock_;
   uint64_t ino_;
   FileType type_;
-  std::atomic<FileLocks*> locks_{nullptr};            // owned; made once by compare-and-swap
-  std::atomic<InotifyWatches*> watches_{nullptr};     // likewise
+  std::atomic<FileLocks*> locks_{nullptr};         // owned; made once by compare-and-swap
+  std::atomic<InotifyWatches*> watches_{nullptr};  // likewise
 };
 
 }  // namespace sentry

@@ -1,4 +1,5 @@
-// Who watches an inode (fs/notify). The inotify descriptor lives above; here are the marks on inodes and the hooks that report events.
+// Who watches an inode (fs/notify). The inotify descriptor lives above; here are the marks on inodes and the hooks that
+// report events.
 #ifndef SENTRY_VFS_INOTIFY_H_
 #define SENTRY_VFS_INOTIFY_H_
 
@@ -21,8 +22,8 @@ struct VfsPath;
 // A mark: one watch of one inotify descriptor on one inode.
 class InotifyWatch : public virtual base::RefCounted {
  public:
-  // `mask`: one IN_* event, with IN_ISDIR if it is about a directory. `name`: empty for events about the inode itself. Called without any
-  // lock, by whoever caused the event; must not park. The watch filters by its own mask.
+  // `mask`: one IN_* event, with IN_ISDIR if it is about a directory. `name`: empty for events about the inode itself.
+  // Called without any lock, by whoever caused the event; must not park. The watch filters by its own mask.
   virtual void OnEvent(uint32_t mask, uint32_t cookie, std::string_view name) = 0;
   // The inode is gone: IN_IGNORED follows.
   virtual void OnInodeGone() = 0;
@@ -55,7 +56,8 @@ class InotifyWatches {
   std::vector<RefPtr<InotifyWatch>> watches_ GUARDED_BY(mu_);
 };
 
-// The inode of `dentry`, and the directory it is in, under its name there (fsnotify_dentry). Anonymous objects: nothing.
+// The inode of `dentry`, and the directory it is in, under its name there (fsnotify_dentry). Anonymous objects:
+// nothing.
 void NotifyDentry(const Dentry& dentry, uint32_t mask);
 // A directory, about a name in it (fsnotify_name).
 void NotifyName(Inode& dir, std::string_view name, bool is_dir, uint32_t mask, uint32_t cookie = 0);

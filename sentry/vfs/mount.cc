@@ -220,7 +220,8 @@ std::vector<MountNamespace::Entry> MountNamespace::List() const {
   std::vector<Entry> list;
   base::MutexLock l(mu_);
   list.reserve(mounts_.size());
-  for (const auto& m : mounts_) list.push_back({m, m->parent_ ? m->parent_->id() : m->id(), {m->parent_, m->mountpoint_}});
+  for (const auto& m : mounts_)
+    list.push_back({m, m->parent_ ? m->parent_->id() : m->id(), {m->parent_, m->mountpoint_}});
   return list;
 }
 

@@ -18,7 +18,8 @@ bool IsPlainName(std::string_view name) { return !name.empty() && name != "." &&
 
 // filename_create and what follows: `make(dir inode, name, node)` makes the inode. `mode` with umask applied.
 template <typename Make>
-Result<VfsPath> CreateEntry(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode, bool is_dir, Make&& make) {
+Result<VfsPath> CreateEntry(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode, bool is_dir,
+                            Make&& make) {
   Walker walker(ctx, kParentFlag);
   TRY(walker.Start(start, path));
   TRY(walker.Run());
@@ -46,7 +47,8 @@ Result<VfsPath> CreateEntry(VfsContext& ctx, const VfsPath& start, std::string_v
 // Removes a positive child: its place is known to be empty now.
 void ForgetChild(Dentry& parent, Dentry& child, std::string_view name) {
   child.Unlink();
-  if (parent.superblock().CacheDentries() && !parent.superblock().NeedsRevalidation()) (void)parent.AddChild(name, nullptr);
+  if (parent.superblock().CacheDentries() && !parent.superblock().NeedsRevalidation())
+    (void)parent.AddChild(name, nullptr);
 }
 
 // A name of `inode` is gone; its directory has been told (fs/namei.c: vfs_unlink, d_delete_notify).
@@ -100,11 +102,13 @@ Result<void> Remove(VfsContext& ctx, const VfsPath& start, std::string_view path
   return {};
 }
 
-// lock_rename: both directories exclusively, the upper one first, after rename_lock if they differ. `trap` is the child of one
-// directory that leads down to the other, or null.
+// lock_rename: both directories exclusively, the upper one first, after rename_lock if they differ. `trap` is the child
+// of one directory that leads down to the other, or null.
 class RenameLock {
  public:
-  RenameLock(Dentry& a, Dentry& b) NO_THREAD_SAFETY_ANALYSIS : a_(*a.inode_ptr()), b_(*b.inode_ptr()), sb_(a.superblock()) {
+  RenameLock(Dentry& a, Dentry& b) NO_THREAD_SAFETY_ANALYSIS : a_(*a.inode_ptr()),
+                                                               b_(*b.inode_ptr()),
+                                                               sb_(a.superblock()) {
     if (&a == &b) {
       a_.dir_lock.Lock();
       return;
@@ -164,14 +168,16 @@ Result<void> Mknod(VfsContext& ctx, const VfsPath& start, std::string_view path,
   uint32_t type = mode & S_IFMT;
   if (type == 0) type = S_IFREG;
   if (type == S_IFDIR) return Errno(EPERM);
-  if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR && type != S_IFBLK) return Errno(EINVAL);
+  if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR && type != S_IFBLK)
+    return Errno(EINVAL);
   bool device = type == S_IFCHR || type == S_IFBLK;
   uint32_t permission_bits = mode & 07777 & ~ctx.umask;
   TRY(CreateEntry(ctx, start, path, permission_bits, false,
                   [&](Inode& dir, std::string_view name, NewNode node) -> Result<RefPtr<Inode>> {
                     if (type == S_IFREG) return dir.Create(name, node);
                     // A 0:0 character device is overlay's whiteout; anybody may make one (vfs_mknod).
-                    if (device && !(type == S_IFCHR && rdev == 0) && !ctx.creds->Capable(CAP_MKNOD)) return Errno(EPERM);
+                    if (device && !(type == S_IFCHR && rdev == 0) && !ctx.creds->Capable(CAP_MKNOD))
+                      return Errno(EPERM);
                     node.mode |= type;
                     if (device) node.rdev = rdev;
                     return dir.Mknod(name, node);
@@ -243,8 +249,12 @@ Result<void> Link(VfsContext& ctx, const VfsPath& old_start, std::string_view ol
   return {};
 }
 
-Result<void> Unlink(VfsContext& ctx, const VfsPath& start, std::string_view path) { return Remove(ctx, start, path, false); }
-Result<void> Rmdir(VfsContext& ctx, const VfsPath& start, std::string_view path) { return Remove(ctx, start, path, true); }
+Result<void> Unlink(VfsContext& ctx, const VfsPath& start, std::string_view path) {
+  return Remove(ctx, start, path, false);
+}
+Result<void> Rmdir(VfsContext& ctx, const VfsPath& start, std::string_view path) {
+  return Remove(ctx, start, path, true);
+}
 
 namespace {
 

@@ -34,9 +34,15 @@ constexpr uint32_t kTmpfileBit = O_TMPFILE & ~O_DIRECTORY;
 int AccessOf(uint32_t flags) {
   int may = 0;
   switch (flags & O_ACCMODE) {
-    case O_RDONLY: may = kMayRead; break;
-    case O_WRONLY: may = kMayWrite; break;
-    default: may = kMayRead | kMayWrite; break;  // 3 as well: both permissions, neither ability
+    case O_RDONLY:
+      may = kMayRead;
+      break;
+    case O_WRONLY:
+      may = kMayWrite;
+      break;
+    default:
+      may = kMayRead | kMayWrite;
+      break;  // 3 as well: both permissions, neither ability
   }
   if (flags & O_TRUNC) may |= kMayWrite;
   return may;
@@ -80,7 +86,8 @@ Result<RefPtr<FileDescription>> FinishOpen(VfsContext& ctx, const VfsPath& path,
   Inode& inode = *path.dentry->inode_ptr();
   TRY(MayOpen(*ctx.creds, path, may, flags));
   FileType type = inode.type();
-  if (type == FileType::kFifo || type == FileType::kCharDevice || type == FileType::kBlockDevice || type == FileType::kSocket) {
+  if (type == FileType::kFifo || type == FileType::kCharDevice || type == FileType::kBlockDevice ||
+      type == FileType::kSocket) {
     RefPtr<FileDescription> file = TRY(OpenSpecial(path, flags, ctx));
     NotifyDentry(*path.dentry, IN_OPEN);
     return file;
@@ -100,7 +107,8 @@ Result<RefPtr<FileDescription>> FinishOpen(VfsContext& ctx, const VfsPath& path,
   return file;
 }
 
-Result<RefPtr<FileDescription>> OpenTmpfile(VfsContext& ctx, const VfsPath& start, std::string_view path, const OpenArgs& args) {
+Result<RefPtr<FileDescription>> OpenTmpfile(VfsContext& ctx, const VfsPath& start, std::string_view path,
+                                            const OpenArgs& args) {
   uint32_t walk = args.resolve | static_cast<uint32_t>(WalkFlag::kDirectory) | static_cast<uint32_t>(WalkFlag::kFollow);
   WalkResult dir = TRY(WalkPath(ctx, start, path, walk));
   TRY(WantWrite(*dir.path.mount));
@@ -126,7 +134,8 @@ Result<void> CreateLocked(VfsContext& ctx, Walker& walker, Dentry& child, std::s
   return {};
 }
 
-Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start, std::string_view path, const OpenArgs& args) {
+Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start, std::string_view path,
+                                           const OpenArgs& args) {
   uint32_t flags = args.flags;
   Walker walker(ctx, args.resolve | static_cast<uint32_t>(WalkFlag::kParent));
   TRY(walker.Start(start, path));
@@ -136,7 +145,8 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
   for (bool run = true;;) {
     if (run) TRY(walker.Run());
     run = true;
-    if (walker.last().empty() || walker.last() == "." || walker.last() == ".." || walker.trailing_slash()) return Errno(EISDIR);
+    if (walker.last().empty() || walker.last() == "." || walker.last() == ".." || walker.trailing_slash())
+      return Errno(EISDIR);
     VfsPath dir = walker.at();
     Inode& dir_inode = *dir.dentry->inode_ptr();
     std::string_view name = walker.last();
@@ -172,7 +182,8 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
 
 }  // namespace
 
-Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std::string_view path, const OpenArgs& args) {
+Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std::string_view path,
+                                     const OpenArgs& args) {
   uint32_t flags = args.flags;
   OpenArgs a = args;
   if (flags & O_PATH) {

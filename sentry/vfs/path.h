@@ -18,11 +18,12 @@
 
 namespace sentry {
 
-// A name in a directory, positive (has an inode) or negative. The tree of cached names of one superblock. A dentry keeps its parent
-// alive; a parent knows its children without owning them. A dentry that nobody uses is owned by the DentryCache.
+// A name in a directory, positive (has an inode) or negative. The tree of cached names of one superblock. A dentry
+// keeps its parent alive; a parent knows its children without owning them. A dentry that nobody uses is owned by the
+// DentryCache.
 //
-// A negative dentry can become positive (Instantiate); a positive one keeps its inode for life, also when it leaves the tree. So
-// the inode can be read without a lock.
+// A negative dentry can become positive (Instantiate); a positive one keeps its inode for life, also when it leaves the
+// tree. So the inode can be read without a lock.
 class Dentry final : public base::RefCounted {
  public:
   static RefPtr<Dentry> MakeRoot(RefPtr<Inode> inode);
@@ -44,10 +45,12 @@ class Dentry final : public base::RefCounted {
   // Adds a child, or returns the one that is there already (lookups race).
   RefPtr<Dentry> AddChild(std::string_view name, RefPtr<Inode> inode) EXCLUDES(mu_);
   // The same, unless the superblock's name_changes is not `expected_changes` any more: then null.
-  RefPtr<Dentry> AddChildIfUnchanged(std::string_view name, RefPtr<Inode> inode, uint64_t expected_changes) EXCLUDES(mu_);
+  RefPtr<Dentry> AddChildIfUnchanged(std::string_view name, RefPtr<Inode> inode, uint64_t expected_changes)
+      EXCLUDES(mu_);
   // A dentry beneath this one that no lookup finds: an O_TMPFILE.
   RefPtr<Dentry> MakeUnlinkedChild(std::string name, RefPtr<Inode> inode);
-  // After Create and the like: a negative child becomes positive. After Unlink: `child` leaves the tree. With dir_lock held exclusively.
+  // After Create and the like: a negative child becomes positive. After Unlink: `child` leaves the tree. With dir_lock
+  // held exclusively.
   void Instantiate(RefPtr<Inode> inode);
   void Unlink() EXCLUDES(mu_);
   // After Rename. With the superblock's rename_lock (if the parents differ) and both dir_locks held.
@@ -82,16 +85,16 @@ class Dentry final : public base::RefCounted {
   // Two dentries' mutexes are only ever held together by Move, which the rename_lock and dir_locks serialize.
   mutable base::Mutex mu_;
   RefPtr<Dentry> parent_ GUARDED_BY(mu_);
-  std::string name_;                           // written with this and the parent's mu_ held; read with either
-  std::atomic<Inode*> inode_{nullptr};         // owned; null to set, once
+  std::string name_;                    // written with this and the parent's mu_ held; read with either
+  std::atomic<Inode*> inode_{nullptr};  // owned; null to set, once
   std::atomic<bool> unlinked_{false};
-  bool hashed_ = false;                        // is in its parent's children_; guarded by the parent's mu_
+  bool hashed_ = false;                                 // is in its parent's children_; guarded by the parent's mu_
   std::unique_ptr<Children> children_ GUARDED_BY(mu_);  // weak
   // DentryCache's, guarded by its lock.
   Dentry* lru_next_ = nullptr;
   Dentry* lru_prev_ = nullptr;
   bool in_lru_ = false;
-  std::atomic<bool> recently_used_{false};     // a hint
+  std::atomic<bool> recently_used_{false};  // a hint
 };
 
 // Mount flags as mount(2) spells them: MS_RDONLY 1, MS_NOSUID 2, MS_NODEV 4, MS_NOEXEC 8, MS_NOATIME 1024, …
@@ -139,7 +142,8 @@ class MountNamespace final : public base::RefCounted {
   VfsPath Root() const EXCLUDES(mu_);
   // Mounts on top of `at` (which may be a mount's root: stacking). EBUSY, ENOTDIR as man 2 mount.
   Result<RefPtr<Mount>> AddMount(const VfsPath& at, RefPtr<Mount> mount) EXCLUDES(mu_);
-  // man 2 umount2: EINVAL if not a mount point, EBUSY if used (unless MNT_DETACH). `at` is the caller's only reference to the mount.
+  // man 2 umount2: EINVAL if not a mount point, EBUSY if used (unless MNT_DETACH). `at` is the caller's only reference
+  // to the mount.
   Result<void> Unmount(const VfsPath& at, int flags) EXCLUDES(mu_);
   Result<void> MoveMount(const VfsPath& from, const VfsPath& to) EXCLUDES(mu_);
   Result<void> PivotRoot(const VfsPath& new_root, const VfsPath& put_old) EXCLUDES(mu_);
@@ -156,7 +160,7 @@ class MountNamespace final : public base::RefCounted {
   };
   std::vector<Entry> List() const EXCLUDES(mu_);  // in mount order, for /proc/self/mountinfo
   bool Contains(const Mount& mount) const EXCLUDES(mu_);
-  base::WaitQueue changes;                        // poll on /proc/self/mounts
+  base::WaitQueue changes;  // poll on /proc/self/mounts
   const uint64_t number = AllocateNamespaceNumber();
 
  private:
@@ -177,8 +181,8 @@ class MountNamespace final : public base::RefCounted {
 // How blocking file operations (opening a FIFO, a lock) wait: the task.
 class Blocker {
  public:
-  // Parks until `ready` returns true (asked first, then after every notification of `queue` for `mask`), the deadline passes (ETIMEDOUT) or a
-  // signal is pending (ERESTARTSYS_).
+  // Parks until `ready` returns true (asked first, then after every notification of `queue` for `mask`), the deadline
+  // passes (ETIMEDOUT) or a signal is pending (ERESTARTSYS_).
   virtual Result<void> BlockUntil(base::WaitQueue& queue, base::EventMask mask, const std::function<bool()>& ready,
                                   base::MonotonicNs deadline = base::kNever) = 0;
 
@@ -197,30 +201,36 @@ struct VfsContext {
   Blocker* blocker = nullptr;             // null: nothing may wait (EAGAIN/ENXIO instead)
   const void* lock_owner = nullptr;       // identity for POSIX record locks: the FdTable
   int lock_pid = 0;
-  void* task = nullptr;                   // sentry::Task* for file systems above the kernel (proc's "self")
-  int symlinks_followed = 0;              // ELOOP after 40
+  void* task = nullptr;       // sentry::Task* for file systems above the kernel (proc's "self")
+  int symlinks_followed = 0;  // ELOOP after 40
 };
 
 // Bits of openat2(2)'s resolve and our own.
 enum class WalkFlag : uint32_t {
-  kFollow = 1,          // follow a symlink in the last component
-  kDirectory = 2,       // the result has to be a directory
-  kEmptyPath = 4,       // "" is the start itself (AT_EMPTY_PATH)
-  kNoXdev = 8, kNoMagicLinks = 16, kNoSymlinks = 32, kBeneath = 64, kInRoot = 128, kCached = 256,
-  kParent = 512,        // stop at the parent; the last component is returned as a name
+  kFollow = 1,     // follow a symlink in the last component
+  kDirectory = 2,  // the result has to be a directory
+  kEmptyPath = 4,  // "" is the start itself (AT_EMPTY_PATH)
+  kNoXdev = 8,
+  kNoMagicLinks = 16,
+  kNoSymlinks = 32,
+  kBeneath = 64,
+  kInRoot = 128,
+  kCached = 256,
+  kParent = 512,  // stop at the parent; the last component is returned as a name
   kNoAutoMountLast = 1024,
 };
 
 struct WalkResult {
-  VfsPath path;        // what was found, or the parent with kParent
-  std::string last;    // kParent: last component ("." and ".." possible; empty for "/")
+  VfsPath path;                 // what was found, or the parent with kParent
+  std::string last;             // kParent: last component ("." and ".." possible; empty for "/")
   bool last_has_slash = false;  // kParent: "name/"
 };
 
-// Resolves `path` from `start` (ctx.cwd if that is not valid; an absolute path starts at ctx.root). ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV.
-// (man 7 path_resolution, fs/namei.c)
+// Resolves `path` from `start` (ctx.cwd if that is not valid; an absolute path starts at ctx.root). ENOENT, ENOTDIR,
+// EACCES, ELOOP, ENAMETOOLONG, EXDEV. (man 7 path_resolution, fs/namei.c)
 Result<WalkResult> WalkPath(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t walk_flags);
-// The absolute path as seen from ctx.root, as getcwd and /proc/self/fd show it: "(unreachable)/x" outside of the root; " (deleted)".
+// The absolute path as seen from ctx.root, as getcwd and /proc/self/fd show it: "(unreachable)/x" outside of the root;
+// " (deleted)".
 std::string PathName(const VfsContext& ctx, const VfsPath& path);
 
 }  // namespace sentry

@@ -14,7 +14,9 @@ inline constexpr int kMayExec = 1, kMayWrite = 2, kMayRead = 4;
 // generic_permission: owner, group or others; then CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH. `mode` with the file type.
 Result<void> GenericPermission(const Credentials& creds, uint32_t mode, uint32_t uid, uint32_t gid, int may);
 // The owner, or CAP_FOWNER (inode_owner_or_capable).
-inline bool OwnerOrCapable(const Credentials& creds, uint32_t uid) { return creds.fsuid == uid || creds.Capable(CAP_FOWNER); }
+inline bool OwnerOrCapable(const Credentials& creds, uint32_t uid) {
+  return creds.fsuid == uid || creds.Capable(CAP_FOWNER);
+}
 // A member of the file's group, or CAP_FSETID (in_group_or_capable).
 inline bool InGroupOrCapable(const Credentials& creds, uint32_t gid) {
   return creds.InGroup(gid) || creds.Capable(CAP_FSETID);
@@ -37,7 +39,8 @@ inline Result<void> WantWrite(const Mount& mount) {
 // inode_permission on a path: a read-only mount refuses writes to what has contents.
 Result<void> PathPermission(const Credentials& creds, const VfsPath& path, int may);
 
-// Owner and mode of a new inode in `dir` (inode_init_owner): a set-gid directory passes its group on, to directories also the bit.
+// Owner and mode of a new inode in `dir` (inode_init_owner): a set-gid directory passes its group on, to directories
+// also the bit.
 NewNode InitOwner(const Credentials& creds, const Attr& dir, uint32_t mode, bool is_dir);
 
 }  // namespace sentry

@@ -1,5 +1,6 @@
-// RegularFileDescription: what every regular file does the same way around its contents: access modes, offsets, O_APPEND, limits,
-// set-id bits, times of reading, synchronous writes, inotify (mm/filemap.c: generic_write_checks; fs/read_write.c).
+// RegularFileDescription: what every regular file does the same way around its contents: access modes, offsets,
+// O_APPEND, limits, set-id bits, times of reading, synchronous writes, inotify (mm/filemap.c: generic_write_checks;
+// fs/read_write.c).
 #ifndef SENTRY_VFS_REGULAR_FILE_H_
 #define SENTRY_VFS_REGULAR_FILE_H_
 
@@ -16,8 +17,8 @@ class RegularFileDescription : public FileDescription {
   Result<void> Truncate(int64_t size) override;
 
  protected:
-  // `ctx`: who opens it. Differs from Linux: whether a write takes the set-id bits away is decided by the capabilities of who opened
-  // the file, not of who writes.
+  // `ctx`: who opens it. Differs from Linux: whether a write takes the set-id bits away is decided by the capabilities
+  // of who opened the file, not of who writes.
   RegularFileDescription(VfsPath path, uint32_t flags, const VfsContext& ctx);
 
   // Up to `max` bytes, not more than the buffer has left; 0 at the end of the file.

@@ -1,5 +1,5 @@
-// The operations behind path system calls: each does the walk, the permission and mount checks, the file system call, and the dentry and
-// inotify updates. Errors as in the manual pages. All may park.
+// The operations behind path system calls: each does the walk, the permission and mount checks, the file system call,
+// and the dentry and inotify updates. Errors as in the manual pages. All may park.
 #ifndef SENTRY_VFS_VFS_H_
 #define SENTRY_VFS_VFS_H_
 
@@ -17,8 +17,10 @@ struct OpenArgs {
   uint32_t mode = 0;     // for O_CREAT and O_TMPFILE, before umask
   uint32_t resolve = 0;  // WalkFlags from openat2's resolve
 };
-Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std::string_view path, const OpenArgs& args);
-// Opens what `path` names already (fchdir'ed directories, /proc/self/fd, overlay layers). Checks access unless `trusted`.
+Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std::string_view path,
+                                     const OpenArgs& args);
+// Opens what `path` names already (fchdir'ed directories, /proc/self/fd, overlay layers). Checks access unless
+// `trusted`.
 Result<RefPtr<FileDescription>> OpenPath(VfsContext& ctx, const VfsPath& path, uint32_t flags, bool trusted = false);
 
 Result<void> Mkdir(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode);
@@ -46,11 +48,13 @@ Result<void> Utimes(VfsContext& ctx, const VfsPath& path, TimeChange atime, Time
 Result<void> Truncate(VfsContext& ctx, const VfsPath& path, int64_t size);
 Result<void> Access(VfsContext& ctx, const VfsPath& path, int may);  // with ctx.creds as they are
 Result<std::string> GetXattr(VfsContext& ctx, const VfsPath& path, std::string_view name);
-Result<void> SetXattr(VfsContext& ctx, const VfsPath& path, std::string_view name, std::string_view value, uint32_t flags);
+Result<void> SetXattr(VfsContext& ctx, const VfsPath& path, std::string_view name, std::string_view value,
+                      uint32_t flags);
 Result<std::vector<std::string>> ListXattr(VfsContext& ctx, const VfsPath& path);
 Result<void> RemoveXattr(VfsContext& ctx, const VfsPath& path, std::string_view name);
 
-// --- File system types (Linux: register_filesystem). Registered once by sentry/boot before the first mount, read-only afterwards.
+// --- File system types (Linux: register_filesystem). Registered once by sentry/boot before the first mount, read-only
+// afterwards.
 struct MountRequest {
   std::string source;
   std::string options;  // "size=1m,mode=755"
@@ -72,9 +76,10 @@ void RegisterFileSystem(FileSystemType type);
 const FileSystemType* FindFileSystem(std::string_view name);
 std::vector<const FileSystemType*> FileSystems();
 
-// --- Special files by number: what opening a character or block device, a FIFO or a socket inode means. Registered by boot.
-// Key: (type, major, minor); minor −1 matches all. ENXIO for what nobody registered; sockets always ENXIO.
-using SpecialOpen = std::function<Result<RefPtr<FileDescription>>(const VfsPath& path, uint32_t flags, VfsContext& ctx)>;
+// --- Special files by number: what opening a character or block device, a FIFO or a socket inode means. Registered by
+// boot. Key: (type, major, minor); minor −1 matches all. ENXIO for what nobody registered; sockets always ENXIO.
+using SpecialOpen =
+    std::function<Result<RefPtr<FileDescription>>(const VfsPath& path, uint32_t flags, VfsContext& ctx)>;
 void RegisterDevice(FileType type, uint32_t major, int64_t minor, SpecialOpen open);
 void RegisterFifo(SpecialOpen open);
 

@@ -149,7 +149,8 @@ Result<RefPtr<Dentry>> Walker::LookupChild(std::string_view name, bool locked) {
 }
 
 // The analysis cannot follow a lock that is taken only if the caller does not hold it.
-Result<RefPtr<Dentry>> Walker::LookupUncached(std::string_view name, RefPtr<Dentry> known, bool locked) NO_THREAD_SAFETY_ANALYSIS {
+Result<RefPtr<Dentry>> Walker::LookupUncached(std::string_view name, RefPtr<Dentry> known,
+                                              bool locked) NO_THREAD_SAFETY_ANALYSIS {
   if (Has(WalkFlag::kCached)) return Errno(EAGAIN);
   Inode& dir = *at_.dentry->inode_ptr();
   Superblock& sb = at_.dentry->superblock();
@@ -210,7 +211,8 @@ bool Walker::CollectNames(std::string_view name) {
   names_.clear();
   names_.push_back(name);
   std::string_view rest = rest_;
-  // With kParent the walk stops in front of the last name, but whoever asked for the parent wants to know about it as well.
+  // With kParent the walk stops in front of the last name, but whoever asked for the parent wants to know about it as
+  // well.
   while (names_.size() < kMaxPrefetch) {
     size_t begin = rest.find_first_not_of('/');
     if (begin == std::string_view::npos) return true;

@@ -1,5 +1,5 @@
-// Walker: path resolution that can stop at the parent of the last component and go on from there, as open(2) with O_CREAT needs
-// (fs/namei.c: struct nameidata). vfs/ only; everybody else calls WalkPath.
+// Walker: path resolution that can stop at the parent of the last component and go on from there, as open(2) with
+// O_CREAT needs (fs/namei.c: struct nameidata). vfs/ only; everybody else calls WalkPath.
 #ifndef SENTRY_VFS_WALK_H_
 #define SENTRY_VFS_WALK_H_
 
@@ -39,11 +39,12 @@ class Walker {
   // The path ended in slashes: the result has to be a directory, and a link in the last component is followed.
   bool trailing_slash() const { return trailing_slash_; }
 
-  // After a kParent walk, with at() the parent and `child` what its last component names: goes there, through mounts on it. If it is a
-  // symlink that is to be followed (`follow`, or a trailing slash), starts on its target and returns true: Run again.
+  // After a kParent walk, with at() the parent and `child` what its last component names: goes there, through mounts on
+  // it. If it is a symlink that is to be followed (`follow`, or a trailing slash), starts on its target and returns
+  // true: Run again.
   Result<bool> StepInto(RefPtr<Dentry> child, bool follow);
-  // The child of at() that the name means, positive or negative: from the cache or from the file system. `locked`: the caller holds the
-  // directory's dir_lock.
+  // The child of at() that the name means, positive or negative: from the cache or from the file system. `locked`: the
+  // caller holds the directory's dir_lock.
   Result<RefPtr<Dentry>> LookupChild(std::string_view name, bool locked);
   // Permission to search at(), which has to be a directory.
   Result<void> CheckSearch();
@@ -67,9 +68,9 @@ class Walker {
   uint32_t flags_;
   VfsPath root_;  // ctx.root, or the start with kInRoot and kBeneath
   VfsPath at_;
-  int links_ = 0;                  // followed
-  std::string_view rest_;          // what is left of the path, or of text_ after a link was followed
-  std::string text_;               // a link's target and what followed the link
+  int links_ = 0;          // followed
+  std::string_view rest_;  // what is left of the path, or of text_ after a link was followed
+  std::string text_;       // a link's target and what followed the link
   std::string_view last_;
   bool trailing_slash_ = false;
   bool opening_ = false, opening_for_write_ = false;

@@ -10,9 +10,7 @@
 namespace sentry::vfs {
 namespace {
 
-bool HasPrefix(std::string_view name, std::string_view prefix) {
-  return name.substr(0, prefix.size()) == prefix;
-}
+bool HasPrefix(std::string_view name, std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; }
 
 Result<void> CheckName(std::string_view name) {
   if (name.empty() || name.size() > XATTR_NAME_MAX) return Errno(ERANGE);
@@ -61,7 +59,8 @@ Result<std::string> GetXattr(VfsContext& ctx, const VfsPath& path, std::string_v
   return inode->GetXattr(name);
 }
 
-Result<void> SetXattr(VfsContext& ctx, const VfsPath& path, std::string_view name, std::string_view value, uint32_t flags) {
+Result<void> SetXattr(VfsContext& ctx, const VfsPath& path, std::string_view name, std::string_view value,
+                      uint32_t flags) {
   if (flags & ~uint32_t{XATTR_CREATE | XATTR_REPLACE}) return Errno(EINVAL);
   TRY(CheckName(name));
   if (value.size() > XATTR_SIZE_MAX) return Errno(E2BIG);

@@ -1,4 +1,5 @@
-// The gofer protocol's two parsers. Besides not crashing: what parses as a request and is encoded again is the same packet.
+// The gofer protocol's two parsers. Besides not crashing: what parses as a request and is encoded again is the same
+// packet.
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -34,7 +34,8 @@ absl::Status Failed(const char* what) {
 absl::Status EnterEmptyRoot() {
   // Nothing that happens here may reach the host's mounts (man 7 mount_namespaces).
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return Failed("make mounts private");
-  // Any directory serves as the place; /proc exists wherever we run, for we could not have found out about ourselves without.
+  // Any directory serves as the place; /proc exists wherever we run, for we could not have found out about ourselves
+  // without.
   const char* place = "/proc";
   if (mount("none", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1,mode=0555") < 0) {
     return Failed("mount an empty tmpfs");
@@ -51,8 +52,8 @@ absl::Status EnterEmptyRoot() {
 }
 
 absl::Status SetIds(uint32_t uid, uint32_t gid) {
-  // EPERM: the user namespace was made without CAP_SETGID outside and forbids it (man 7 user_namespaces). The groups then are those of
-  // the person who started us.
+  // EPERM: the user namespace was made without CAP_SETGID outside and forbids it (man 7 user_namespaces). The groups
+  // then are those of the person who started us.
   if (setgroups(0, nullptr) < 0 && errno != EPERM) return Failed("setgroups");
   if (setresgid(gid, gid, gid) < 0) return Failed("setresgid");
   // Permitted capabilities survive the change of the uid from 0, for LimitCapabilities to choose from.
@@ -89,7 +90,8 @@ absl::Status LimitCapabilities(uint64_t keep) {
 }
 
 void RaiseOwnLimits() {
-  for (int resource : {RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_SIGPENDING}) {
+  for (int resource :
+       {RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_SIGPENDING}) {
     rlimit limit;
     if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0 || limit.rlim_cur == limit.rlim_max) continue;
     limit.rlim_cur = limit.rlim_max;
@@ -101,7 +103,8 @@ void RaiseOwnLimits() {
 
 void ResetSignals() {
   for (int signo = 1; signo <= 64; ++signo) {
-    if (signo == SIGKILL || signo == SIGSTOP || signo == 32 || signo == 33) continue;  // the last two are the C library's
+    if (signo == SIGKILL || signo == SIGSTOP || signo == 32 || signo == 33)
+      continue;  // the last two are the C library's
     signal(signo, signo == SIGPIPE ? SIG_IGN : SIG_DFL);
   }
   sigset_t none;

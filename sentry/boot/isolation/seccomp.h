@@ -1,5 +1,5 @@
-// The seccomp allow-lists at run time: BPF programs that were made when runsc was built (seccomp_generator.cc), so that start-up
-// compiles nothing.
+// The seccomp allow-lists at run time: BPF programs that were made when runsc was built (seccomp_generator.cc), so that
+// start-up compiles nothing.
 #ifndef SENTRY_BOOT_ISOLATION_SECCOMP_H_
 #define SENTRY_BOOT_ISOLATION_SECCOMP_H_
 
@@ -16,8 +16,8 @@ enum class FilterId { kSentry, kSentryHostNetwork, kGofer, kGoferHostUds };
 // The gofer's descriptor of /proc/self/fd has this number, because its filter names it.
 inline constexpr int kGoferProcSelfFd = 200;
 
-// Installs the filter on every thread of the process. A call that it does not allow kills the process. With `report`, the number of the
-// call is logged before that.
+// Installs the filter on every thread of the process. A call that it does not allow kills the process. With `report`,
+// the number of the call is logged before that.
 absl::Status InstallFilter(FilterId id, bool report);
 
 // The program, for tests.

@@ -30,7 +30,8 @@ std::vector<sock_filter> Compile(const SeccompFilter& filter) {
   std::map<long, bool> unconditional;
   for (const SeccompRule& rule : filter.rules) unconditional[rule.number] |= rule.checks.empty();
   for (const SeccompRule& rule : filter.rules) {
-    if (unconditional[rule.number] && !rule.checks.empty()) Die("allowed with and without conditions", filter, rule.number, 0);
+    if (unconditional[rule.number] && !rule.checks.empty())
+      Die("allowed with and without conditions", filter, rule.number, 0);
     std::vector<scmp_arg_cmp> checks;
     for (const ArgumentCheck& check : rule.checks) {
       scmp_arg_cmp compare{};

@@ -1,5 +1,5 @@
-// The allow-lists as tables: every host call a process of ours may make, under which conditions, and why. Used at build time only,
-// by seccomp_generator.cc, which turns them into BPF.
+// The allow-lists as tables: every host call a process of ours may make, under which conditions, and why. Used at build
+// time only, by seccomp_generator.cc, which turns them into BPF.
 #ifndef SENTRY_BOOT_ISOLATION_SECCOMP_RULES_H_
 #define SENTRY_BOOT_ISOLATION_SECCOMP_RULES_H_
 

@@ -21,16 +21,18 @@ ArgumentCheck IsInt(unsigned index, uint64_t value) { return {index, kLow32, val
 ArgumentCheck Without(unsigned index, uint64_t bits) { return {index, bits, 0}; }
 
 constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-constexpr uint64_t kNewNamespaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |
-                                    CLONE_NEWCGROUP;
+constexpr uint64_t kNewNamespaces =
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP;
 
 // What the C library and base/ need to run threads, allocate and wait.
 const SeccompRule kRuntime[] = {
     {SYS_futex, "locks, parked executors, joining threads"},
     {SYS_brk, "malloc"},
     // Answered, not carried out: without an answer the sentry dies when an arena shrinks for the first time.
-    {SYS_openat, "malloc reads /proc/sys/vm/overcommit_memory before it gives a heap's end back: there is no such file here",
-     {IsInt(0, static_cast<uint32_t>(AT_FDCWD)), IsInt(2, O_RDONLY | O_CLOEXEC)}, ENOENT},
+    {SYS_openat,
+     "malloc reads /proc/sys/vm/overcommit_memory before it gives a heap's end back: there is no such file here",
+     {IsInt(0, static_cast<uint32_t>(AT_FDCWD)), IsInt(2, O_RDONLY | O_CLOEXEC)},
+     ENOENT},
     // The sentry never makes memory executable: guest code is mapped by the stubs, which are not under this filter.
     {SYS_mmap, "malloc, stacks, windows of the memory file and of donated files", {Without(2, PROT_EXEC)}},
     {SYS_mprotect, "guard pages, malloc's arenas", {Without(2, PROT_EXEC)}},
@@ -38,7 +40,9 @@ const SeccompRule kRuntime[] = {
     {SYS_mremap, "realloc"},
     {SYS_madvise, "gives memory back"},
     {SYS_clone3, "its flags are in memory, out of the filter's sight: the C library falls back to clone", {}, ENOSYS},
-    {SYS_clone, "a blocking worker, an executor in place of a stuck one", {Is(0, kThreadFlags, kThreadFlags | kNewNamespaces)}},
+    {SYS_clone,
+     "a blocking worker, an executor in place of a stuck one",
+     {Is(0, kThreadFlags, kThreadFlags | kNewNamespaces)}},
     {SYS_set_robust_list, "a new thread"},
     {SYS_rseq, "a new thread"},
     {SYS_exit, "a thread ends"},
@@ -89,7 +93,9 @@ const SeccompRule kDescriptors[] = {
     {SYS_pwritev2, "donated files, with the flags of the guest's call"},
     {SYS_lseek, "holes of files"},
     {SYS_fstat, "size and type of a descriptor"},
-    {SYS_newfstatat, "the C library's fstat: an empty path only, which a confined process cannot abuse", {IsInt(3, AT_EMPTY_PATH)}},
+    {SYS_newfstatat,
+     "the C library's fstat: an empty path only, which a confined process cannot abuse",
+     {IsInt(3, AT_EMPTY_PATH)}},
     {SYS_fstatfs, "the type of a donated file's file system"},
     {SYS_ftruncate, "size of the memory file and of donated files"},
     {SYS_fallocate, "holes in the memory file, the guest's fallocate"},

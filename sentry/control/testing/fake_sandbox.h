@@ -1,12 +1,12 @@
-// FakeSandbox: SandboxOps without a kernel, for the tests of the control plumbing and of runsc itself. Its programs are names that
-// it acts out:
+// FakeSandbox: SandboxOps without a kernel, for the tests of the control plumbing and of runsc itself. Its programs are
+// names that it acts out:
 //
 //   true · false · exit N        end at once with that status
 //   die N                        is killed by signal N
 //   echo WORD…                   writes the words to its standard output, ends with 0
 //   sleep                        waits until a signal kills it (SIGCONT, SIGCHLD, SIGWINCH and SIGURG are ignored)
-//   trap                         writes "signal N\n" to its standard output for each signal; SIGKILL and SIGTERM kill it
-//   missing · denied             cannot be started, with the errors of the real thing
+//   trap                         writes "signal N\n" to its standard output for each signal; SIGKILL and SIGTERM kill
+//   it missing · denied             cannot be started, with the errors of the real thing
 #ifndef SENTRY_CONTROL_TESTING_FAKE_SANDBOX_H_
 #define SENTRY_CONTROL_TESTING_FAKE_SANDBOX_H_
 

@@ -11,8 +11,9 @@ namespace sentry {
 namespace {
 
 constexpr uint32_t kModeBits = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;  // EP_PRIVATE_BITS
-constexpr uint32_t kAllowedWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
-constexpr int kMaxNesting = 4;                // EP_MAX_NESTS
+constexpr uint32_t kAllowedWithExclusive =
+    EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+constexpr int kMaxNesting = 4;                   // EP_MAX_NESTS
 constexpr int64_t kMaxItems = int64_t{1} << 22;  // in the sandbox; Linux: max_user_watches
 constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
 
@@ -30,13 +31,15 @@ Shard& ShardOf(const FileDescription* file) {
 
 std::atomic<int64_t> item_count{0};
 
-// Adding an epoll to an epoll: one at a time, so that the checks for loops see a graph that holds still (kernel: epnested_mutex).
+// Adding an epoll to an epoll: one at a time, so that the checks for loops see a graph that holds still (kernel:
+// epnested_mutex).
 base::FiberMutex& NestingLock() {
   static auto* lock = new base::FiberMutex;
   return *lock;
 }
 
-// Takes the item out of the list of its file. True for the one caller who did; then the item is that caller's to detach.
+// Takes the item out of the list of its file. True for the one caller who did; then the item is that caller's to
+// detach.
 bool Unregister(EpollItem& item) {
   Shard& shard = ShardOf(item.file);
   RefPtr<EpollItem> keep;
@@ -52,8 +55,8 @@ bool Unregister(EpollItem& item) {
   return true;
 }
 
-// A reference to the item's file, unless that is at its end. The memory is there as long as the item is not dead: the file's release
-// needs core->mu to make it so.
+// A reference to the item's file, unless that is at its end. The memory is there as long as the item is not dead: the
+// file's release needs core->mu to make it so.
 RefPtr<FileDescription> TakeFile(EpollItem& item) {
   base::MutexLock lock(item.core->mu);
   if (item.dead || !item.file->TryRef()) return nullptr;
@@ -104,7 +107,8 @@ int DepthBelow(const EpollCore& core, const EpollCore& forbidden, int level) {
       for (const auto& [key, item] : core.items) items.push_back(item);
     }
     for (RefPtr<EpollItem>& item : items) {
-      if (auto file = TakeFile(*item); file != nullptr && dynamic_cast<EpollFile*>(file.get()) != nullptr) nested.push_back(file);
+      if (auto file = TakeFile(*item); file != nullptr && dynamic_cast<EpollFile*>(file.get()) != nullptr)
+        nested.push_back(file);
     }
   }
   int depth = 0;
@@ -140,7 +144,8 @@ base::EventMask EntryMask(uint32_t events) {
 
 }  // namespace
 
-EpollItem::EpollItem(RefPtr<EpollCore> c, Fd fd, FileDescription& file, base::WaitQueue& queue, uint32_t events, uint64_t data)
+EpollItem::EpollItem(RefPtr<EpollCore> c, Fd fd, FileDescription& file, base::WaitQueue& queue, uint32_t events,
+                     uint64_t data)
     : core(std::move(c)),
       fd(fd),
       file(&file),
@@ -166,7 +171,8 @@ void EpollItem::OnEvent(base::EventMask events_now) {
   core->queue.Notify(kReadable);
 }
 
-EpollFile::EpollFile() : FileDescription(NewAnonymousPath("anon_inode:[eventpoll]", 0600), O_RDWR), core_(base::MakeRef<EpollCore>()) {
+EpollFile::EpollFile()
+    : FileDescription(NewAnonymousPath("anon_inode:[eventpoll]", 0600), O_RDWR), core_(base::MakeRef<EpollCore>()) {
   core_->self = this;
   epoll_release_hook.store(&OnFileReleased, std::memory_order_release);
 }
@@ -283,7 +289,8 @@ bool EpollFile::MaybeReady() {
   return !core_->ready_list.empty();
 }
 
-// ep_send_events(). Every item that is ready now is looked at once at most, so that level-triggered ones do not go round.
+// ep_send_events(). Every item that is ready now is looked at once at most, so that level-triggered ones do not go
+// round.
 Result<size_t> EpollFile::Collect(size_t max, const Deliver& deliver) {
   struct Taken {
     RefPtr<EpollItem> item;
@@ -348,8 +355,8 @@ Result<size_t> EpollFile::Collect(size_t max, const Deliver& deliver) {
 }
 
 base::EventMask EpollFile::Readiness() {
-  // Items that turn out not to be ready leave the list (__ep_eventpoll_poll). Each is taken off before its file is asked: an event that
-  // comes meanwhile puts it back.
+  // Items that turn out not to be ready leave the list (__ep_eventpoll_poll). Each is taken off before its file is
+  // asked: an event that comes meanwhile puts it back.
   base::FiberMutexLock lock(mtx_);
   for (;;) {
     RefPtr<EpollItem> item;

@@ -1,14 +1,16 @@
 // epoll(7). (fs/eventpoll.c)
 //
-// An interest list of items (descriptor number, description) and a ready list. An item hangs in its file's wait queue; when the file
-// notifies, the item goes to the ready list and the epoll's own queue is notified. epoll_wait takes items from the ready list, asks each
-// file whether it is really ready, reports it, and puts level-triggered ones back.
+// An interest list of items (descriptor number, description) and a ready list. An item hangs in its file's wait queue;
+// when the file notifies, the item goes to the ready list and the epoll's own queue is notified. epoll_wait takes items
+// from the ready list, asks each file whether it is really ready, reports it, and puts level-triggered ones back.
 //
-// An item does not keep its file alive: when the description ends, its items leave (FileDescription::epoll_release_hook). Who wants the
-// file takes a reference under the lock that the release takes too.
+// An item does not keep its file alive: when the description ends, its items leave
+// (FileDescription::epoll_release_hook). Who wants the file takes a reference under the lock that the release takes
+// too.
 //
-// Locks, in order: EpollFile::mtx_ (fiber lock; waiting and changing; of an outer epoll before an inner one's) → the registry's → a
-// watched file's wait queue's → EpollCore::mu; EpollCore::queue's comes after the file's queue's, then an outer epoll's core. Loops cannot be made (EpollFile::Add checks).
+// Locks, in order: EpollFile::mtx_ (fiber lock; waiting and changing; of an outer epoll before an inner one's) → the
+// registry's → a watched file's wait queue's → EpollCore::mu; EpollCore::queue's comes after the file's queue's, then
+// an outer epoll's core. Loops cannot be made (EpollFile::Add checks).
 #ifndef SENTRY_FS_ANON_EPOLL_H_
 #define SENTRY_FS_ANON_EPOLL_H_
 
@@ -33,19 +35,20 @@ struct EpollCore;
 
 // One watched descriptor.
 struct EpollItem final : public base::RefCounted {
-  EpollItem(RefPtr<EpollCore> core, Fd fd, FileDescription& file, base::WaitQueue& queue, uint32_t events, uint64_t data);
+  EpollItem(RefPtr<EpollCore> core, Fd fd, FileDescription& file, base::WaitQueue& queue, uint32_t events,
+            uint64_t data);
   ~EpollItem() override;
 
   const RefPtr<EpollCore> core;
   const Fd fd;
-  FileDescription* const file;   // alive while the item is registered; see TakeFile
-  base::WaitQueue& queue;        // the file's
+  FileDescription* const file;  // alive while the item is registered; see TakeFile
+  base::WaitQueue& queue;       // the file's
   base::WaitEntry entry;
   // Guarded by core->mu.
-  uint32_t events;               // as asked, with EPOLLET and so on
+  uint32_t events;  // as asked, with EPOLLET and so on
   uint64_t data;
-  bool dead = false;             // removed: the callback does nothing any more
-  bool ready = false;            // in core->ready_list
+  bool dead = false;   // removed: the callback does nothing any more
+  bool ready = false;  // in core->ready_list
   std::list<RefPtr<EpollItem>>::iterator ready_at;
 
  private:
@@ -72,8 +75,8 @@ class EpollFile final : public FileDescription {
   Result<void> Add(Fd fd, const RefPtr<FileDescription>& file, const abi::EpollEvent& event) EXCLUDES(mtx_);
   Result<void> Modify(Fd fd, FileDescription& file, const abi::EpollEvent& event) EXCLUDES(mtx_);
   Result<void> Delete(Fd fd, FileDescription& file) EXCLUDES(mtx_);
-  // What is ready now: at most `max` events, given to `deliver`, which says how many it could take (a guest's buffer may fault in the
-  // middle): the others stay ready. Does not wait.
+  // What is ready now: at most `max` events, given to `deliver`, which says how many it could take (a guest's buffer
+  // may fault in the middle): the others stay ready. Does not wait.
   using Deliver = std::function<size_t(std::span<const abi::EpollEvent>)>;
   Result<size_t> Collect(size_t max, const Deliver& deliver) EXCLUDES(mtx_);
   // Whether Collect may find something.
@@ -87,7 +90,8 @@ class EpollFile final : public FileDescription {
 
  private:
   Result<void> CheckNesting(EpollFile& target) const;
-  Result<void> AddItem(Fd fd, FileDescription& file, base::WaitQueue& queue, const abi::EpollEvent& event) EXCLUDES(mtx_);
+  Result<void> AddItem(Fd fd, FileDescription& file, base::WaitQueue& queue, const abi::EpollEvent& event)
+      EXCLUDES(mtx_);
   void MarkIfReady(EpollItem& item, FileDescription& file);
 
   RefPtr<EpollCore> core_;

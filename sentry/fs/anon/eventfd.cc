@@ -8,7 +8,9 @@
 namespace sentry {
 
 EventFd::EventFd(uint32_t initial, bool semaphore, uint32_t flags)
-    : FileDescription(NewAnonymousPath("anon_inode:[eventfd]", 0600), O_RDWR | flags), semaphore_(semaphore), count_(initial) {}
+    : FileDescription(NewAnonymousPath("anon_inode:[eventfd]", 0600), O_RDWR | flags),
+      semaphore_(semaphore),
+      count_(initial) {}
 
 Result<size_t> EventFd::Read(IoBuffer& to, const IoFlags&) {
   if (to.remaining() < sizeof(uint64_t)) return Errno(EINVAL);

@@ -11,7 +11,8 @@
 
 namespace sentry {
 
-// A mark on an inode. Keeps the file known as long as it is watched; the inode lets go of it when it is removed or deleted.
+// A mark on an inode. Keeps the file known as long as it is watched; the inode lets go of it when it is removed or
+// deleted.
 class InotifyFile::Watch final : public InotifyWatch {
  public:
   Watch(InotifyFile& owner, int wd, uint32_t mask, RefPtr<Dentry> target)
@@ -68,7 +69,8 @@ size_t InotifyFile::Event::NameBytes() const {
 }
 size_t InotifyFile::Event::Bytes() const { return sizeof(inotify_event) + NameBytes(); }
 
-InotifyFile::InotifyFile(uint32_t flags) : FileDescription(NewAnonymousPath("anon_inode:inotify", 0600), O_RDONLY | flags) {}
+InotifyFile::InotifyFile(uint32_t flags)
+    : FileDescription(NewAnonymousPath("anon_inode:inotify", 0600), O_RDONLY | flags) {}
 
 InotifyFile::~InotifyFile() {
   std::map<int, RefPtr<Watch>> watches;
@@ -169,10 +171,8 @@ Result<size_t> InotifyFile::Read(IoBuffer& to, const IoFlags&) {
       if (event.mask == IN_Q_OVERFLOW) overflowed_ = false;
     }
     std::string bytes(event.Bytes(), '\0');
-    inotify_event header = {.wd = event.wd,
-                            .mask = event.mask,
-                            .cookie = event.cookie,
-                            .len = static_cast<uint32_t>(event.NameBytes())};
+    inotify_event header = {
+        .wd = event.wd, .mask = event.mask, .cookie = event.cookie, .len = static_cast<uint32_t>(event.NameBytes())};
     memcpy(bytes.data(), &header, sizeof(header));
     memcpy(bytes.data() + sizeof(header), event.name.data(), event.name.size());
     Result<size_t> copied = to.CopyOut(std::as_bytes(std::span(bytes)));

@@ -1,7 +1,8 @@
 // inotify(7): a descriptor that tells what happens to watched files and directories. (fs/notify/inotify)
 //
-// Differs from Linux: files that the host changes behind a shared gofer mount raise no events; unmounting raises no IN_UNMOUNT; an event about a
-// file that is open but has lost its name is not reported to the directory that it was in, as if IN_EXCL_UNLINK had been asked for.
+// Differs from Linux: files that the host changes behind a shared gofer mount raise no events; unmounting raises no
+// IN_UNMOUNT; an event about a file that is open but has lost its name is not reported to the directory that it was in,
+// as if IN_EXCL_UNLINK had been asked for.
 #ifndef SENTRY_FS_ANON_INOTIFY_H_
 #define SENTRY_FS_ANON_INOTIFY_H_
 
@@ -25,7 +26,8 @@ class InotifyFile final : public FileDescription {
   explicit InotifyFile(uint32_t flags);
   ~InotifyFile() override;
 
-  // man 2 inotify_add_watch; `path` has been walked to as the mask's IN_DONT_FOLLOW and IN_ONLYDIR say. The watch descriptor.
+  // man 2 inotify_add_watch; `path` has been walked to as the mask's IN_DONT_FOLLOW and IN_ONLYDIR say. The watch
+  // descriptor.
   Result<int> AddWatch(VfsContext& ctx, const VfsPath& path, uint32_t mask) EXCLUDES(mu_);
   // EINVAL for what is not a watch.
   Result<void> RemoveWatch(int wd) EXCLUDES(mu_);

@@ -33,7 +33,11 @@ signalfd_siginfo ToSignalfdInfo(const SignalInfo& info) {
         out.ssi_band = static_cast<uint32_t>(info.poll.band);
         out.ssi_fd = info.poll.fd;
         return out;
-      case kSIGILL: case kSIGFPE: case kSIGSEGV: case kSIGBUS: case kSIGTRAP:
+      case kSIGILL:
+      case kSIGFPE:
+      case kSIGSEGV:
+      case kSIGBUS:
+      case kSIGTRAP:
         out.ssi_addr = info.fault.addr;
         out.ssi_addr_lsb = static_cast<uint16_t>(info.fault.addr_lsb);
         return out;

@@ -24,15 +24,17 @@ class SignalFd final : public FileDescription {
   Result<size_t> Write(IoBuffer&, const IoFlags&) override { return Errno(EINVAL); }
   Result<size_t> PRead(IoBuffer&, int64_t, const IoFlags&) override { return Errno(ESPIPE); }
   base::EventMask Readiness() override;
-  // A queue of its own, which hears of the signals of every task that has asked for it: an epoll set keeps it longer than a task may live.
+  // A queue of its own, which hears of the signals of every task that has asked for it: an epoll set keeps it longer
+  // than a task may live.
   base::WaitQueue* wait_queue() override;
   std::string FdInfo() override;
 
  private:
   struct Subscription {
     explicit Subscription(SignalFd& owner, RefPtr<Task> t)
-        : task(std::move(t)),
-          entry(base::kEventAll, [&owner](base::EventMask) { owner.queue_.Notify(base::kEventIn | base::kEventRdNorm); }) {}
+        : task(std::move(t)), entry(base::kEventAll, [&owner](base::EventMask) {
+            owner.queue_.Notify(base::kEventIn | base::kEventRdNorm);
+          }) {}
     RefPtr<Task> task;
     base::WaitEntry entry;
   };

@@ -21,8 +21,8 @@ uint64_t TimerFd::ExpirationsLocked(int64_t now) const {
   return 1 + static_cast<uint64_t>((now - next_ns_) / interval_ns_);
 }
 
-// One shot per expiration that has to be told; a periodic timer goes on when it is read, as in timerfd_read: who does not read is not
-// woken again, but every expiration is counted.
+// One shot per expiration that has to be told; a periodic timer goes on when it is read, as in timerfd_read: who does
+// not read is not woken again, but every expiration is counted.
 void TimerFd::ArmLocked() {
   base::MonotonicNs deadline = base::kNever;
   if (armed_) {
@@ -96,9 +96,10 @@ std::string TimerFd::FdInfo() {
   base::MutexLock lock(mu_);
   Setting setting = SettingLocked(now);
   char text[256];
-  snprintf(text, sizeof(text), "clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%ld, %ld)\nit_interval: (%ld, %ld)\n", clock_,
-           ExpirationsLocked(now), setting.value_ns / kNsPerSec, setting.value_ns % kNsPerSec, setting.interval_ns / kNsPerSec,
-           setting.interval_ns % kNsPerSec);
+  snprintf(text, sizeof(text),
+           "clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%ld, %ld)\nit_interval: (%ld, %ld)\n", clock_,
+           ExpirationsLocked(now), setting.value_ns / kNsPerSec, setting.value_ns % kNsPerSec,
+           setting.interval_ns / kNsPerSec, setting.interval_ns % kNsPerSec);
   return text;
 }
 

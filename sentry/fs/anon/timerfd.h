@@ -10,7 +10,8 @@
 
 namespace sentry {
 
-// Differs from Linux: TFD_TIMER_CANCEL_ON_SET is taken, and since a guest cannot set the clock and the host's is not watched, never cancels.
+// Differs from Linux: TFD_TIMER_CANCEL_ON_SET is taken, and since a guest cannot set the clock and the host's is not
+// watched, never cancels.
 class TimerFd final : public FileDescription {
  public:
   // `clock`: realtime, monotonic, boottime or an alarm clock. `keeper` outlives the sandbox's files.
@@ -18,7 +19,7 @@ class TimerFd final : public FileDescription {
   ~TimerFd() override;
 
   struct Setting {
-    int64_t value_ns = 0;     // until the next expiration; 0: disarmed
+    int64_t value_ns = 0;  // until the next expiration; 0: disarmed
     int64_t interval_ns = 0;
   };
   // Arms, or disarms with value_ns 0; returns what was set before. `absolute`: value_ns is a time of the clock.
@@ -43,7 +44,7 @@ class TimerFd final : public FileDescription {
   const int clock_;
   base::Mutex mu_;
   bool armed_ GUARDED_BY(mu_) = false;
-  int64_t next_ns_ GUARDED_BY(mu_) = 0;      // first expiration that nobody has read; in clock_'s time
+  int64_t next_ns_ GUARDED_BY(mu_) = 0;  // first expiration that nobody has read; in clock_'s time
   int64_t interval_ns_ GUARDED_BY(mu_) = 0;
   base::WaitQueue queue_;
   base::Timer timer_;  // last: its callback notifies the queue

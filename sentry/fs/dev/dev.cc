@@ -14,16 +14,16 @@ struct Node {
   uint32_t major, minor, mode;
 };
 constexpr Node kNodes[] = {
-    {"null", 1, 3, 0666}, {"zero", 1, 5, 0666},   {"full", 1, 7, 0666}, {"random", 1, 8, 0666},
-    {"urandom", 1, 9, 0666}, {"tty", 5, 0, 0666}, {"console", 5, 1, 0620},
+    {"null", 1, 3, 0666},    {"zero", 1, 5, 0666}, {"full", 1, 7, 0666},    {"random", 1, 8, 0666},
+    {"urandom", 1, 9, 0666}, {"tty", 5, 0, 0666},  {"console", 5, 1, 0620},
 };
 
 struct Link {
   std::string_view name, target;
 };
 constexpr Link kLinks[] = {
-    {"fd", "/proc/self/fd"},          {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
-    {"stderr", "/proc/self/fd/2"},    {"core", "/proc/kcore"},      {"ptmx", "pts/ptmx"},
+    {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+    {"stderr", "/proc/self/fd/2"}, {"core", "/proc/kcore"},      {"ptmx", "pts/ptmx"},
 };
 
 template <typename T>
@@ -37,11 +37,13 @@ bool Exists(Inode& root, std::string_view name) { return root.Lookup(name).ok();
 }  // namespace
 
 void RegisterMemDevices(platform::MemoryFile& memory) {
-  for (MemDevice device : {MemDevice::kNull, MemDevice::kZero, MemDevice::kFull, MemDevice::kRandom, MemDevice::kUrandom}) {
-    vfs::RegisterDevice(FileType::kCharDevice, 1, static_cast<int64_t>(device),
-                        [device, &memory](const VfsPath& path, uint32_t flags, VfsContext&) -> Result<RefPtr<FileDescription>> {
-                          return RefPtr<FileDescription>(base::MakeRef<MemDeviceFile>(path, flags, device, memory));
-                        });
+  for (MemDevice device :
+       {MemDevice::kNull, MemDevice::kZero, MemDevice::kFull, MemDevice::kRandom, MemDevice::kUrandom}) {
+    vfs::RegisterDevice(
+        FileType::kCharDevice, 1, static_cast<int64_t>(device),
+        [device, &memory](const VfsPath& path, uint32_t flags, VfsContext&) -> Result<RefPtr<FileDescription>> {
+          return RefPtr<FileDescription>(base::MakeRef<MemDeviceFile>(path, flags, device, memory));
+        });
   }
 }
 

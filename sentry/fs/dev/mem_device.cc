@@ -27,8 +27,8 @@ Result<size_t> ReadRandom(IoBuffer& to) {
   return total;
 }
 
-// A mapping of /dev/zero: pages of zeros that the mappings of this one description share. Differs from Linux: there every mmap has
-// pages of its own; here two shared mappings of one open of /dev/zero at one offset see each other.
+// A mapping of /dev/zero: pages of zeros that the mappings of this one description share. Differs from Linux: there
+// every mmap has pages of its own; here two shared mappings of one open of /dev/zero at one offset see each other.
 class ZeroMappable final : public Mappable {
  public:
   static constexpr uint64_t kChunk = 2 << 20;
@@ -72,9 +72,11 @@ Result<size_t> MemDeviceFile::Read(IoBuffer& to, const IoFlags& flags) {
   switch (device_) {
     case MemDevice::kNull:
       return 0;
-    case MemDevice::kZero: case MemDevice::kFull:
+    case MemDevice::kZero:
+    case MemDevice::kFull:
       return to.ZeroOut(to.remaining());
-    case MemDevice::kRandom: case MemDevice::kUrandom:
+    case MemDevice::kRandom:
+    case MemDevice::kUrandom:
       return ReadRandom(to);
   }
   return Errno(EINVAL);

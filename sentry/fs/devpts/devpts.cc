@@ -72,10 +72,9 @@ void Register(Kernel& kernel) {
                         if (instance.sb == nullptr) return Errno(ENODEV);
                         return instance.sb->OpenPtmx(path, *instance.root, flags, ctx);
                       });
-  vfs::RegisterDevice(FileType::kCharDevice, Pty::kSlaveMajor, -1,
-                      [first](const VfsPath& path, uint32_t flags, VfsContext& ctx) {
-                        return OpenSlave(path, flags, ctx, *first);
-                      });
+  vfs::RegisterDevice(
+      FileType::kCharDevice, Pty::kSlaveMajor, -1,
+      [first](const VfsPath& path, uint32_t flags, VfsContext& ctx) { return OpenSlave(path, flags, ctx, *first); });
 }
 
 Result<VfsPath> NameTerminal(VfsContext& ctx, Terminal& terminal, uint32_t uid) {

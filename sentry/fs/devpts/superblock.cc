@@ -41,13 +41,15 @@ class RootDirectory final : public FileDescription {
     for (; position < 3; ++position) {
       bool is_ptmx = position == 2;
       uint64_t ino = is_ptmx ? DevptsSuperblock::kPtmxIno : DevptsSuperblock::kRootIno;
-      if (!sink({kFixed[position], ino, static_cast<uint8_t>(is_ptmx ? DT_CHR : DT_DIR), position + 1})) return position;
+      if (!sink({kFixed[position], ino, static_cast<uint8_t>(is_ptmx ? DT_CHR : DT_DIR), position + 1}))
+        return position;
     }
     for (;;) {
       int index = position - 3 > INT32_MAX ? -1 : sb.NextIndex(static_cast<int>(position - 3));
       if (index < 0) return position;
       std::string name = std::to_string(index);
-      if (!sink({name, DevptsSuperblock::kFirstSlaveIno + static_cast<uint64_t>(index), DT_CHR, index + 4})) return position;
+      if (!sink({name, DevptsSuperblock::kFirstSlaveIno + static_cast<uint64_t>(index), DT_CHR, index + 4}))
+        return position;
       position = index + 4;
     }
   }
@@ -168,12 +170,14 @@ Result<int> DevptsSuperblock::AddTerminal(Terminal& terminal, uint32_t uid) {
   base::MutexLock lock(mu_);
   int index = TRY(FreeIndex());
   terminal.SetOnEnd([self, index] { self->Remove(index); });
-  slaves_.emplace(index, base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index), S_IFCHR | options_.mode, uid,
-                                                   options_.set_gid ? options_.gid : 0, makedev(Pty::kSlaveMajor, index), terminal));
+  slaves_.emplace(index, base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index),
+                                                   S_IFCHR | options_.mode, uid, options_.set_gid ? options_.gid : 0,
+                                                   makedev(Pty::kSlaveMajor, index), terminal));
   return index;
 }
 
-Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags, VfsContext& ctx) {
+Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags,
+                                                           VfsContext& ctx) {
   RefPtr<DevptsSuperblock> self(this);
   RefPtr<SlaveInode> slave;
   RefPtr<Pty> pty;
@@ -183,8 +187,8 @@ Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, 
     base::MutexLock lock(mu_);
     int index = TRY(FreeIndex());
     pty = base::MakeRef<Pty>(kernel_, index, [self, index] { self->Remove(index); });
-    slave = base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index), S_IFCHR | options_.mode, uid, gid,
-                                      makedev(Pty::kSlaveMajor, index), *pty);
+    slave = base::MakeRef<SlaveInode>(self, kFirstSlaveIno + static_cast<uint64_t>(index), S_IFCHR | options_.mode, uid,
+                                      gid, makedev(Pty::kSlaveMajor, index), *pty);
     slaves_.emplace(index, slave);
   }
   // Where the slave is, as TIOCGPTPEER's descriptor shows it: in the mount through which ptmx was reached.

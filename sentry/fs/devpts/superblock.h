@@ -34,10 +34,12 @@ class DevptsInode : public Inode {
   Attr attr_ GUARDED_BY(mu_);
 };
 
-// The name of a terminal, until that ends: a pty when its master is closed, a host's terminal when nobody has it open any more.
+// The name of a terminal, until that ends: a pty when its master is closed, a host's terminal when nobody has it open
+// any more.
 class SlaveInode final : public DevptsInode {
  public:
-  SlaveInode(RefPtr<Superblock> sb, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t rdev, Terminal& terminal)
+  SlaveInode(RefPtr<Superblock> sb, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t rdev,
+             Terminal& terminal)
       : DevptsInode(std::move(sb), ino, mode, uid, gid, rdev), terminal_(&terminal) {}
   // Null once it has ended.
   RefPtr<Terminal> terminal() EXCLUDES(mu_) {
@@ -65,7 +67,8 @@ class DevptsSuperblock final : public Superblock {
   bool CacheDentries() const override { return false; }
 
   // A new pty; the master's description, opened as `path` (a ptmx). `root`: of this instance. ENOSPC.
-  Result<RefPtr<FileDescription>> OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags, VfsContext& ctx) EXCLUDES(mu_);
+  Result<RefPtr<FileDescription>> OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags, VfsContext& ctx)
+      EXCLUDES(mu_);
   // Gives a terminal of the host a name, as runc's come from the container's devpts. Its index. ENOSPC.
   Result<int> AddTerminal(Terminal& terminal, uint32_t uid) EXCLUDES(mu_);
   RefPtr<SlaveInode> FindSlave(int index) EXCLUDES(mu_);

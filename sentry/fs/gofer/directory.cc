@@ -8,13 +8,14 @@
 namespace sentry::goferfs {
 namespace {
 
-// Positions: 0 ".", 1 "..", 2 the first entry of the host, and from 3 on the host's cookie of the entry before, plus 3. The host's end mark
-// may be as large as it gets: then INT64_MAX says that nothing follows.
+// Positions: 0 ".", 1 "..", 2 the first entry of the host, and from 3 on the host's cookie of the entry before, plus 3.
+// The host's end mark may be as large as it gets: then INT64_MAX says that nothing follows.
 constexpr int64_t kFirst = 2;
 constexpr uint64_t kCookieBase = 3;
 
 int64_t PositionAfter(uint64_t cookie) {
-  return cookie > static_cast<uint64_t>(INT64_MAX) - kCookieBase ? INT64_MAX : static_cast<int64_t>(cookie + kCookieBase);
+  return cookie > static_cast<uint64_t>(INT64_MAX) - kCookieBase ? INT64_MAX
+                                                                 : static_cast<int64_t>(cookie + kCookieBase);
 }
 
 class DirectoryDescription final : public FileDescription {
@@ -98,7 +99,8 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
   for (size_t i = 0; i < result.components.size(); ++i) {
     auto& c = result.components[i];
     bool last = i + 1 == result.components.size();
-    RefPtr<GoferInode> inode = sb.Find(std::move(c.node), c.attributes, last ? std::move(result.symlink_target) : std::string());
+    RefPtr<GoferInode> inode =
+        sb.Find(std::move(c.node), c.attributes, last ? std::move(result.symlink_target) : std::string());
     if (!inode) return {};  // asked for attributes only, and it is new to us
     if (last && result.file.valid() && inode->type() == FileType::kRegular) {
       static_cast<GoferFile&>(*inode).Adopt(std::move(result.file), (options.open_flags & O_ACCMODE) != O_RDONLY);
@@ -117,12 +119,13 @@ Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupMany(std::span<const st
   return LookupWith(names, {});
 }
 
-Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupManyForOpen(std::span<const std::string_view> names, bool write) {
+Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupManyForOpen(std::span<const std::string_view> names,
+                                                                     bool write) {
   return LookupWith(names, {.open = true, .open_flags = write ? uint32_t{O_RDWR} : uint32_t{O_RDONLY}});
 }
 
 Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupWith(std::span<const std::string_view> names,
-                                                             const gofer::WalkOptions& options) {
+                                                              const gofer::WalkOptions& options) {
   std::vector<RefPtr<Inode>> found;
   if (names.size() > gofer::kMaxWalkNames) names = names.subspan(0, gofer::kMaxWalkNames);
   if (!sb().shared()) {
@@ -130,7 +133,8 @@ Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupWith(std::span<const st
     TRY(WalkFrom(*this, names, options, found));
     return found;
   }
-  // On a shared tree most walks repeat: attributes are enough to see that nothing changed. From where something did, with nodes.
+  // On a shared tree most walks repeat: attributes are enough to see that nothing changed. From where something did,
+  // with nodes.
   TRY(WalkFrom(*this, names, {.nodes = false}, found));
   if (found.empty() || (found.size() < names.size() && found.back() && found.back()->is_dir())) {
     GoferInode& from = found.empty() ? *this : static_cast<GoferInode&>(*found.back());
@@ -177,7 +181,8 @@ void GoferDirectory::NameRemoved(std::string_view name) {
   }
 }
 
-Result<RefPtr<Inode>> GoferDirectory::Adopt(std::string_view name, Result<gofer::NewNode> made, std::string symlink_target) {
+Result<RefPtr<Inode>> GoferDirectory::Adopt(std::string_view name, Result<gofer::NewNode> made,
+                                            std::string symlink_target) {
   MarkStale();
   // Also if it failed: with EEXIST there is something after all.
   NameAdded(name);
@@ -187,7 +192,9 @@ Result<RefPtr<Inode>> GoferDirectory::Adopt(std::string_view name, Result<gofer:
 
 namespace {
 
-gofer::CreateOptions OptionsFor(const NewNode& node) { return {.mode = node.mode & 07777, .uid = node.uid, .gid = node.gid}; }
+gofer::CreateOptions OptionsFor(const NewNode& node) {
+  return {.mode = node.mode & 07777, .uid = node.uid, .gid = node.gid};
+}
 
 }  // namespace
 
@@ -209,11 +216,13 @@ Result<RefPtr<Inode>> GoferDirectory::Mkdir(std::string_view name, const NewNode
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Mknod(std::string_view name, const NewNode& node) {
-  return Adopt(name, sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
+  return Adopt(
+      name, sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string_view target, const NewNode& node) {
-  return Adopt(name, sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }), std::string(target));
+  return Adopt(name, sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }),
+               std::string(target));
 }
 
 Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {

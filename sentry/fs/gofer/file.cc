@@ -57,7 +57,8 @@ class GoferFileDescription final : public RegularFileDescription {
     TRY(base::HostRetry(SYS_fallocate, host_->fd(), mode, offset, length));
     file().MarkStale();
     if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) {
-      if (auto mapping = file().MappingIfAny()) mapping->InvalidateMappings(PageRoundDown(static_cast<uint64_t>(offset)), UINT64_MAX - kPageMask);
+      if (auto mapping = file().MappingIfAny())
+        mapping->InvalidateMappings(PageRoundDown(static_cast<uint64_t>(offset)), UINT64_MAX - kPageMask);
     }
     return {};
   }
@@ -107,15 +108,19 @@ void GoferMapping::AddWritable(RefPtr<HostFile> host) {
 Result<HostPages> GoferMapping::Translate(uint64_t offset, uint64_t length, bool for_write) {
   RefPtr<HostFile> host = Choose(for_write);
   if (!host) return Errno(EACCES);
-  // Asked each time: the host may have made it shorter. If it does so later, an access is a SIGBUS there, and the guest's here.
+  // Asked each time: the host may have made it shorter. If it does so later, an access is a SIGBUS there, and the
+  // guest's here.
   uint64_t end = PageRoundUp(static_cast<uint64_t>(TRY(HostStat(host->fd())).st_size));
   if (offset >= end) return Errno(EINVAL);
-  return HostPages{.fd = host->fd(), .offset = offset, .length = std::min(PageRoundUp(length), end - offset), .memory_file = false};
+  return HostPages{
+      .fd = host->fd(), .offset = offset, .length = std::min(PageRoundUp(length), end - offset), .memory_file = false};
 }
 
 Mappable::Identity GoferMapping::MappedIdentity() const { return {name_, file_->superblock().dev(), file_->ino()}; }
 
-Result<void> GoferMapping::Msync(uint64_t offset, uint64_t length) { return HostSync(first_->fd(), /*data_only=*/true); }
+Result<void> GoferMapping::Msync(uint64_t offset, uint64_t length) {
+  return HostSync(first_->fd(), /*data_only=*/true);
+}
 
 Result<void> GoferMapping::PunchHole(uint64_t offset, uint64_t length) {
   RefPtr<HostFile> host = Choose(true);

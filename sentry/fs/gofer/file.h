@@ -10,7 +10,8 @@ namespace sentry::goferfs {
 // A donated descriptor. Never changes; its file position is not used.
 class HostFile final : public base::RefCounted {
  public:
-  HostFile(base::UniqueFd fd, bool readable, bool writable) : fd_(std::move(fd)), readable_(readable), writable_(writable) {}
+  HostFile(base::UniqueFd fd, bool readable, bool writable)
+      : fd_(std::move(fd)), readable_(readable), writable_(writable) {}
   int fd() const { return fd_.get(); }
   bool Serves(bool read, bool write) const { return (readable_ || !read) && (writable_ || !write); }
   bool writable() const { return writable_; }
@@ -73,7 +74,7 @@ class GoferFile final : public GoferInode {
 
   mutable base::Mutex fd_mu_;
   RefPtr<HostFile> reader_ GUARDED_BY(fd_mu_);
-  RefPtr<HostFile> writer_ GUARDED_BY(fd_mu_);  // reads as well, unless the host allows writing only
+  RefPtr<HostFile> writer_ GUARDED_BY(fd_mu_);          // reads as well, unless the host allows writing only
   GoferMapping* mapping_ GUARDED_BY(fd_mu_) = nullptr;  // weak: it removes itself
   // HostFileCache's, guarded by its lock.
   GoferFile* lru_next_ = nullptr;

@@ -15,7 +15,8 @@ HostFileCache& HostFileCache::Get() {
 
 HostFileCache::HostFileCache() : limit_(1024) {
   rlimit limit = {};
-  if (base::Host(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit).ok()) limit_ = std::min<size_t>(limit.rlim_cur / 4, 4096);
+  if (base::Host(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit).ok())
+    limit_ = std::min<size_t>(limit.rlim_cur / 4, 4096);
 }
 
 void HostFileCache::PushFrontLocked(GoferFile& file) {

@@ -18,15 +18,17 @@ namespace sentry::goferfs {
 // All types; symlinks, FIFOs, sockets and devices are this and nothing more.
 class GoferInode : public Inode {
  public:
-  GoferInode(RefPtr<GoferSuperblock> sb, uint64_t ino, std::pair<uint64_t, uint64_t> key, FileType type, RefPtr<gofer::Node> node,
-             const gofer::Attributes& attributes, std::string symlink_target);
+  GoferInode(RefPtr<GoferSuperblock> sb, uint64_t ino, std::pair<uint64_t, uint64_t> key, FileType type,
+             RefPtr<gofer::Node> node, const gofer::Attributes& attributes, std::string symlink_target);
   ~GoferInode() override;
 
   Result<Attr> GetAttr() override EXCLUDES(mu_);
   Result<Attr> GetOwnership() override EXCLUDES(mu_);
   Result<void> SetAttr(const AttrChange& change) override EXCLUDES(mu_);
   Result<std::string> ReadLink() override;
-  Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override { return Errno(ENXIO); }
+  Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
+    return Errno(ENXIO);
+  }
   Result<std::string> GetXattr(std::string_view name) override;
   Result<void> SetXattr(std::string_view name, std::string_view value, uint32_t flags) override;
   Result<std::vector<std::string>> ListXattr() override;
@@ -55,7 +57,8 @@ class GoferInode : public Inode {
   // How long attributes are believed when the tree is shared.
   static constexpr int64_t kFreshNs = 1'000'000;
   static constexpr int64_t kFreshForAccessNs = 1'000'000'000;
-  // The names of the extended attributes, so that asking for one that is not there (as ls and exec do) costs no message; exclusive only.
+  // The names of the extended attributes, so that asking for one that is not there (as ls and exec do) costs no
+  // message; exclusive only.
   Result<bool> MayHaveXattr(std::string_view name) EXCLUDES(mu_);
   void ForgetXattrNames() EXCLUDES(mu_);
 
@@ -83,23 +86,24 @@ class GoferDirectory final : public GoferInode {
   Result<void> Link(std::string_view name, Inode& target) override;
   Result<void> Unlink(std::string_view name, Inode& child) override;
   Result<void> Rmdir(std::string_view name, Inode& child) override;
-  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name, Inode* replaced,
-                      uint32_t flags) override;
+  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
+                      Inode* replaced, uint32_t flags) override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
  private:
-  // Walks `names` from `from` and appends what was found; a null for a name that does not exist. The error of the first name if nothing
-  // was appended.
-  static Result<void> WalkFrom(GoferInode& from, std::span<const std::string_view> names, const gofer::WalkOptions& options,
-                               std::vector<RefPtr<Inode>>& found);
-  Result<std::vector<RefPtr<Inode>>> LookupWith(std::span<const std::string_view> names, const gofer::WalkOptions& options);
+  // Walks `names` from `from` and appends what was found; a null for a name that does not exist. The error of the first
+  // name if nothing was appended.
+  static Result<void> WalkFrom(GoferInode& from, std::span<const std::string_view> names,
+                               const gofer::WalkOptions& options, std::vector<RefPtr<Inode>>& found);
+  Result<std::vector<RefPtr<Inode>>> LookupWith(std::span<const std::string_view> names,
+                                                const gofer::WalkOptions& options);
   Result<RefPtr<Inode>> Adopt(std::string_view name, Result<gofer::NewNode> made, std::string symlink_target = "");
 
-  // All names of a directory that we made ourselves, on an exclusive tree: what is not among them need not be asked for. Given up
-  // when there are many, and with the inode.
+  // All names of a directory that we made ourselves, on an exclusive tree: what is not among them need not be asked
+  // for. Given up when there are many, and with the inode.
   using Names = absl::flat_hash_set<std::string>;
-  static constexpr size_t kMaxKnownNames = 10'000;          // in a directory
-  static constexpr size_t kMaxKnownNamesOfAll = 200'000;    // in all of them
+  static constexpr size_t kMaxKnownNames = 10'000;        // in a directory
+  static constexpr size_t kMaxKnownNamesOfAll = 200'000;  // in all of them
   void StartKnowingNames() EXCLUDES(names_mu_);
   bool KnownMissing(std::string_view name) EXCLUDES(names_mu_);
   void NameAdded(std::string_view name) EXCLUDES(names_mu_);

@@ -26,8 +26,8 @@ Result<FsStat> GoferSuperblock::StatFs() {
 Result<void> GoferSuperblock::Sync() { return root_node().SyncFs(); }
 
 uint64_t GoferSuperblock::GuestIno(const Key& key) {
-  // The tree may span several file systems of the host, but has one st_dev here: the first device's numbers are kept, those of others get
-  // the device's ordinal in the upper bits, where few file systems have any.
+  // The tree may span several file systems of the host, but has one st_dev here: the first device's numbers are kept,
+  // those of others get the device's ordinal in the upper bits, where few file systems have any.
   auto it = devices_.try_emplace(key.first, devices_.size()).first;
   return key.second ^ (it->second << 48);
 }
@@ -102,7 +102,8 @@ Result<vfs::NewMount> Create(RefPtr<gofer::Client> client, uint32_t index, const
 
 Result<base::UniqueFd> ConnectHostSocket(Inode& inode, int type) {
   auto* gofer_inode = dynamic_cast<GoferInode*>(&inode);
-  if (gofer_inode == nullptr || inode.type() != FileType::kSocket || !gofer_inode->sb().host_uds()) return Errno(ECONNREFUSED);
+  if (gofer_inode == nullptr || inode.type() != FileType::kSocket || !gofer_inode->sb().host_uds())
+    return Errno(ECONNREFUSED);
   return gofer_inode->node().Connect(type);
 }
 

@@ -30,9 +30,10 @@ class GoferSuperblock final : public Superblock {
   gofer::Client& client() const { return *client_; }
   gofer::Node& root_node() const { return *attachment_.root; }
 
-  // The inode for a file of the host: the one that is known already (links, walks that are repeated), with its attributes brought up
-  // to date, or a new one. `node` null: only a known one, or null.
-  RefPtr<GoferInode> Find(RefPtr<gofer::Node> node, const gofer::Attributes& attributes, std::string symlink_target) EXCLUDES(mu_);
+  // The inode for a file of the host: the one that is known already (links, walks that are repeated), with its
+  // attributes brought up to date, or a new one. `node` null: only a known one, or null.
+  RefPtr<GoferInode> Find(RefPtr<gofer::Node> node, const gofer::Attributes& attributes, std::string symlink_target)
+      EXCLUDES(mu_);
   // An inode without references leaves.
   void Forget(const GoferInode& inode) EXCLUDES(mu_);
 
@@ -57,7 +58,7 @@ class GoferSuperblock final : public Superblock {
   const gofer::Attachment attachment_;
   const Options options_;
   base::Mutex mu_;
-  absl::flat_hash_map<Key, GoferInode*> inodes_ GUARDED_BY(mu_);  // weak: they leave by Forget
+  absl::flat_hash_map<Key, GoferInode*> inodes_ GUARDED_BY(mu_);     // weak: they leave by Forget
   absl::flat_hash_map<uint64_t, uint64_t> devices_ GUARDED_BY(mu_);  // of the host, in the order seen
 };
 

@@ -24,9 +24,11 @@ class HostSuperblock final : public Superblock {
 // Lets /dev/stdout and /proc/self/fd/1 be opened: the new description shares the host's.
 class HostInode final : public Inode {
  public:
-  // The type is kAnonymous unless the file is regular: opening must come to us and not to the vfs' device and FIFO registry.
+  // The type is kAnonymous unless the file is regular: opening must come to us and not to the vfs' device and FIFO
+  // registry.
   HostInode(RefPtr<Superblock> superblock, RefPtr<HostObject> object, uint64_t ino, RefPtr<Terminal> terminal)
-      : Inode(std::move(superblock), ino, object->type() == FileType::kRegular ? FileType::kRegular : FileType::kAnonymous),
+      : Inode(std::move(superblock), ino,
+              object->type() == FileType::kRegular ? FileType::kRegular : FileType::kAnonymous),
         object_(std::move(object)),
         terminal_(std::move(terminal)) {}
   Result<Attr> GetAttr() override { return object_->GetAttr(); }
@@ -96,7 +98,9 @@ Result<int64_t> HostTerminalIoctl(int fd, const IoctlArgs& args) {
       TRY(memory.Write(UserPtr<struct termios>{args.argument}, value));
       return 0;
     }
-    case TCSETS: case TCSETSW: case TCSETSF: {
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF: {
       struct termios value = TRY(memory.Read(UserPtr<struct termios>{args.argument}));
       // TCSETSW would wait for the output to drain and with it hold an executor: the host's buffer drains without us.
       TRY(base::Host(SYS_ioctl, fd, args.command == TCSETSF ? TCSETSF : TCSETS, &value));
@@ -113,15 +117,18 @@ Result<int64_t> HostTerminalIoctl(int fd, const IoctlArgs& args) {
       TRY(base::Host(SYS_ioctl, fd, TIOCSWINSZ, &value));
       return 0;
     }
-    case FIONREAD: case TIOCOUTQ: {
+    case FIONREAD:
+    case TIOCOUTQ: {
       int value = 0;
       TRY(base::Host(SYS_ioctl, fd, args.command, &value));
       TRY(memory.Write(UserPtr<int32_t>{args.argument}, value));
       return 0;
     }
-    case TCFLSH: case TCXONC:
+    case TCFLSH:
+    case TCXONC:
       return TRY(base::Host(SYS_ioctl, fd, args.command, static_cast<long>(args.argument & 3)));
-    case TCSBRK: case TCSBRKP:
+    case TCSBRK:
+    case TCSBRKP:
       return 0;  // draining, see above; a break means nothing on a pseudo terminal
     default:
       return Errno(ENOTTY);

@@ -1,4 +1,5 @@
-// Descriptions of host objects: what the guest's stdin, stdout and stderr are when they are not a terminal of their own.
+// Descriptions of host objects: what the guest's stdin, stdout and stderr are when they are not a terminal of their
+// own.
 #ifndef SENTRY_FS_HOST_HOST_FILE_H_
 #define SENTRY_FS_HOST_HOST_FILE_H_
 

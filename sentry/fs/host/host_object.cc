@@ -35,8 +35,9 @@ Result<RefPtr<HostObject>> HostObject::Create(base::Reactor& reactor, base::Uniq
   }
   if (!regular) {
     HostObject* self = object.get();
-    auto watch = std::make_unique<base::FdWatch>(reactor, object->fd(), EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
-                                                 [self](uint32_t events) { self->queue_.Notify(events); });
+    auto watch =
+        std::make_unique<base::FdWatch>(reactor, object->fd(), EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
+                                        [self](uint32_t events) { self->queue_.Notify(events); });
     if (watch->supported()) object->watch_ = std::move(watch);
   }
   return object;

@@ -1,8 +1,10 @@
-// HostObject: a host descriptor that was given to the sandbox (stdio, --pass-fd), and how to use it without blocking an executor.
+// HostObject: a host descriptor that was given to the sandbox (stdio, --pass-fd), and how to use it without blocking an
+// executor.
 //
-// The descriptor's open file description may be shared with processes on the host (a shell's terminal, a pipe), so O_NONBLOCK is set only
-// on those that runsc made for the sandbox alone (`exclusive`). Others are asked with poll before every transfer, and written
-// in pieces that fit when poll says so: at most PIPE_BUF into pipes and sockets, less into terminals.
+// The descriptor's open file description may be shared with processes on the host (a shell's terminal, a pipe), so
+// O_NONBLOCK is set only on those that runsc made for the sandbox alone (`exclusive`). Others are asked with poll
+// before every transfer, and written in pieces that fit when poll says so: at most PIPE_BUF into pipes and sockets,
+// less into terminals.
 #ifndef SENTRY_FS_HOST_HOST_OBJECT_H_
 #define SENTRY_FS_HOST_HOST_OBJECT_H_
 

@@ -78,7 +78,13 @@ Result<void> HostTty::SetWindowSize(abi::Winsize size) {
 Result<int64_t> HostTty::Ioctl(Task& task, const IoctlArgs& args, bool readable) {
   if (auto handled = JobControlIoctl(task, args, readable)) return *handled;
   switch (args.command) {
-    case TCSETS: case TCSETSW: case TCSETSF: case TCFLSH: case TCXONC: case TCSBRK: case TCSBRKP:
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF:
+    case TCFLSH:
+    case TCXONC:
+    case TCSBRK:
+    case TCSBRKP:
       TRY(CheckBackground(task, kSIGTTOU));
       break;
     case TIOCSWINSZ:

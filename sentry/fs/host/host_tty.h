@@ -1,8 +1,9 @@
-// HostTty: a terminal of the host that was given to the sandbox (`terminal: true`), as the controlling terminal of a guest session.
+// HostTty: a terminal of the host that was given to the sandbox (`terminal: true`), as the controlling terminal of a
+// guest session.
 //
-// The host's line discipline does the editing, echoing and the termios; the guest's kernel does job control. Signal characters are seen by
-// the host, which signals the process that holds its terminal (runsc); that tells us to signal our foreground group. When the host's end
-// is gone, the guest's session is hung up.
+// The host's line discipline does the editing, echoing and the termios; the guest's kernel does job control. Signal
+// characters are seen by the host, which signals the process that holds its terminal (runsc); that tells us to signal
+// our foreground group. When the host's end is gone, the guest's session is hung up.
 #ifndef SENTRY_FS_HOST_HOST_TTY_H_
 #define SENTRY_FS_HOST_HOST_TTY_H_
 

@@ -31,7 +31,8 @@ Result<std::vector<RawEntry>> ListLayer(Inode& dir, VfsContext& ctx) {
   return entries;
 }
 
-// A snapshot, so that positions mean something whatever is copied up or removed meanwhile; made anew at position 0 (Linux: ovl_cache).
+// A snapshot, so that positions mean something whatever is copied up or removed meanwhile; made anew at position 0
+// (Linux: ovl_cache).
 class OverlayDirectoryDescription final : public FileDescription {
  public:
   OverlayDirectoryDescription(VfsPath path, uint32_t flags) : FileDescription(std::move(path), flags) {}
@@ -119,9 +120,10 @@ Result<std::vector<RefPtr<Inode>>> OverlayDirectory::LookupWith(std::span<const 
     if (wants_lower) {
       if (!asked_lower) {
         asked_lower = true;
-        // lower_found[k] belongs to names[k]: what came before were directories of the upper layer alone, or this is the first.
-        Result<std::vector<RefPtr<Inode>>> answer =
-            opening ? dir->lower()->LookupManyForOpen(names.subspan(i), false) : dir->lower()->LookupMany(names.subspan(i));
+        // lower_found[k] belongs to names[k]: what came before were directories of the upper layer alone, or this is
+        // the first.
+        Result<std::vector<RefPtr<Inode>>> answer = opening ? dir->lower()->LookupManyForOpen(names.subspan(i), false)
+                                                            : dir->lower()->LookupMany(names.subspan(i));
         if (!answer.ok() && !answer.failed_with(ENOENT)) {
           if (i > 0) break;
           return answer.error();
@@ -142,7 +144,8 @@ Result<std::vector<RefPtr<Inode>>> OverlayDirectory::LookupWith(std::span<const 
       found.push_back(nullptr);
       break;
     }
-    RefPtr<OverlayInode> inode = OverlayInode::Make(sb, std::move(upper), std::move(lower), {dir, std::string(names[i])});
+    RefPtr<OverlayInode> inode =
+        OverlayInode::Make(sb, std::move(upper), std::move(lower), {dir, std::string(names[i])});
     found.push_back(inode);
     if (!inode->is_dir()) break;
     dir = base::StaticRefCast<OverlayDirectory>(std::move(inode));
@@ -298,8 +301,9 @@ Result<void> OverlayDirectory::Rmdir(std::string_view name, Inode& child) {
   return RemoveEntry(name, static_cast<OverlayInode&>(child));
 }
 
-Result<void> OverlayDirectory::Rename(std::string_view old_name, Inode& moved_inode, Inode& new_dir, std::string_view new_name,
-                                      Inode* replaced_inode, uint32_t flags) NO_THREAD_SAFETY_ANALYSIS {
+Result<void> OverlayDirectory::Rename(std::string_view old_name, Inode& moved_inode, Inode& new_dir,
+                                      std::string_view new_name, Inode* replaced_inode,
+                                      uint32_t flags) NO_THREAD_SAFETY_ANALYSIS {
   if (flags & ~uint32_t{RENAME_NOREPLACE | RENAME_EXCHANGE}) return Errno(EINVAL);  // as ovl_rename
   auto& to = static_cast<OverlayDirectory&>(new_dir);
   auto& moved = static_cast<OverlayInode&>(moved_inode);
@@ -308,7 +312,8 @@ Result<void> OverlayDirectory::Rename(std::string_view old_name, Inode& moved_in
   // A lower part would have to move as well.
   if (moved.is_dir() && moved.lower() != nullptr) return Errno(EXDEV);
   if (exchange && replaced->is_dir() && replaced->lower() != nullptr) return Errno(EXDEV);
-  if (!exchange && replaced != nullptr && replaced->is_dir()) TRY(EmptyForRemoval(static_cast<OverlayDirectory&>(*replaced)));
+  if (!exchange && replaced != nullptr && replaced->is_dir())
+    TRY(EmptyForRemoval(static_cast<OverlayDirectory&>(*replaced)));
   TRY(moved.CopyUp());
   TRY(CopyUp());
   TRY(to.CopyUp());

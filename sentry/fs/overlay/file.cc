@@ -18,7 +18,9 @@ class OverlayFileDescription final : public RegularFileDescription {
     position_.store(at, std::memory_order_relaxed);
     return at;
   }
-  Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) override { return TRY(Real())->GetMappable(prot, shared); }
+  Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) override {
+    return TRY(Real())->GetMappable(prot, shared);
+  }
   Result<void> Fsync(bool data_only) override { return TRY(Real())->Fsync(data_only); }
   Result<void> Allocate(int mode, int64_t offset, int64_t length) override {
     if (!writable()) return Errno(EBADF);
@@ -30,7 +32,9 @@ class OverlayFileDescription final : public RegularFileDescription {
   }
 
  protected:
-  Result<size_t> ReadAt(IoBuffer& to, int64_t offset, size_t max) override { return TRY(Real())->PRead(to, offset, {}); }
+  Result<size_t> ReadAt(IoBuffer& to, int64_t offset, size_t max) override {
+    return TRY(Real())->PRead(to, offset, {});
+  }
   Result<size_t> WriteAt(IoBuffer& from, int64_t offset, size_t max) override {
     IoFlags flags;
     flags.file_size_limit = static_cast<uint64_t>(offset) + max;
@@ -65,7 +69,8 @@ constexpr uint32_t kRealFlags = O_ACCMODE | O_NOATIME | O_DIRECT;
 
 }  // namespace
 
-Result<RefPtr<FileDescription>> OverlayFile::OpenReal(bool upper, uint32_t flags, const VfsPath& path, VfsContext& ctx) {
+Result<RefPtr<FileDescription>> OverlayFile::OpenReal(bool upper, uint32_t flags, const VfsPath& path,
+                                                      VfsContext& ctx) {
   Inode& inode = upper ? *this->upper() : *lower();
   RefPtr<Dentry> dentry;
   {

@@ -11,7 +11,8 @@ class OverlayFile final : public OverlayInode {
  public:
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override EXCLUDES(mu_);
   // A description of the layer's file. `upper`: of the upper one, which has to exist.
-  Result<RefPtr<FileDescription>> OpenReal(bool upper, uint32_t flags, const VfsPath& path, VfsContext& ctx) EXCLUDES(mu_);
+  Result<RefPtr<FileDescription>> OpenReal(bool upper, uint32_t flags, const VfsPath& path, VfsContext& ctx)
+      EXCLUDES(mu_);
 
  private:
   using OverlayInode::OverlayInode;

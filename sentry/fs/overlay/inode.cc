@@ -14,8 +14,8 @@ bool IsOurs(std::string_view xattr) { return xattr.substr(0, kXattrPrefix.size()
 
 }  // namespace
 
-OverlayInode::OverlayInode(RefPtr<OverlaySuperblock> sb, uint64_t ino, FileType type, RefPtr<Inode> upper, RefPtr<Inode> lower,
-                           Place place)
+OverlayInode::OverlayInode(RefPtr<OverlaySuperblock> sb, uint64_t ino, FileType type, RefPtr<Inode> upper,
+                           RefPtr<Inode> lower, Place place)
     : Inode(std::move(sb), ino, type), upper_(upper.release()), lower_(std::move(lower)), place_(std::move(place)) {}
 
 OverlayInode::~OverlayInode() {
@@ -29,11 +29,13 @@ uint64_t OverlayInode::InoFor(Inode* upper, Inode* lower) {
   if (lower != nullptr) return lower->ino();
   Result<std::string> origin = upper->GetXattr(kOriginXattr);
   uint64_t ino;
-  if (origin.ok() && std::from_chars(origin->data(), origin->data() + origin->size(), ino).ec == std::errc()) return ino;
+  if (origin.ok() && std::from_chars(origin->data(), origin->data() + origin->size(), ino).ec == std::errc())
+    return ino;
   return upper->ino() | kUpperBit;
 }
 
-RefPtr<OverlayInode> OverlayInode::Make(RefPtr<OverlaySuperblock> sb, RefPtr<Inode> upper, RefPtr<Inode> lower, Place place) {
+RefPtr<OverlayInode> OverlayInode::Make(RefPtr<OverlaySuperblock> sb, RefPtr<Inode> upper, RefPtr<Inode> lower,
+                                        Place place) {
   if (upper) {
     if (RefPtr<OverlayInode> known = sb->FindUpper(*upper)) return known;
   }

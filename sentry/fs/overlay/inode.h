@@ -13,8 +13,8 @@ namespace sentry::overlay {
 
 class OverlayDirectory;
 
-// Where a lower inode is, for its copy-up. It stays there as long as it has no upper part: renaming copies up first, and the
-// directories above it cannot be renamed (EXDEV).
+// Where a lower inode is, for its copy-up. It stays there as long as it has no upper part: renaming copies up first,
+// and the directories above it cannot be renamed (EXDEV).
 struct Place {
   RefPtr<OverlayDirectory> parent;
   std::string name;
@@ -22,8 +22,9 @@ struct Place {
 
 // All types but directories and regular files are this and nothing more.
 //
-// Locks: the overlay's dir_locks (the vfs') → copy_up_lock_ (parents are copied up before it is taken) → the upper directory's dir_lock, which
-// every change of an upper directory takes and which makes a copy-up and a removal of the same name exclude each other.
+// Locks: the overlay's dir_locks (the vfs') → copy_up_lock_ (parents are copied up before it is taken) → the upper
+// directory's dir_lock, which every change of an upper directory takes and which makes a copy-up and a removal of the
+// same name exclude each other.
 class OverlayInode : public Inode {
  public:
   ~OverlayInode() override;
@@ -38,15 +39,19 @@ class OverlayInode : public Inode {
   Result<void> SetAttr(const AttrChange& change) override;
   Result<void> CheckAccess(const Credentials& creds, int may) override { return real().CheckAccess(creds, may); }
   Result<std::string> ReadLink() override { return real().ReadLink(); }
-  Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override { return Errno(ENXIO); }
+  Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
+    return Errno(ENXIO);
+  }
   Result<std::string> GetXattr(std::string_view name) override;
   Result<void> SetXattr(std::string_view name, std::string_view value, uint32_t flags) override;
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
 
-  // Makes sure that there is an upper part; of a regular file's contents, at most `max_bytes` are copied (it is truncated next).
+  // Makes sure that there is an upper part; of a regular file's contents, at most `max_bytes` are copied (it is
+  // truncated next).
   Result<void> CopyUp(int64_t max_bytes = INT64_MAX) EXCLUDES(copy_up_lock_);
-  // Its name is gone: it is not to be published by a copy-up any more. With the upper directory's dir_lock held, if there is one.
+  // Its name is gone: it is not to be published by a copy-up any more. With the upper directory's dir_lock held, if
+  // there is one.
   void MarkRemoved() { removed_.store(true, std::memory_order_release); }
 
   // The inode for what a lookup found: `upper` and/or `lower`.
@@ -55,7 +60,8 @@ class OverlayInode : public Inode {
   static uint64_t InoFor(Inode* upper, Inode* lower);
 
  protected:
-  OverlayInode(RefPtr<OverlaySuperblock> sb, uint64_t ino, FileType type, RefPtr<Inode> upper, RefPtr<Inode> lower, Place place);
+  OverlayInode(RefPtr<OverlaySuperblock> sb, uint64_t ino, FileType type, RefPtr<Inode> upper, RefPtr<Inode> lower,
+               Place place);
   template <typename T, typename... A>
   friend base::RefPtr<T> base::MakeRef(A&&...);
 
@@ -67,7 +73,7 @@ class OverlayInode : public Inode {
 
   std::atomic<Inode*> upper_;  // owned; set once
   const RefPtr<Inode> lower_;
-  const Place place_;          // empty if there is no lower part
+  const Place place_;  // empty if there is no lower part
   std::atomic<bool> removed_{false};
   base::FiberMutex copy_up_lock_;
 };
@@ -76,7 +82,9 @@ class OverlayDirectory final : public OverlayInode {
  public:
   Result<Attr> GetAttr() override;
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
-  Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names) override { return LookupWith(names, false); }
+  Result<std::vector<RefPtr<Inode>>> LookupMany(std::span<const std::string_view> names) override {
+    return LookupWith(names, false);
+  }
   // The lower file is only ever read, also to copy it up.
   Result<std::vector<RefPtr<Inode>>> LookupManyForOpen(std::span<const std::string_view> names, bool write) override {
     return LookupWith(names, true);
@@ -88,8 +96,8 @@ class OverlayDirectory final : public OverlayInode {
   Result<void> Link(std::string_view name, Inode& target) override;
   Result<void> Unlink(std::string_view name, Inode& child) override;
   Result<void> Rmdir(std::string_view name, Inode& child) override;
-  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name, Inode* replaced,
-                      uint32_t flags) override;
+  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
+                      Inode* replaced, uint32_t flags) override;
   Result<RefPtr<Inode>> Tmpfile(const NewNode& node) override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
@@ -110,7 +118,8 @@ class OverlayDirectory final : public OverlayInode {
   Result<RefPtr<Inode>> UpperEntry(std::string_view name);
   // Whether the lower directory shows something under that name.
   Result<bool> LowerHas(std::string_view name);
-  // Makes something under a name that the overlay does not show: takes a whiteout away before, and puts it back if that fails.
+  // Makes something under a name that the overlay does not show: takes a whiteout away before, and puts it back if that
+  // fails.
   template <typename MakeInode>
   Result<RefPtr<Inode>> Make(std::string_view name, bool is_dir, MakeInode&& make);
   // Takes `child`'s name away, leaving a whiteout if the lower directory has the name. With the upper dir_lock held.

@@ -17,7 +17,8 @@ class OverlayInode;
 
 class OverlaySuperblock final : public Superblock {
  public:
-  // `work`: a directory of the upper file system beside what is shown; `whiteout`: an inode in it that whiteouts are links to.
+  // `work`: a directory of the upper file system beside what is shown; `whiteout`: an inode in it that whiteouts are
+  // links to.
   OverlaySuperblock(const Options& options, RefPtr<Inode> work, RefPtr<Inode> whiteout);
 
   std::string_view type_name() const override { return "overlay"; }
@@ -43,7 +44,8 @@ class OverlaySuperblock final : public Superblock {
   const RefPtr<Inode> whiteout_;
   std::atomic<uint64_t> next_work_name_{0};
   base::Mutex mu_;
-  absl::flat_hash_map<const Inode*, OverlayInode*> by_upper_ GUARDED_BY(mu_);  // weak; the overlay inode keeps the key alive
+  absl::flat_hash_map<const Inode*, OverlayInode*> by_upper_
+      GUARDED_BY(mu_);  // weak; the overlay inode keeps the key alive
 };
 
 // A character device 0:0.

@@ -108,7 +108,8 @@ Result<size_t> Pipe::Write(IoBuffer& from, bool packets) {
   {
     base::FiberMutexLock lock(mu_);
     if (readers() == 0) return Errno(EPIPE);
-    // The odd bytes go to the end of the last page if they fit there: many small writes share a page. (fs/pipe.c, pipe_write)
+    // The odd bytes go to the end of the last page if they fit there: many small writes share a page. (fs/pipe.c,
+    // pipe_write)
     size_t odd = from.remaining() % kPageSize;
     if (odd != 0 && used_ != 0 && !packets) {
       Slot& last = SlotAt(used_ - 1);

@@ -1,10 +1,11 @@
 // Pipe: the buffer behind pipe(2) and FIFOs. (man 7 pipe, man 7 fifo, fs/pipe.c)
 //
-// A ring of slots, each a range of one page. Slots are filled by writes (small writes are appended to the last one), and by splice, which
-// moves pages between pipes by reference; tee shares them. A page that is shared is never written again.
+// A ring of slots, each a range of one page. Slots are filled by writes (small writes are appended to the last one),
+// and by splice, which moves pages between pipes by reference; tee shares them. A page that is shared is never written
+// again.
 //
-// Locking: mu_ (a fiber lock, because guest memory is copied under it) guards the ring. What Readiness needs is mirrored in atomics.
-// Two pipes are locked in the order of their addresses (kernel: pipe_double_lock).
+// Locking: mu_ (a fiber lock, because guest memory is copied under it) guards the ring. What Readiness needs is
+// mirrored in atomics. Two pipes are locked in the order of their addresses (kernel: pipe_double_lock).
 #ifndef SENTRY_FS_PIPE_PIPE_H_
 #define SENTRY_FS_PIPE_PIPE_H_
 
@@ -31,12 +32,13 @@ struct PipePage final : public base::RefCounted {
 
 class Pipe final : public base::RefCounted {
  public:
-  static constexpr size_t kDefaultSlots = 16;            // 64 KiB
-  static constexpr size_t kPipeBuf = 4096;               // PIPE_BUF: writes up to it are atomic
+  static constexpr size_t kDefaultSlots = 16;              // 64 KiB
+  static constexpr size_t kPipeBuf = 4096;                 // PIPE_BUF: writes up to it are atomic
   static constexpr size_t kMaxSizeUnprivileged = 1 << 20;  // /proc/sys/fs/pipe-max-size
   static constexpr size_t kMaxSlots = (size_t{1} << 31) / kPageSize;
-  // What pipes may hold is charged by slots, as pipe-user-pages-soft and -hard do. Differs from Linux: for the sandbox as a whole, and
-  // privileged users too: beyond the soft limit new pipes get two slots and none grows, beyond the hard one there are no new pipes.
+  // What pipes may hold is charged by slots, as pipe-user-pages-soft and -hard do. Differs from Linux: for the sandbox
+  // as a whole, and privileged users too: beyond the soft limit new pipes get two slots and none grows, beyond the hard
+  // one there are no new pipes.
   static constexpr int64_t kSoftSlots = 65536;
   static constexpr int64_t kHardSlots = 262144;
 
@@ -51,12 +53,14 @@ class Pipe final : public base::RefCounted {
   Result<size_t> Write(IoBuffer& from, bool packets) EXCLUDES(mu_);
   size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
-  // --- splice(2) and tee(2) between pipes: pages go by reference. 0 at the source's end; EAGAIN if the source is empty or the target full.
+  // --- splice(2) and tee(2) between pipes: pages go by reference. 0 at the source's end; EAGAIN if the source is empty
+  // or the target full.
   static Result<size_t> Transfer(Pipe& from, Pipe& to, size_t bytes, bool consume)
       NO_THREAD_SAFETY_ANALYSIS;  // which of the two locks is first depends on their addresses
-  // splice between a pipe and a file. `use` gets what is next, at most one page at a time, and says how much of it it took; `fill`
-  // gets an empty page and says how much it put there. They run under the pipe's lock and must not wait for a guest event; their EAGAIN
-  // or short count ends the transfer. EAGAIN is returned too when the pipe is empty (full).
+  // splice between a pipe and a file. `use` gets what is next, at most one page at a time, and says how much of it it
+  // took; `fill` gets an empty page and says how much it put there. They run under the pipe's lock and must not wait
+  // for a guest event; their EAGAIN or short count ends the transfer. EAGAIN is returned too when the pipe is empty
+  // (full).
   using PageFunction = std::function<Result<size_t>(std::span<std::byte> page)>;
   Result<size_t> Drain(size_t bytes, const PageFunction& use) EXCLUDES(mu_);
   Result<size_t> Fill(size_t bytes, const PageFunction& fill) EXCLUDES(mu_);

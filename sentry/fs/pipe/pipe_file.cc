@@ -21,7 +21,9 @@ PipeFile::~PipeFile() {
 
 Result<size_t> PipeFile::Read(IoBuffer& to, const IoFlags& flags) { return pipe_->Read(to); }
 
-Result<size_t> PipeFile::Write(IoBuffer& from, const IoFlags& io) { return pipe_->Write(from, (flags() & O_DIRECT) != 0); }
+Result<size_t> PipeFile::Write(IoBuffer& from, const IoFlags& io) {
+  return pipe_->Write(from, (flags() & O_DIRECT) != 0);
+}
 
 Result<int64_t> PipeFile::Ioctl(const IoctlArgs& args) {
   if (args.command != FIONREAD) return Errno(ENOTTY);

@@ -11,8 +11,8 @@ namespace sentry {
 
 class PipeFile final : public FileDescription {
  public:
-  // Counts itself as an end of the pipe, by the access mode of `flags`. `inode`: what the pipe is attached to (Inode::special), with this
-  // description counted in Pipe::files.
+  // Counts itself as an end of the pipe, by the access mode of `flags`. `inode`: what the pipe is attached to
+  // (Inode::special), with this description counted in Pipe::files.
   PipeFile(VfsPath path, uint32_t flags, RefPtr<Pipe> pipe, RefPtr<Inode> inode);
   ~PipeFile() override;
 

@@ -47,7 +47,9 @@ class TmpfsFileDescription final : public RegularFileDescription {
   Result<size_t> ReadAt(IoBuffer& to, int64_t offset, size_t max) override {
     return file().Read(to, offset, max, TouchesAtime());
   }
-  Result<size_t> WriteAt(IoBuffer& from, int64_t offset, size_t max) override { return file().Write(from, offset, max); }
+  Result<size_t> WriteAt(IoBuffer& from, int64_t offset, size_t max) override {
+    return file().Write(from, offset, max);
+  }
   Result<int64_t> CurrentSize() override { return file().size(); }
 };
 
@@ -246,7 +248,8 @@ Result<HostPages> TmpfsFile::Translate(uint64_t offset, uint64_t length, bool fo
       if (offset >= limit) return Errno(EINVAL);
       piece = FindLocked(offset);
       // Generous to files that have much already.
-      step = std::clamp(std::bit_floor(std::max<uint64_t>(static_cast<uint64_t>(attr_.blocks) * 512 / 4, 1)), kFaultStep, kMaxChunk);
+      step = std::clamp(std::bit_floor(std::max<uint64_t>(static_cast<uint64_t>(attr_.blocks) * 512 / 4, 1)),
+                        kFaultStep, kMaxChunk);
     }
     if (!piece.present) {
       uint64_t want = offset + std::max(kPageSize, std::min(PageRoundUp(length), step));
@@ -276,7 +279,8 @@ void TmpfsFile::SetMappedName(const std::string& name) {
 }
 
 Result<void> TmpfsFile::PunchHole(uint64_t offset, uint64_t length) {
-  return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<int64_t>(offset), static_cast<int64_t>(length));
+  return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<int64_t>(offset),
+                  static_cast<int64_t>(length));
 }
 
 void TmpfsFile::FreePages(uint64_t start, uint64_t end, bool keep_private) {

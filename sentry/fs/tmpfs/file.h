@@ -1,13 +1,13 @@
 // TmpfsFile: a regular file of tmpfs, or a memfd: contents in the memory file.
 //
-// Two maps: extents say where a range of the file lives in the memory file, reserved in growing chunks so that a file is few
-// mappings on the host; present says which of those pages belong to the file, are charged to the superblock and count as data. Offsets
-// of the memory file cost nothing, pages do.
+// Two maps: extents say where a range of the file lives in the memory file, reserved in growing chunks so that a file
+// is few mappings on the host; present says which of those pages belong to the file, are charged to the superblock and
+// count as data. Offsets of the memory file cost nothing, pages do.
 //
-// Locks: dir_lock (the vfs') excludes writers, truncation and hole punching from each other and from readers, who hold it shared so
-// that the pages they copy from stay theirs. Faults take no dir_lock (the copy under it may fault): changes of the maps are
-// serialized by grow_lock_, which nothing is copied under, and the maps are read under mu_. Pages are freed in the order: out of the
-// maps, out of all address spaces, back to the memory file.
+// Locks: dir_lock (the vfs') excludes writers, truncation and hole punching from each other and from readers, who hold
+// it shared so that the pages they copy from stay theirs. Faults take no dir_lock (the copy under it may fault):
+// changes of the maps are serialized by grow_lock_, which nothing is copied under, and the maps are read under mu_.
+// Pages are freed in the order: out of the maps, out of all address spaces, back to the memory file.
 #ifndef SENTRY_FS_TMPFS_FILE_H_
 #define SENTRY_FS_TMPFS_FILE_H_
 
@@ -18,7 +18,8 @@
 namespace sentry::tmpfs {
 
 // F_SEAL_*.
-inline constexpr uint32_t kSealSeal = 1, kSealShrink = 2, kSealGrow = 4, kSealWrite = 8, kSealFutureWrite = 16, kSealExec = 32;
+inline constexpr uint32_t kSealSeal = 1, kSealShrink = 2, kSealGrow = 4, kSealWrite = 8, kSealFutureWrite = 16,
+                          kSealExec = 32;
 
 class TmpfsFile final : public TmpfsInode, public Mappable {
  public:
@@ -52,7 +53,9 @@ class TmpfsFile final : public TmpfsInode, public Mappable {
   struct Nothing {};
   struct ExtentTraits {  // value: offset in the memory file of the range's start
     static uint64_t Split(uint64_t& left, base::Range whole, uint64_t at) { return left + (at - whole.start); }
-    static bool Merge(uint64_t& left, base::Range l, const uint64_t& right, base::Range) { return left + l.length() == right; }
+    static bool Merge(uint64_t& left, base::Range l, const uint64_t& right, base::Range) {
+      return left + l.length() == right;
+    }
   };
   struct PresentTraits {
     static Nothing Split(Nothing&, base::Range, uint64_t) { return {}; }
@@ -66,7 +69,8 @@ class TmpfsFile final : public TmpfsInode, public Mappable {
   };
   Piece FindLocked(uint64_t offset) const REQUIRES(mu_);
   Piece Find(uint64_t offset) const EXCLUDES(mu_);
-  // Makes the pages of [start, end), a hole, present: at least the first, perhaps not all. Returns the end of what is present now.
+  // Makes the pages of [start, end), a hole, present: at least the first, perhaps not all. Returns the end of what is
+  // present now.
   Result<uint64_t> MakePresent(uint64_t start, uint64_t end) REQUIRES(grow_lock_) EXCLUDES(mu_);
   // Reserves memory for all of [start, end) where there is none.
   Result<void> Reserve(uint64_t start, uint64_t end) REQUIRES(grow_lock_) EXCLUDES(mu_);

@@ -7,7 +7,8 @@
 
 namespace sentry::tmpfs {
 
-TmpfsInode::TmpfsInode(RefPtr<TmpfsSuperblock> sb, FileType type, const NewNode& node) : Inode(sb, sb->NextIno(), type) {
+TmpfsInode::TmpfsInode(RefPtr<TmpfsSuperblock> sb, FileType type, const NewNode& node)
+    : Inode(sb, sb->NextIno(), type) {
   attr_.ino = ino();
   attr_.dev = sb->dev();
   attr_.mode = static_cast<uint32_t>(type) | (node.mode & 07777);

@@ -1,4 +1,5 @@
-// Inodes of tmpfs. Every one is charged from the moment it is made until it is destroyed; a directory keeps what it names.
+// Inodes of tmpfs. Every one is charged from the moment it is made until it is destroyed; a directory keeps what it
+// names.
 #ifndef SENTRY_FS_TMPFS_INODE_H_
 #define SENTRY_FS_TMPFS_INODE_H_
 
@@ -27,8 +28,8 @@ class TmpfsInode : public Inode {
   TmpfsSuperblock& sb() const { return static_cast<TmpfsSuperblock&>(superblock()); }
   // nlink += by; ctime.
   void AddLinks(int by) EXCLUDES(mu_);
-  // One more, one fewer name of what is not a directory. A name is kept in memory as long as it exists: further ones are charged like
-  // inodes (shmem_link). ENOSPC.
+  // One more, one fewer name of what is not a directory. A name is kept in memory as long as it exists: further ones
+  // are charged like inodes (shmem_link). ENOSPC.
   Result<void> AddName() EXCLUDES(mu_);
   void DropName() EXCLUDES(mu_);
   void TouchCtime() EXCLUDES(mu_);
@@ -82,13 +83,13 @@ class TmpfsDirectory final : public TmpfsInode {
   Result<void> Link(std::string_view name, Inode& target) override;
   Result<void> Unlink(std::string_view name, Inode& child) override;
   Result<void> Rmdir(std::string_view name, Inode& child) override;
-  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name, Inode* replaced,
-                      uint32_t flags) override;
+  Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
+                      Inode* replaced, uint32_t flags) override;
   Result<RefPtr<Inode>> Tmpfile(const NewNode& node) override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
-  // Entries with cookies from `cookie` on, at most `max` of them; cookies grow in the order of creation and never come back, so that
-  // reading goes on correctly whatever is removed meanwhile.
+  // Entries with cookies from `cookie` on, at most `max` of them; cookies grow in the order of creation and never come
+  // back, so that reading goes on correctly whatever is removed meanwhile.
   struct Entry {
     std::string name;
     RefPtr<TmpfsInode> inode;

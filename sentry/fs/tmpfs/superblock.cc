@@ -19,12 +19,27 @@ bool ParseSize(absl::string_view text, uint64_t total, uint64_t& out) {
   int shift = 0;
   bool percent = false;
   switch (text.back()) {
-    case 'k': case 'K': shift = 10; break;
-    case 'm': case 'M': shift = 20; break;
-    case 'g': case 'G': shift = 30; break;
-    case 't': case 'T': shift = 40; break;
-    case '%': percent = true; break;
-    default: break;
+    case 'k':
+    case 'K':
+      shift = 10;
+      break;
+    case 'm':
+    case 'M':
+      shift = 20;
+      break;
+    case 'g':
+    case 'G':
+      shift = 30;
+      break;
+    case 't':
+    case 'T':
+      shift = 40;
+      break;
+    case '%':
+      percent = true;
+      break;
+    default:
+      break;
   }
   if (shift != 0 || percent) text.remove_suffix(1);
   uint64_t value;

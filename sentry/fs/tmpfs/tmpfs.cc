@@ -43,7 +43,8 @@ void Register(platform::MemoryFile& memory, uint64_t total_memory) {
   vfs::RegisterFileSystem(type);
 }
 
-Result<RefPtr<FileDescription>> NewMemfd(platform::MemoryFile& memory, VfsContext& ctx, std::string_view name, uint32_t flags) {
+Result<RefPtr<FileDescription>> NewMemfd(platform::MemoryFile& memory, VfsContext& ctx, std::string_view name,
+                                         uint32_t flags) {
   constexpr uint32_t kKnown = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC;
   if ((flags & ~kKnown) || ((flags & MFD_EXEC) && (flags & MFD_NOEXEC_SEAL))) return Errno(EINVAL);
   if (name.size() > 249) return Errno(EINVAL);  // NAME_MAX without "memfd:"

@@ -21,8 +21,8 @@ struct Options {
   static constexpr uint64_t kDefaultInodes = 1 << 20;
 };
 
-// mount(2)'s data: size=, nr_blocks=, nr_inodes=, mode=, uid=, gid= (man 5 tmpfs); EINVAL for what is unknown. `defaults` are kept for
-// what is not named; "size=50%" is of `total_memory`.
+// mount(2)'s data: size=, nr_blocks=, nr_inodes=, mode=, uid=, gid= (man 5 tmpfs); EINVAL for what is unknown.
+// `defaults` are kept for what is not named; "size=50%" is of `total_memory`.
 Result<Options> ParseOptions(std::string_view text, const Options& defaults, uint64_t total_memory);
 
 // A new file system; `memory` has to outlive everything in it.
@@ -31,9 +31,10 @@ Result<vfs::NewMount> Create(platform::MemoryFile& memory, const Options& option
 // Registers "tmpfs" (and "ramfs", "shm" is tmpfs). Mounts without size= get half of `total_memory`, as on Linux.
 void Register(platform::MemoryFile& memory, uint64_t total_memory);
 
-// memfd_create(2): a nameless file with seals, open for reading and writing. `flags`: MFD_*; hugetlb is refused by the caller. `name` without
-// the "memfd:" prefix.
-Result<RefPtr<FileDescription>> NewMemfd(platform::MemoryFile& memory, VfsContext& ctx, std::string_view name, uint32_t flags);
+// memfd_create(2): a nameless file with seals, open for reading and writing. `flags`: MFD_*; hugetlb is refused by the
+// caller. `name` without the "memfd:" prefix.
+Result<RefPtr<FileDescription>> NewMemfd(platform::MemoryFile& memory, VfsContext& ctx, std::string_view name,
+                                         uint32_t flags);
 // F_GET_SEALS, F_ADD_SEALS (man 2 fcntl). EINVAL for what is not a tmpfs file; EPERM, EBUSY.
 Result<uint32_t> GetSeals(FileDescription& file);
 Result<void> AddSeals(FileDescription& file, uint32_t seals);

@@ -8,7 +8,9 @@ namespace sentry {
 namespace {
 
 bool IsControl(uint8_t c) { return c < 32 || c == 127; }
-bool IsAlnum(uint8_t c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+bool IsAlnum(uint8_t c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
 uint8_t ToLower(uint8_t c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
 uint8_t ToUpper(uint8_t c) { return c >= 'a' && c <= 'z' ? c - 32 : c; }
 
@@ -123,7 +125,8 @@ void LineDiscipline::EchoErased(uint8_t c) {
   if (!IsControl(c) || Lflag(ECHOCTL)) rub();
 }
 
-// echo_erase_tab(): back to the column where the tab began. `columns`: of the characters between it and the tab (or start of line) before.
+// echo_erase_tab(): back to the column where the tab began. `columns`: of the characters between it and the tab (or
+// start of line) before.
 void LineDiscipline::EchoEraseTab(size_t columns, bool after_tab) {
   if (!after_tab) columns += line_start_column_;
   for (size_t back = 8 - (columns & 7); back > 0; --back) {
@@ -135,7 +138,8 @@ void LineDiscipline::EchoEraseTab(size_t columns, bool after_tab) {
 // --- Input.
 
 bool LineDiscipline::CanReceive() const {
-  // A line that is too long is not a reason to stop: signals and the end of the line have to come through (n_tty_receive_buf_common).
+  // A line that is too long is not a reason to stop: signals and the end of the line have to come through
+  // (n_tty_receive_buf_common).
   return !Full() || (canonical() && committed_ == 0);
 }
 

@@ -1,8 +1,9 @@
-// LineDiscipline: N_TTY, what lies between a terminal's device (for a pty: its master) and the program that uses it. (man 3 termios,
-// drivers/tty/n_tty.c)
+// LineDiscipline: N_TTY, what lies between a terminal's device (for a pty: its master) and the program that uses it.
+// (man 3 termios, drivers/tty/n_tty.c)
 //
-// Two directions: Receive takes what was typed, edits lines, echoes and finds signal characters; Read gives it to the program. Write takes
-// what the program prints; the device takes it, processed and mixed with the echo, from output(). Not thread-safe; knows nothing of waiting.
+// Two directions: Receive takes what was typed, edits lines, echoes and finds signal characters; Read gives it to the
+// program. Write takes what the program prints; the device takes it, processed and mixed with the echo, from output().
+// Not thread-safe; knows nothing of waiting.
 #ifndef SENTRY_FS_TTY_LINE_DISCIPLINE_H_
 #define SENTRY_FS_TTY_LINE_DISCIPLINE_H_
 
@@ -54,8 +55,8 @@ class LineDiscipline {
   void SetTermios(const abi::Termios& termios);
 
   // --- The device's side.
-  // Takes typed bytes, fewer if the program does not read (0: none fits now). What has to be signalled to the foreground group is
-  // appended to `signals`.
+  // Takes typed bytes, fewer if the program does not read (0: none fits now). What has to be signalled to the
+  // foreground group is appended to `signals`.
   size_t Receive(std::span<const uint8_t> typed, std::vector<int>& signals);
   bool CanReceive() const;
   ByteQueue& output() { return output_; }
@@ -64,7 +65,8 @@ class LineDiscipline {
   // Bytes taken; 0 when the output is full or stopped.
   size_t Write(std::span<const uint8_t> text);
   bool CanWrite() const { return !stopped_ && output_.size() < kOutputSize; }
-  // EAGAIN: nothing, or not enough by VMIN. `timed_out`: the time of VTIME is over, what is there (perhaps nothing) is the answer.
+  // EAGAIN: nothing, or not enough by VMIN. `timed_out`: the time of VTIME is over, what is there (perhaps nothing) is
+  // the answer.
   Result<size_t> Read(IoBuffer& to, bool timed_out);
   // poll's POLLIN.
   bool InputAvailable() const;
@@ -101,20 +103,20 @@ class LineDiscipline {
   void Erase(uint8_t c);
   void Reprint();
 
-  void Output(uint8_t c);             // OPOST
-  void EchoRaw(uint8_t c);            // through OPOST
-  void Echo(uint8_t c);               // with ^X for control characters
+  void Output(uint8_t c);   // OPOST
+  void EchoRaw(uint8_t c);  // through OPOST
+  void Echo(uint8_t c);     // with ^X for control characters
   void EchoErased(uint8_t c);
   void EchoEraseTab(size_t columns, bool after_tab);
 
   abi::Termios termios_ = abi::kInitialTermios;
-  std::vector<uint16_t> input_;       // everything not read yet; [0, committed_) are whole lines in canonical mode
+  std::vector<uint16_t> input_;  // everything not read yet; [0, committed_) are whole lines in canonical mode
   size_t committed_ = 0;
   ByteQueue output_;
-  unsigned column_ = 0;               // of the output
-  unsigned line_start_column_ = 0;    // where the line being edited began
-  bool literal_next_ = false;         // VLNEXT was typed
-  bool erasing_ = false;              // ECHOPRT: between '\' and '/'
+  unsigned column_ = 0;             // of the output
+  unsigned line_start_column_ = 0;  // where the line being edited began
+  bool literal_next_ = false;       // VLNEXT was typed
+  bool erasing_ = false;            // ECHOPRT: between '\' and '/'
   bool stopped_ = false;
 };
 

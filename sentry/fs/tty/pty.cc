@@ -17,7 +17,9 @@ constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
 constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
 constexpr size_t kChunk = 2048;  // bytes on the stack at a time
 
-std::span<const uint8_t> AsBytes(const std::byte* data, size_t n) { return {reinterpret_cast<const uint8_t*>(data), n}; }
+std::span<const uint8_t> AsBytes(const std::byte* data, size_t n) {
+  return {reinterpret_cast<const uint8_t*>(data), n};
+}
 
 }  // namespace
 
@@ -227,7 +229,9 @@ void Pty::ApplyTermios(const abi::Termios& termios, bool flush_input) {
   {
     base::FiberMutexLock lock(mu_);
     // pty_set_termios(): a master in packet mode hears whether ^S and ^Q do flow control.
-    auto flow = [](const abi::Termios& t) { return (t.c_iflag & IXON) != 0 && t.c_cc[VSTART] == 021 && t.c_cc[VSTOP] == 023; };
+    auto flow = [](const abi::Termios& t) {
+      return (t.c_iflag & IXON) != 0 && t.c_cc[VSTART] == 021 && t.c_cc[VSTOP] == 023;
+    };
     bool before = flow(ldisc_.termios());
     if (flush_input) ldisc_.FlushInput();
     abi::Termios value = termios;
@@ -285,13 +289,16 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
     TRY(memory.Write(UserPtr<int32_t>{args.argument}, value));
     return 0;
   };
-  // A background process of the session that changes the terminal is stopped (tty_check_change). The master's user is outside.
+  // A background process of the session that changes the terminal is stopped (tty_check_change). The master's user is
+  // outside.
   auto may_change = [&]() -> Result<void> { return master ? Result<void>() : CheckBackground(task, kSIGTTOU); };
   switch (args.command) {
     case TCGETS:
       TRY(memory.Write(UserPtr<abi::Termios>{args.argument}, CurrentTermios()));
       return 0;
-    case TCSETS: case TCSETSW: case TCSETSF: {
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF: {
       TRY(may_change());
       abi::Termios value = TRY(memory.Read(UserPtr<abi::Termios>{args.argument}));
       ApplyTermios(value, args.command == TCSETSF);
@@ -307,7 +314,9 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
       TRY(memory.Write(UserPtr<abi::Termios2>{args.argument}, value));
       return 0;
     }
-    case TCSETS2: case TCSETSW2: case TCSETSF2: {
+    case TCSETS2:
+    case TCSETSW2:
+    case TCSETSF2: {
       TRY(may_change());
       abi::Termios2 value = TRY(memory.Read(UserPtr<abi::Termios2>{args.argument}));
       ApplyTermios(value.base, args.command == TCSETSF2);
@@ -327,7 +336,9 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
       TRY(memory.Write(UserPtr<abi::Termio>{args.argument}, old));
       return 0;
     }
-    case TCSETA: case TCSETAW: case TCSETAF: {
+    case TCSETA:
+    case TCSETAW:
+    case TCSETAF: {
       TRY(may_change());
       abi::Termio old = TRY(memory.Read(UserPtr<abi::Termio>{args.argument}));
       abi::Termios t = CurrentTermios();
@@ -352,16 +363,22 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
     case TIOCSWINSZ:
       TRY(SetWindowSize(TRY(memory.Read(UserPtr<abi::Winsize>{args.argument}))));
       return 0;
-    case TCSBRK: case TCSBRKP:
+    case TCSBRK:
+    case TCSBRKP:
       // Differs from Linux: does not wait for the master to have read everything.
       TRY(may_change());
       return 0;
     case TCXONC:
       TRY(may_change());
       switch (args.argument) {
-        case TCOOFF: SetFlow(true); return 0;
-        case TCOON: SetFlow(false); return 0;
-        case TCIOFF: case TCION: {
+        case TCOOFF:
+          SetFlow(true);
+          return 0;
+        case TCOON:
+          SetFlow(false);
+          return 0;
+        case TCIOFF:
+        case TCION: {
           abi::Termios t = CurrentTermios();
           uint8_t c = t.c_cc[args.argument == TCIOFF ? VSTOP : VSTART];
           if (c != 0) {
@@ -371,7 +388,8 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
           master_queue_.Notify(kReadable);
           return 0;
         }
-        default: return Errno(EINVAL);
+        default:
+          return Errno(EINVAL);
       }
     case TCFLSH: {
       TRY(may_change());
@@ -464,7 +482,8 @@ Result<int64_t> Pty::MasterIoctl(Task& task, const IoctlArgs& args, FileDescript
       }
       return write_int(static_cast<int32_t>(n));
     }
-    case TIOCGPGRP: case TIOCGSID: {
+    case TIOCGPGRP:
+    case TIOCGSID: {
       // The master's user is not of the slave's session and may look all the same (tty_jobctrl.c: real_tty).
       int id;
       {
@@ -522,7 +541,8 @@ Result<size_t> PtySlaveFile::Read(IoBuffer& to, const IoFlags& flags) {
 
 Result<size_t> PtySlaveFile::Write(IoBuffer& from, const IoFlags&) {
   Task* task = Task::Current();
-  if (task != nullptr && !pty_->hung_up() && pty_->StopsBackgroundWriters()) TRY(pty_->CheckBackground(*task, kSIGTTOU));
+  if (task != nullptr && !pty_->hung_up() && pty_->StopsBackgroundWriters())
+    TRY(pty_->CheckBackground(*task, kSIGTTOU));
   return pty_->SlaveWrite(from);
 }
 

@@ -1,8 +1,8 @@
 // Pseudo terminals. (man 7 pty, man 2 ioctl_tty, drivers/tty/pty.c)
 //
-// One Pty object is both ends: the line discipline between them, their queues and the state of job control (as a Terminal, which is the
-// slave). Locks: mu_ (a fiber lock: guest memory is copied under it) guards the discipline; hangups and open counts are atomics, because
-// the end of a description may not wait.
+// One Pty object is both ends: the line discipline between them, their queues and the state of job control (as a
+// Terminal, which is the slave). Locks: mu_ (a fiber lock: guest memory is copied under it) guards the discipline;
+// hangups and open counts are atomics, because the end of a description may not wait.
 #ifndef SENTRY_FS_TTY_PTY_H_
 #define SENTRY_FS_TTY_PTY_H_
 
@@ -20,8 +20,8 @@ class Pty final : public Terminal {
  public:
   static constexpr uint32_t kSlaveMajor = 136;  // UNIX98_PTY_SLAVE_MAJOR
 
-  // `index`: N of /dev/pts/N. `slave_path`: where that is, for TIOCGPTPEER. `on_end` is called once when the master has been closed
-  // (devpts removes the name); it must not wait.
+  // `index`: N of /dev/pts/N. `slave_path`: where that is, for TIOCGPTPEER. `on_end` is called once when the master has
+  // been closed (devpts removes the name); it must not wait.
   Pty(Kernel& kernel, int index, std::function<void()> on_end);
   ~Pty() override;
 
@@ -75,17 +75,18 @@ class Pty final : public Terminal {
   base::Mutex size_mu_;
   abi::Winsize size_ GUARDED_BY(size_mu_){};
 
-  std::atomic<bool> locked_{true};         // TIOCSPTLCK: a new slave cannot be opened before unlockpt
-  std::atomic<bool> exclusive_{false};     // TIOCEXCL
+  std::atomic<bool> locked_{true};      // TIOCSPTLCK: a new slave cannot be opened before unlockpt
+  std::atomic<bool> exclusive_{false};  // TIOCEXCL
   std::atomic<bool> master_closed_{false};
   std::atomic<int> slaves_{0};
-  std::atomic<bool> slave_gone_{false};    // all slaves were closed: the master reads EIO (TTY_OTHER_CLOSED)
+  std::atomic<bool> slave_gone_{false};  // all slaves were closed: the master reads EIO (TTY_OTHER_CLOSED)
   base::WaitQueue master_queue_, slave_queue_;
 };
 
 class PtyMasterFile final : public FileDescription {
  public:
-  PtyMasterFile(VfsPath path, uint32_t flags, RefPtr<Pty> pty) : FileDescription(std::move(path), flags), pty_(std::move(pty)) {}
+  PtyMasterFile(VfsPath path, uint32_t flags, RefPtr<Pty> pty)
+      : FileDescription(std::move(path), flags), pty_(std::move(pty)) {}
   ~PtyMasterFile() override { pty_->MasterClosed(); }
   Result<size_t> Read(IoBuffer& to, const IoFlags&) override { return pty_->MasterRead(to); }
   Result<size_t> Write(IoBuffer& from, const IoFlags&) override { return pty_->MasterWrite(from); }
@@ -103,7 +104,8 @@ class PtyMasterFile final : public FileDescription {
 
 class PtySlaveFile final : public FileDescription {
  public:
-  PtySlaveFile(VfsPath path, uint32_t flags, RefPtr<Pty> pty) : FileDescription(std::move(path), flags), pty_(std::move(pty)) {}
+  PtySlaveFile(VfsPath path, uint32_t flags, RefPtr<Pty> pty)
+      : FileDescription(std::move(path), flags), pty_(std::move(pty)) {}
   ~PtySlaveFile() override { pty_->SlaveClosed(); }
   Result<size_t> Read(IoBuffer& to, const IoFlags& flags) override;
   Result<size_t> Write(IoBuffer& from, const IoFlags&) override;

@@ -1,4 +1,5 @@
-// Terminal: what a pty's slave and a host terminal have in common: being opened as /dev/tty, job control ioctls, its size.
+// Terminal: what a pty's slave and a host terminal have in common: being opened as /dev/tty, job control ioctls, its
+// size.
 #ifndef SENTRY_FS_TTY_TERMINAL_H_
 #define SENTRY_FS_TTY_TERMINAL_H_
 
@@ -23,17 +24,19 @@ class Terminal : public Tty {
   // TIOCSWINSZ: SIGWINCH to the foreground group if it changed. Any fiber or thread.
   virtual Result<void> SetWindowSize(abi::Winsize size) = 0;
   Kernel& kernel() { return kernel_; }
-  // Called once when the last reference is gone, before the object is: its name in /dev/pts goes. Must not wait. Set before it is shared.
+  // Called once when the last reference is gone, before the object is: its name in /dev/pts goes. Must not wait. Set
+  // before it is shared.
   void SetOnEnd(std::function<void()> on_end) { on_end_ = std::move(on_end); }
 
-  // open(2) without O_NOCTTY by a session leader that has no terminal makes this its controlling one (tty_open_proc_set_tty).
+  // open(2) without O_NOCTTY by a session leader that has no terminal makes this its controlling one
+  // (tty_open_proc_set_tty).
   void MaybeBecomeControlling(Task& task, uint32_t open_flags);
 
  protected:
   // TIOCSCTTY, TIOCNOTTY, TIOCGPGRP, TIOCSPGRP, TIOCGSID; nothing for other commands. `task`: who asks.
   std::optional<Result<int64_t>> JobControlIoctl(Task& task, const IoctlArgs& args, bool readable);
-  // The session lets go of it before it is destroyed. That needs TaskSet::mu, which whoever drops the last reference may hold: so it is
-  // done on an executor.
+  // The session lets go of it before it is destroyed. That needs TaskSet::mu, which whoever drops the last reference
+  // may hold: so it is done on an executor.
   void OnLastUnref() const override;
 
   Kernel& kernel_;

@@ -73,7 +73,8 @@ TEST_F(CgroupTest, ReadsAHybridHost) {
 
 TEST_F(CgroupTest, SystemdAloneIsVersion2) {
   Layout layout = Layout::Parse(
-      "32 29 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n33 29 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+      "32 29 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n33 29 0:29 / /sys/fs/cgroup/unified rw "
+      "- cgroup2 cgroup2 rw\n",
       "0::/\n");
   EXPECT_TRUE(layout.version2());
 }
@@ -103,10 +104,10 @@ TEST_F(CgroupTest, Version1SetsLimitsJoinsAndRemovesWhatItMade) {
   ASSERT_TRUE(cgroup.ok()) << cgroup.status();
   EXPECT_EQ(Read("cpuset/pod/c/cpuset.cpus"), "0-3") << "inherited from the root";
 
-  for (const char* file : {"memory/pod/c/memory.limit_in_bytes", "memory/pod/c/memory.memsw.limit_in_bytes",
-                           "cpu/pod/c/cpu.cfs_period_us", "cpu/pod/c/cpu.cfs_quota_us", "cpu/pod/c/cpu.shares",
-                           "cpu/pod/c/cgroup.procs", "memory/pod/c/cgroup.procs", "cpuset/pod/c/cgroup.procs",
-                           "pids/pod/c/cgroup.procs", "pids/pod/c/pids.max"}) {
+  for (const char* file :
+       {"memory/pod/c/memory.limit_in_bytes", "memory/pod/c/memory.memsw.limit_in_bytes", "cpu/pod/c/cpu.cfs_period_us",
+        "cpu/pod/c/cpu.cfs_quota_us", "cpu/pod/c/cpu.shares", "cpu/pod/c/cgroup.procs", "memory/pod/c/cgroup.procs",
+        "cpuset/pod/c/cgroup.procs", "pids/pod/c/cgroup.procs", "pids/pod/c/pids.max"}) {
     Write(file);
   }
   oci::Resources r;
@@ -149,7 +150,8 @@ TEST_F(CgroupTest, Version2ConvertsValues) {
   auto cgroup = Cgroup::Create(Version2(), "/a/b", false);
   ASSERT_TRUE(cgroup.ok()) << cgroup.status();
   EXPECT_EQ(Read("cgroup.subtree_control"), "+memory") << "the last of the controllers, one at a time";
-  for (const char* file : {"memory.max", "memory.swap.max", "memory.low", "cpu.weight", "cpu.max", "memory.high", "cgroup.procs"}) {
+  for (const char* file :
+       {"memory.max", "memory.swap.max", "memory.low", "cpu.weight", "cpu.max", "memory.high", "cgroup.procs"}) {
     Write(std::string("a/b/") + file);
   }
   oci::Resources r;

@@ -83,7 +83,8 @@ class CliTest : public ::testing::Test {
   void WriteProgram(std::vector<std::string> args) const { WriteConfig(Config(std::move(args))); }
 
   pid_t Spawn(std::vector<std::string> args, int out, int err, int in = -1) const {
-    std::vector<std::string> words = {RUNSC_FAKE, "--root", Root(), "--log", dir_ + "/log.json", "--log-format", "json"};
+    std::vector<std::string> words = {RUNSC_FAKE,         "--root",       Root(), "--log",
+                                      dir_ + "/log.json", "--log-format", "json"};
     words.insert(words.end(), args.begin(), args.end());
     std::vector<char*> argv;
     for (auto& w : words) argv.push_back(w.data());
@@ -235,7 +236,8 @@ TEST_F(CliTest, EachMistakeIsOneClearSentenceOnStderrAndInTheLog) {
   WriteConfig(config);
   expect({"create", "c"}, "needs --console-socket");
   config = Config({"true"});
-  config["hooks"]["createRuntime"] = json::array({{{"path", "/bin/sh"}, {"args", {"sh", "-c", "echo broken >&2; exit 4"}}}});
+  config["hooks"]["createRuntime"] =
+      json::array({{{"path", "/bin/sh"}, {"args", {"sh", "-c", "echo broken >&2; exit 4"}}}});
   WriteConfig(config);
   expect({"create", "c"}, "hooks.createRuntime[0] (/bin/sh): exit status 4, broken");
   EXPECT_TRUE(Ids().empty()) << "something was left behind";
@@ -302,7 +304,9 @@ TEST_F(CliTest, ExecDetachedLeavesAProcessThatStandsForIt) {
   pid = detach({"sleep"});
   kill(pid, SIGKILL);
   waitpid(pid, nullptr, 0);
-  EXPECT_TRUE(Eventually([&] { return Runsc({"ps", "-format", "json", "c"}).out == "[1]\n"; })) << "and so is its death";
+  EXPECT_TRUE(Eventually([&] {
+    return Runsc({"ps", "-format", "json", "c"}).out == "[1]\n";
+  })) << "and so is its death";
   pid = detach({"sleep"});
   EXPECT_EQ(Runsc({"kill", "c", "KILL"}).code, 0);
   EXPECT_EQ(Reap(pid), 128 + 9) << "the container's end is the end of all its processes";
@@ -320,7 +324,8 @@ TEST_F(CliTest, WaitPrintsTheStatus) {
   ssize_t n = read(out[0], buffer, sizeof(buffer));
   close(out[0]);
   waitpid(waiter, nullptr, 0);
-  EXPECT_EQ(json::parse(std::string(buffer, static_cast<size_t>(std::max<ssize_t>(n, 0)))), (json{{"id", "c"}, {"exitStatus", 143}}));
+  EXPECT_EQ(json::parse(std::string(buffer, static_cast<size_t>(std::max<ssize_t>(n, 0)))),
+            (json{{"id", "c"}, {"exitStatus", 143}}));
 }
 
 TEST_F(CliTest, AnAttachedSandboxDiesWithItsParent) {
@@ -358,13 +363,14 @@ TEST_F(CliTest, TheSandboxHoldsNothing) {
   ASSERT_EQ(RunscToFile({"create", "--pid-file", dir_ + "/pid", "c"}), 0);
   std::string pid = ReadText(dir_ + "/pid");
   std::string status = ReadText("/proc/" + pid + "/status");
-  for (const char* line : {"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "CapPrm:\t0000000000000000\n",
-                           "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "CapAmb:\t0000000000000000\n",
-                           "NoNewPrivs:\t1\n", "Seccomp:\t2\n"}) {
+  for (const char* line : {"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n",
+                           "CapPrm:\t0000000000000000\n", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n",
+                           "CapAmb:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"}) {
     EXPECT_THAT(status, HasSubstr(line));
   }
   for (const char* ns : {"user", "mnt", "net", "ipc", "uts", "pid"}) {
-    EXPECT_NE(fs::read_symlink("/proc/" + pid + "/ns/" + ns), fs::read_symlink(std::string("/proc/self/ns/") + ns)) << ns;
+    EXPECT_NE(fs::read_symlink("/proc/" + pid + "/ns/" + ns), fs::read_symlink(std::string("/proc/self/ns/") + ns))
+        << ns;
   }
   EXPECT_TRUE(fs::is_empty("/proc/" + pid + "/root"));
   EXPECT_EQ(fs::read_symlink("/proc/" + pid + "/cwd"), "/");
@@ -443,7 +449,9 @@ TEST_F(CliTest, HooksGetTheStateInOrder) {
   json config = Config({"true"});
   std::string log = dir_ + "/hooks";
   auto hook = [&](const std::string& name) {
-    return json::array({{{"path", "/bin/sh"}, {"args", {"sh", "-c", "echo $WHO $(cat) $(pwd) >> " + log}}, {"env", {"WHO=" + name, "PATH=/bin:/usr/bin"}}}});
+    return json::array({{{"path", "/bin/sh"},
+                         {"args", {"sh", "-c", "echo $WHO $(cat) $(pwd) >> " + log}},
+                         {"env", {"WHO=" + name, "PATH=/bin:/usr/bin"}}}});
   };
   for (const char* name : {"prestart", "createRuntime", "createContainer", "poststart", "poststop"}) {
     config["hooks"][name] = hook(name);

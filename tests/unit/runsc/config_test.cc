@@ -99,11 +99,16 @@ TEST(Config, TakesTheFlagsEnginesGive) {
   FlagSet flags;
   RegisterFlags(flags, config);
   size_t end = 0;
-  ASSERT_TRUE(flags.Parse({"--root", "/r", "--log", "/l", "--log-format", "json", "--systemd-cgroup", "create"}, 0, &end).ok());
+  ASSERT_TRUE(
+      flags.Parse({"--root", "/r", "--log", "/l", "--log-format", "json", "--systemd-cgroup", "create"}, 0, &end).ok());
   EXPECT_EQ(end, 7u);
   EXPECT_EQ(config.log_format, "json");
   EXPECT_TRUE(config.systemd_cgroup);
-  ASSERT_TRUE(flags.Parse({"--network=host", "--overlay2=none", "--host-uds=open", "--directfs=false", "--watchdog-action=panic"}, 0, &end).ok());
+  ASSERT_TRUE(flags
+                  .Parse({"--network=host", "--overlay2=none", "--host-uds=open", "--directfs=false",
+                          "--watchdog-action=panic"},
+                         0, &end)
+                  .ok());
   EXPECT_EQ(config.network, Network::kHost);
   absl::Status status = flags.Parse({"--platform=windows"}, 0, &end);
   EXPECT_THAT(std::string(status.message()), HasSubstr("must be one of ptrace"));
@@ -115,7 +120,8 @@ TEST(Annotations, OnlyThoseThatCannotWeakenTheSandbox) {
   EXPECT_TRUE(config.debug);
   EXPECT_TRUE(ApplyAnnotations({{"dev.gvisor.flag.network", "none"}}, config).ok());
   EXPECT_EQ(config.network, Network::kNone);
-  EXPECT_EQ(ApplyAnnotations({{"dev.gvisor.flag.network", "host"}}, config).code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(ApplyAnnotations({{"dev.gvisor.flag.network", "host"}}, config).code(),
+            absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(ApplyAnnotations({{"dev.gvisor.flag.root", "/x"}}, config).code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(ApplyAnnotations({{"dev.gvisor.flag.nonsense", "/x"}}, config).code(), absl::StatusCode::kInvalidArgument);
   config.allow_flag_override = true;

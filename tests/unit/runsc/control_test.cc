@@ -35,7 +35,8 @@ class ControlTest : public ::testing::Test {
     ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address_), length_), 0);
     ASSERT_EQ(listen(listener.get(), 16), 0);
     init_.argv = {"sleep"};
-    server_.emplace(fake_, ControlServer::Options{std::move(listener), base::UniqueFd(), base::UniqueFd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))});
+    server_.emplace(fake_, ControlServer::Options{std::move(listener), base::UniqueFd(),
+                                                  base::UniqueFd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))});
     thread_ = std::thread([this] { status_ = server_->Run(); });
   }
 

@@ -1,5 +1,5 @@
-// runsc with a fake in place of the kernel: the command line, the processes, the namespaces, the filters and the control interface are the
-// real ones. See sentry/control/testing/fake_sandbox.h for what "programs" it runs.
+// runsc with a fake in place of the kernel: the command line, the processes, the namespaces, the filters and the
+// control interface are the real ones. See sentry/control/testing/fake_sandbox.h for what "programs" it runs.
 #include <optional>
 
 #include "runsc/cmd/command.h"

@@ -13,12 +13,13 @@
 namespace runsc::oci {
 namespace {
 
+using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 json Minimal() {
-  return json::parse(R"({"ociVersion": "1.0.2", "process": {"args": ["/bin/true"], "cwd": "/"}, "root": {"path": "rootfs"}})");
+  return json::parse(
+      R"({"ociVersion": "1.0.2", "process": {"args": ["/bin/true"], "cwd": "/"}, "root": {"path": "rootfs"}})");
 }
 
 std::string ErrorOf(const json& document) {
@@ -81,13 +82,15 @@ TEST(ParseSpec, ReadsEveryPartOfAProcess) {
 }
 
 TEST(ParseSpec, NamesTheMemberThatIsWrong) {
-  EXPECT_THAT(ErrorWith("/process/args", json::array({"a", 5})), HasSubstr("config.json: process.args[1] must be a string, not a number"));
+  EXPECT_THAT(ErrorWith("/process/args", json::array({"a", 5})),
+              HasSubstr("config.json: process.args[1] must be a string, not a number"));
   EXPECT_THAT(ErrorWith("/process/args", json::array()), HasSubstr("process.args must name the program"));
   EXPECT_THAT(ErrorWith("/process/cwd", "tmp"), HasSubstr("process.cwd must be an absolute path"));
   EXPECT_THAT(ErrorWith("/process/env", json::array({"X"})), HasSubstr("process.env[0] must be NAME=value"));
   EXPECT_THAT(ErrorWith("/process/user", json{{"uid", -1}}), HasSubstr("process.user.uid must be from 0"));
   EXPECT_THAT(ErrorWith("/process/user", json{{"uid", 1.5}}), HasSubstr("process.user.uid must be a whole number"));
-  EXPECT_THAT(ErrorWith("/process/capabilities", json{{"bounding", {"NONSENSE"}}}), HasSubstr("capabilities.bounding[0]"));
+  EXPECT_THAT(ErrorWith("/process/capabilities", json{{"bounding", {"NONSENSE"}}}),
+              HasSubstr("capabilities.bounding[0]"));
   EXPECT_THAT(ErrorWith("/process/rlimits", json::parse(R"([{"type":"RLIMIT_X","soft":1,"hard":1}])")),
               HasSubstr("process.rlimits[0].type is no resource limit"));
   EXPECT_THAT(ErrorWith("/process/rlimits", json::parse(R"([{"type":"RLIMIT_CPU","soft":2,"hard":1}])")),
@@ -95,9 +98,11 @@ TEST(ParseSpec, NamesTheMemberThatIsWrong) {
   EXPECT_THAT(ErrorWith("/ociVersion", "2.0.0"), HasSubstr("ociVersion is \"2.0.0\""));
   EXPECT_THAT(ErrorWith("/root", json::object()), HasSubstr("root.path must be given"));
   EXPECT_THAT(ErrorWith("/mounts", 3), HasSubstr("mounts must be an array, not a number"));
-  EXPECT_THAT(ErrorWith("/linux", json::parse(R"({"namespaces":[{"type":"moon"}]})")), HasSubstr("linux.namespaces[0].type"));
+  EXPECT_THAT(ErrorWith("/linux", json::parse(R"({"namespaces":[{"type":"moon"}]})")),
+              HasSubstr("linux.namespaces[0].type"));
   EXPECT_THAT(ErrorWith("/hooks", json::parse(R"({"prestart":[{"path":"x"}]})")), HasSubstr("hooks.prestart[0].path"));
-  EXPECT_THAT(ErrorWith("/hooks", json::parse(R"({"poststop":[{"path":"/x","timeout":0}]})")), HasSubstr("timeout must be"));
+  EXPECT_THAT(ErrorWith("/hooks", json::parse(R"({"poststop":[{"path":"/x","timeout":0}]})")),
+              HasSubstr("timeout must be"));
   EXPECT_THAT(ErrorWith("/annotations", json{{"a", 1}}), HasSubstr("annotations[\"a\"] must be a string"));
   EXPECT_THAT(ErrorWith("/process/args", json::array({std::string("a\0b", 3)})), HasSubstr("null character"));
 }
@@ -118,7 +123,8 @@ TEST(ParseProcess, UsesTheNameOfTheFile) {
 
 TEST(ParseResources, KnowsUnlimited) {
   auto r = ParseResources(R"({"memory": {"limit": -1}, "cpu": {"quota": 50000, "period": 100000, "cpus": "0-1"},
-                              "pids": {"limit": 10}, "unified": {"memory.high": "max"}})", "r");
+                              "pids": {"limit": 10}, "unified": {"memory.high": "max"}})",
+                          "r");
   ASSERT_TRUE(r.ok()) << r.status();
   EXPECT_EQ(r->memory_limit, -1);
   EXPECT_EQ(r->cpu_quota, 50000);

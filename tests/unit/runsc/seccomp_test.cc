@@ -71,22 +71,48 @@ uint32_t Evaluate(FilterId id, long number, std::vector<uint64_t> args = {}, uin
 }
 
 constexpr uint32_t kAllow = SECCOMP_RET_ALLOW, kKill = SECCOMP_RET_KILL_PROCESS;
-constexpr FilterId kAll[] = {FilterId::kSentry, FilterId::kSentryHostNetwork, FilterId::kGofer, FilterId::kGoferHostUds};
-constexpr uint64_t kThread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
+constexpr FilterId kAll[] = {FilterId::kSentry, FilterId::kSentryHostNetwork, FilterId::kGofer,
+                             FilterId::kGoferHostUds};
+constexpr uint64_t kThread =
+    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
 
 TEST(SeccompTables, EveryRuleSaysWhy) {
   for (const SeccompFilter& filter : {SentryFilter(), SentryHostNetworkFilter(), GoferFilter(), GoferHostUdsFilter()}) {
     EXPECT_GT(filter.rules.size(), 30u);
-    for (const SeccompRule& rule : filter.rules) EXPECT_GE(rule.why.size(), 4u) << filter.name << " call " << rule.number;
+    for (const SeccompRule& rule : filter.rules)
+      EXPECT_GE(rule.why.size(), 4u) << filter.name << " call " << rule.number;
   }
 }
 
 TEST(SeccompFilters, NobodyMayReachNewThings) {
   for (FilterId id : kAll) {
-    for (long call : {SYS_execve, SYS_execveat, SYS_open, SYS_mount, SYS_pivot_root, SYS_chroot, SYS_setns, SYS_ptrace + 1000,
-                      SYS_bpf, SYS_keyctl, SYS_init_module, SYS_io_uring_setup, SYS_userfaultfd, SYS_perf_event_open,
-                      SYS_process_vm_writev, SYS_setuid, SYS_capset, SYS_memfd_create, SYS_open_by_handle_at, SYS_fork, SYS_vfork,
-                      SYS_pidfd_getfd, SYS_seccomp, SYS_kexec_load, SYS_reboot, SYS_personality, SYS_modify_ldt}) {
+    for (long call : {SYS_execve,
+                      SYS_execveat,
+                      SYS_open,
+                      SYS_mount,
+                      SYS_pivot_root,
+                      SYS_chroot,
+                      SYS_setns,
+                      SYS_ptrace + 1000,
+                      SYS_bpf,
+                      SYS_keyctl,
+                      SYS_init_module,
+                      SYS_io_uring_setup,
+                      SYS_userfaultfd,
+                      SYS_perf_event_open,
+                      SYS_process_vm_writev,
+                      SYS_setuid,
+                      SYS_capset,
+                      SYS_memfd_create,
+                      SYS_open_by_handle_at,
+                      SYS_fork,
+                      SYS_vfork,
+                      SYS_pidfd_getfd,
+                      SYS_seccomp,
+                      SYS_kexec_load,
+                      SYS_reboot,
+                      SYS_personality,
+                      SYS_modify_ldt}) {
       EXPECT_EQ(Evaluate(id, call), kKill) << "filter " << static_cast<int>(id) << " call " << call;
     }
   }

@@ -49,7 +49,8 @@ State Example() {
 TEST(Ids, OnlyPlainNames) {
   for (const char* good : {"a", "A-b_c.d+9", "0"}) EXPECT_TRUE(ValidateId(good).ok()) << good;
   EXPECT_TRUE(ValidateId(std::string(255, 'x')).ok());
-  for (const char* bad : {"", ".", "..", "a/b", "../x", "a b", "a\nb", "ü", "a:b"}) EXPECT_FALSE(ValidateId(bad).ok()) << bad;
+  for (const char* bad : {"", ".", "..", "a/b", "../x", "a b", "a\nb", "ü", "a:b"})
+    EXPECT_FALSE(ValidateId(bad).ok()) << bad;
   EXPECT_FALSE(ValidateId(std::string(256, 'x')).ok());
 }
 
@@ -62,7 +63,8 @@ TEST(StateJson, RoundTrip) {
 }
 
 TEST(StateJson, BrokenFilesAreErrorsNotCrashes) {
-  for (const char* text : {"", "{", "[]", "{\"sandbox\": 5}", "{\"annotations\": [1]}", "{\"created\": \"x\"}", "null"}) {
+  for (const char* text :
+       {"", "{", "[]", "{\"sandbox\": 5}", "{\"annotations\": [1]}", "{\"created\": \"x\"}", "null"}) {
     EXPECT_FALSE(StateFromJson(text, "state.json").ok()) << text;
   }
 }
@@ -118,7 +120,8 @@ TEST_F(StateTest, AnIdIsTakenOnce) {
 TEST_F(StateTest, SavesListsAndRemoves) {
   auto directory = StateDirectory::Create(root_, "c");
   ASSERT_TRUE(directory.ok());
-  EXPECT_EQ(CurrentStatus(*directory->Load()), Status::kCreating) << "somebody holds the lock and has written nothing yet";
+  EXPECT_EQ(CurrentStatus(*directory->Load()), Status::kCreating)
+      << "somebody holds the lock and has written nothing yet";
   ASSERT_TRUE(directory->Save(Example()).ok());
   EXPECT_EQ(directory->Load()->bundle, "/b");
   ASSERT_TRUE(StateDirectory::Create(root_, "b").ok());

@@ -1,6 +1,4 @@
 // The whole kernel in one process, without confinement: a static busybox on a tmpfs root.
-#include "sentry/boot/kernel_sandbox.h"
-
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +7,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "sentry/boot/kernel_sandbox.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
@@ -32,7 +31,8 @@ class Harness {
     spec.process.argv = std::move(argv);
     spec.process.envv = {"PATH=/bin"};
     spec.cpu_count = 2;
-    spec.process.capabilities.permitted = spec.process.capabilities.effective = spec.process.capabilities.bounding = kAllCapabilities;
+    spec.process.capabilities.permitted = spec.process.capabilities.effective = spec.process.capabilities.bounding =
+        kAllCapabilities;
     spec.process.stdio[1] = base::UniqueFd(pipe_fds[1]);
     spec.process.stdio[2] = base::UniqueFd(dup(2));
     KernelSandbox sandbox(spec);
@@ -85,9 +85,10 @@ TEST(Sandbox, RunsAShellWithPipes) {
 }
 
 TEST(Sandbox, ShowsItsProcessesInProc) {
-  Outcome o = Harness::Run({"busybox", "sh", "-c",
-                            "busybox cat /proc/self/comm; busybox readlink /proc/self; busybox grep -c processor /proc/cpuinfo; "
-                            "busybox head -c 10 /proc/1/cmdline | busybox tr '\\0' ' '; cat /proc/sys/kernel/hostname"});
+  Outcome o = Harness::Run(
+      {"busybox", "sh", "-c",
+       "busybox cat /proc/self/comm; busybox readlink /proc/self; busybox grep -c processor /proc/cpuinfo; "
+       "busybox head -c 10 /proc/1/cmdline | busybox tr '\\0' ' '; cat /proc/sys/kernel/hostname"});
   EXPECT_EQ(o.output, "busybox\n3\n2\nbusybox shrunsc\n");
 }
 

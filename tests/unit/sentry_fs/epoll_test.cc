@@ -1,4 +1,5 @@
-// Lifetimes and races of epoll that a guest program cannot provoke on purpose. What it reports is tested by the conformance suite.
+// Lifetimes and races of epoll that a guest program cannot provoke on purpose. What it reports is tested by the
+// conformance suite.
 #include "sentry/fs/anon/epoll.h"
 
 #include <gtest/gtest.h>

@@ -84,7 +84,8 @@ TEST(PipeBuffer, DrainTakesOnlyWhatIsUsed) {
   EXPECT_EQ(*n, 4u);
   EXPECT_TRUE(pipe->Drain(100, [](std::span<std::byte>) -> Result<size_t> { return Errno(EIO); }).failed_with(EIO));
   EXPECT_EQ(Read(*pipe), "ef");
-  EXPECT_TRUE(pipe->Fill(100, [](std::span<std::byte>) -> Result<size_t> { return Errno(EAGAIN); }).failed_with(EAGAIN));
+  EXPECT_TRUE(
+      pipe->Fill(100, [](std::span<std::byte>) -> Result<size_t> { return Errno(EAGAIN); }).failed_with(EAGAIN));
   n = pipe->Fill(10'000, [](std::span<std::byte> page) -> Result<size_t> {
     memset(page.data(), 'f', page.size());
     return page.size();

@@ -84,9 +84,8 @@ TEST(FileLocks, WaitersGetTheLockWhenItIsReleased) {
     ASSERT_TRUE(locks.Flock(&a, LockType::kWrite, nullptr).ok());
     TestBlocker record, flock;
     auto& scheduler = base::Fiber::Current()->executor().scheduler();
-    auto one = base::Fiber::Spawn(scheduler, {}, [&] {
-      EXPECT_TRUE(locks.SetLock(Lock(LockType::kRead, 5, 5, &b), &record).ok());
-    });
+    auto one = base::Fiber::Spawn(scheduler, {},
+                                  [&] { EXPECT_TRUE(locks.SetLock(Lock(LockType::kRead, 5, 5, &b), &record).ok()); });
     auto two = base::Fiber::Spawn(scheduler, {}, [&] { EXPECT_TRUE(locks.Flock(&b, LockType::kWrite, &flock).ok()); });
     while (record.waits == 0 || flock.waits == 0) base::Fiber::Yield();
     locks.ReleaseRecords(&a);
@@ -118,9 +117,8 @@ TEST(FileLocks, DeadlocksAreRefusedOverSeveralFiles) {
     ASSERT_TRUE(x.SetLock(Lock(LockType::kWrite, 0, 0, &a), nullptr).ok());
     ASSERT_TRUE(y.SetLock(Lock(LockType::kWrite, 0, 0, &b), nullptr).ok());
     TestBlocker blocker;
-    auto fiber = base::Fiber::Spawn(base::Fiber::Current()->executor().scheduler(), {}, [&] {
-      EXPECT_TRUE(y.SetLock(Lock(LockType::kWrite, 0, 0, &a), &blocker).ok());
-    });
+    auto fiber = base::Fiber::Spawn(base::Fiber::Current()->executor().scheduler(), {},
+                                    [&] { EXPECT_TRUE(y.SetLock(Lock(LockType::kWrite, 0, 0, &a), &blocker).ok()); });
     while (blocker.waits == 0) base::Fiber::Yield();
     TestBlocker mine;
     EXPECT_TRUE(x.SetLock(Lock(LockType::kWrite, 0, 0, &b), &mine).failed_with(EDEADLK));

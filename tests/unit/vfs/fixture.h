@@ -74,8 +74,11 @@ class FileTest : public ::testing::Test {
   Result<VfsPath> At(std::string_view path, uint32_t flags = static_cast<uint32_t>(WalkFlag::kFollow)) {
     return TRY(WalkPath(ctx_, {}, path, flags)).path;
   }
-  Result<RefPtr<FileDescription>> Open(std::string_view path, uint32_t flags, uint32_t mode = 0644) { return OpenAs(ctx_, path, flags, mode); }
-  static Result<RefPtr<FileDescription>> OpenAs(VfsContext& ctx, std::string_view path, uint32_t flags, uint32_t mode = 0644) {
+  Result<RefPtr<FileDescription>> Open(std::string_view path, uint32_t flags, uint32_t mode = 0644) {
+    return OpenAs(ctx_, path, flags, mode);
+  }
+  static Result<RefPtr<FileDescription>> OpenAs(VfsContext& ctx, std::string_view path, uint32_t flags,
+                                                uint32_t mode = 0644) {
     return vfs::Open(ctx, {}, path, {.flags = flags, .mode = mode});
   }
   Result<void> Mkdir(std::string_view path, uint32_t mode = 0755) { return vfs::Mkdir(ctx_, {}, path, mode); }

@@ -1,3 +1,5 @@
+#include "sentry/fs/gofer/gofer_fs.h"
+
 #include <linux/falloc.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -9,15 +11,14 @@
 #include "gofer/client/client.h"
 #include "gofer/protocol/channel.h"
 #include "gofer/server/server.h"
-#include "sentry/fs/gofer/gofer_fs.h"
 #include "tests/unit/vfs/fixture.h"
 #include "tests/unit/vfs/gofer_fixture.h"
 
 namespace sentry {
 namespace {
 
-using ::testing::ElementsAre;
 using goferfs::Access;
+using ::testing::ElementsAre;
 
 class GoferFsTest : public FileTest, public GoferTree, public ::testing::WithParamInterface<Access> {
  protected:

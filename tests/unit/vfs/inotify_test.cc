@@ -35,11 +35,20 @@ class InotifyTest : public FileTest {
       inotify_event e;
       memcpy(&e, all.data() + at, sizeof(e));
       std::string text = std::to_string(e.wd) + ":";
-      static constexpr std::pair<uint32_t, const char*> kNames[] = {
-          {IN_ACCESS, "ACCESS"}, {IN_MODIFY, "MODIFY"}, {IN_ATTRIB, "ATTRIB"}, {IN_CLOSE_WRITE, "CLOSE_WRITE"},
-          {IN_CLOSE_NOWRITE, "CLOSE_NOWRITE"}, {IN_OPEN, "OPEN"}, {IN_MOVED_FROM, "FROM"}, {IN_MOVED_TO, "TO"},
-          {IN_CREATE, "CREATE"}, {IN_DELETE, "DELETE"}, {IN_DELETE_SELF, "DELETE_SELF"}, {IN_MOVE_SELF, "MOVE_SELF"},
-          {IN_IGNORED, "IGNORED"}, {IN_Q_OVERFLOW, "OVERFLOW"}};
+      static constexpr std::pair<uint32_t, const char*> kNames[] = {{IN_ACCESS, "ACCESS"},
+                                                                    {IN_MODIFY, "MODIFY"},
+                                                                    {IN_ATTRIB, "ATTRIB"},
+                                                                    {IN_CLOSE_WRITE, "CLOSE_WRITE"},
+                                                                    {IN_CLOSE_NOWRITE, "CLOSE_NOWRITE"},
+                                                                    {IN_OPEN, "OPEN"},
+                                                                    {IN_MOVED_FROM, "FROM"},
+                                                                    {IN_MOVED_TO, "TO"},
+                                                                    {IN_CREATE, "CREATE"},
+                                                                    {IN_DELETE, "DELETE"},
+                                                                    {IN_DELETE_SELF, "DELETE_SELF"},
+                                                                    {IN_MOVE_SELF, "MOVE_SELF"},
+                                                                    {IN_IGNORED, "IGNORED"},
+                                                                    {IN_Q_OVERFLOW, "OVERFLOW"}};
       for (auto [bit, name] : kNames) {
         if (e.mask & bit) text += name;
       }
@@ -67,7 +76,8 @@ TEST_F(InotifyTest, DirectoriesReportTheirEntries) {
   ASSERT_OK(Rename("/d/sub/f", "/d/g"));
   ASSERT_OK(Unlink("/d/g"));
   ASSERT_OK(Rmdir("/d/sub"));
-  EXPECT_THAT(Events(), ElementsAre("1:ATTRIB f", "1:CREATE|DIR sub", "1:FROM f", "1:TO g", "1:DELETE g", "1:DELETE|DIR sub"));
+  EXPECT_THAT(Events(),
+              ElementsAre("1:ATTRIB f", "1:CREATE|DIR sub", "1:FROM f", "1:TO g", "1:DELETE g", "1:DELETE|DIR sub"));
   EXPECT_ERRNO(EAGAIN, ReadFrom(*inotify_, 100));
 }
 

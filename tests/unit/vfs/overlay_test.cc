@@ -1,8 +1,9 @@
+#include "sentry/fs/overlay/overlay.h"
+
 #include <linux/fs.h>
 
 #include <random>
 
-#include "sentry/fs/overlay/overlay.h"
 #include "tests/unit/vfs/fixture.h"
 #include "tests/unit/vfs/gofer_fixture.h"
 
@@ -244,7 +245,8 @@ TEST_F(OverlayTest, BehavesLikeAPlainFileSystem) {
   ASSERT_OK(Mkdir("/plain"));
   ASSERT_OK(MountTmpfs("/plain"));
   for (const char* d : {"/dir", "/dir/sub"}) ASSERT_OK(Mkdir("/plain" + std::string(d)));
-  for (const char* f : {"/file", "/dir/a", "/dir/b", "/dir/sub/deep"}) ASSERT_OK(Put("/plain" + std::string(f), *Get(f)));
+  for (const char* f : {"/file", "/dir/a", "/dir/b", "/dir/sub/deep"})
+    ASSERT_OK(Put("/plain" + std::string(f), *Get(f)));
   std::mt19937 rng(7);
   std::vector<std::string> dirs = {"", "/dir", "/dir/sub", "/n1", "/dir/n2"};
   std::vector<std::string> names = {"a", "b", "file", "sub", "deep", "n1", "n2", "x"};
@@ -255,12 +257,18 @@ TEST_F(OverlayTest, BehavesLikeAPlainFileSystem) {
     std::string text = std::to_string(i);
     auto run = [&](const std::string& prefix) -> std::string {
       switch (op) {
-        case 0: return ErrorOf(Put(prefix + p, text));
-        case 1: return ErrorOf(Unlink(prefix + p));
-        case 2: return ErrorOf(Mkdir(prefix + p));
-        case 3: return ErrorOf(Rmdir(prefix + p));
-        case 4: return ErrorOf(Rename(prefix + p, prefix + q));
-        case 5: return ErrorOf(Link(prefix + p, prefix + q));
+        case 0:
+          return ErrorOf(Put(prefix + p, text));
+        case 1:
+          return ErrorOf(Unlink(prefix + p));
+        case 2:
+          return ErrorOf(Mkdir(prefix + p));
+        case 3:
+          return ErrorOf(Rmdir(prefix + p));
+        case 4:
+          return ErrorOf(Rename(prefix + p, prefix + q));
+        case 5:
+          return ErrorOf(Link(prefix + p, prefix + q));
         default: {
           auto f = Open(prefix + p, O_WRONLY | O_APPEND);
           return f.ok() ? ErrorOf(WriteTo(**f, text)) : ErrorOf(f);

@@ -1,4 +1,5 @@
-// Many fibers on several executors at once: nothing deadlocks, nothing is lost, and every count returns to where it began.
+// Many fibers on several executors at once: nothing deadlocks, nothing is lost, and every count returns to where it
+// began.
 #include <atomic>
 #include <random>
 
@@ -45,18 +46,31 @@ class StressTest : public FileTest, public GoferTree {
       std::string p = pick(), q = pick();
       bool ok = false;
       switch (rng() % 12) {
-        case 0: case 1: {
+        case 0:
+        case 1: {
           auto f = OpenAs(ctx, p, O_RDWR | O_CREAT);
           ok = f.ok();
           if (ok && open.size() < 10) open.push_back(*f);
           break;
         }
-        case 2: ok = vfs::Unlink(ctx, {}, p).ok(); break;
-        case 3: ok = vfs::Mkdir(ctx, {}, p, 0755).ok(); break;
-        case 4: ok = vfs::Rmdir(ctx, {}, p).ok(); break;
-        case 5: ok = vfs::Rename(ctx, {}, p, {}, q, rng() % 4 == 0 ? RENAME_EXCHANGE : 0).ok(); break;
-        case 6: ok = vfs::Link(ctx, {}, p, {}, q, 0).ok(); break;
-        case 7: ok = vfs::Symlink(ctx, q, {}, p).ok(); break;
+        case 2:
+          ok = vfs::Unlink(ctx, {}, p).ok();
+          break;
+        case 3:
+          ok = vfs::Mkdir(ctx, {}, p, 0755).ok();
+          break;
+        case 4:
+          ok = vfs::Rmdir(ctx, {}, p).ok();
+          break;
+        case 5:
+          ok = vfs::Rename(ctx, {}, p, {}, q, rng() % 4 == 0 ? RENAME_EXCHANGE : 0).ok();
+          break;
+        case 6:
+          ok = vfs::Link(ctx, {}, p, {}, q, 0).ok();
+          break;
+        case 7:
+          ok = vfs::Symlink(ctx, q, {}, p).ok();
+          break;
         case 8:
           if (!open.empty()) {
             auto& f = *open[rng() % open.size()];

@@ -73,7 +73,8 @@ TEST_F(TmpfsTest, BigWritesAndRandomOnesMatchAModel) {
     if (i % 7 == 3) {
       ASSERT_OK(f->Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<int64_t>(offset),
                             static_cast<int64_t>(length + 1)));
-      model.replace(offset, std::min(length + 1, model.size() - offset), std::min(length + 1, model.size() - offset), '\0');
+      model.replace(offset, std::min(length + 1, model.size() - offset), std::min(length + 1, model.size() - offset),
+                    '\0');
       continue;
     }
     std::string text(length, static_cast<char>('a' + i % 26));

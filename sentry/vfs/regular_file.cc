@@ -10,6 +10,14 @@
 #include "sentry/vfs/permission.h"
 
 namespace sentry {
+namespace {
+
+// rw_verify_area.
+bool EndsBeyondOffsets(int64_t offset, size_t bytes) {
+  return offset < 0 || bytes > static_cast<uint64_t>(INT64_MAX - offset);
+}
+
+}  // namespace
 
 RegularFileDescription::RegularFileDescription(VfsPath path, uint32_t flags, const VfsContext& ctx)
     : FileDescription(std::move(path), flags),
@@ -30,9 +38,8 @@ bool RegularFileDescription::TouchesAtime() const {
 
 Result<size_t> RegularFileDescription::PRead(IoBuffer& to, int64_t offset, const IoFlags& flags) {
   if (!readable()) return Errno(EBADF);
-  if (offset < 0) return Errno(EINVAL);
   size_t max = to.remaining();
-  if (max > static_cast<uint64_t>(INT64_MAX - offset)) max = static_cast<size_t>(INT64_MAX - offset);
+  if (EndsBeyondOffsets(offset, max)) return Errno(EINVAL);
   if (max == 0) return size_t{0};
   size_t n = TRY(ReadAt(to, offset, max));
   if (n > 0) NotifyDentry(*path().dentry, IN_ACCESS);
@@ -53,8 +60,8 @@ Result<void> RegularFileDescription::DropSetIdBits() {
 
 Result<size_t> RegularFileDescription::WriteChecked(IoBuffer& from, int64_t& offset, const IoFlags& flags) {
   if (!writable()) return Errno(EBADF);
-  if (offset < 0) return Errno(EINVAL);
   size_t max = from.remaining();
+  if (EndsBeyondOffsets(offset, max)) return Errno(EINVAL);
   if (max == 0) return size_t{0};
   size_t n;
   {

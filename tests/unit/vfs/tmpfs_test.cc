@@ -41,7 +41,8 @@ TEST_F(TmpfsTest, FileSizeLimitsCutWrites) {
   flags.file_size_limit = 10;
   EXPECT_EQ(*WriteTo(*f, "0123456789abc", 5, flags), 5u);
   EXPECT_ERRNO(EFBIG, WriteTo(*f, "x", 10, flags));
-  EXPECT_ERRNO(EFBIG, WriteTo(*f, "x", INT64_MAX, {}));
+  EXPECT_ERRNO(EINVAL, WriteTo(*f, "x", INT64_MAX, {}));
+  EXPECT_OK(WriteTo(*f, "x", INT64_MAX - 1, {}));
 }
 
 TEST_F(TmpfsTest, HolesReadAsZeroAndCostNothing) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/time.h"
 #include "sentry/vfs/file_description.h"
@@ -23,6 +24,8 @@ Result<Segments> ReadIovec(Task& task, UserPtr<abi::Iovec> iov, uint64_t count) 
   }
   return segments;
 }
+
+Result<int64_t> CurrentPosition(FileDescription& file) { return file.Seek(0, SEEK_CUR); }
 
 Result<RefPtr<FileDescription>> GetReadable(Task& task, Fd fd) {
   auto file = TRY(task.GetFile(fd));

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include "sentry/syscalls/file_io.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry {
@@ -44,7 +45,7 @@ Result<int64_t> SysIoctl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       return 0;
     case FIONREAD:
       if (type == FileType::kRegular) {
-        int64_t left = TRY(file->GetAttr()).size - file->position();
+        int64_t left = TRY(file->GetAttr()).size - TRY(CurrentPosition(*file));
         TRY(task.mm().Write(UserPtr<int32_t>{argument}, static_cast<int32_t>(left)));
         return 0;
       }

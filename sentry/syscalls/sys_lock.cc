@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "sentry/syscalls/file_io.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/file_locks.h"
 
@@ -19,7 +20,7 @@ Result<LockRange> ToRange(FileDescription& file, const abi::Flock& lock) {
     case SEEK_SET:
       break;
     case SEEK_CUR:
-      base = file.position();
+      base = TRY(CurrentPosition(file));
       break;
     case SEEK_END:
       base = TRY(file.GetAttr()).size;

@@ -153,7 +153,7 @@ Result<size_t> Copy(Task& task, Place& from, Place& to, size_t length) {
 
 // A source without an explicit offset is read at its position, which then moves on by what was done.
 Result<size_t> CopyFrom(Task& task, Place& from, Place& to, size_t length) {
-  if (!from.explicit_offset) from.offset = from.file.position();
+  if (!from.explicit_offset) from.offset = TRY(CurrentPosition(from.file));
   size_t n = TRY(Copy(task, from, to, length));
   if (!from.explicit_offset && n != 0) TRY(from.file.Seek(from.offset, SEEK_SET));
   return n;
@@ -229,11 +229,11 @@ Result<size_t> SysCopyFileRange(Task& task, FdArg in_fd, UserPtr<int64_t> in_off
   auto in = TRY(task.GetFile(Fd(in_fd)));
   auto out = TRY(task.GetFile(Fd(out_fd)));
   Place from{*in, static_cast<bool>(in_offset)}, to{*out, static_cast<bool>(out_offset)};
-  from.offset = in_offset ? TRY(task.mm().Read(in_offset)) : in->position();
-  to.offset = out_offset ? TRY(task.mm().Read(out_offset)) : out->position();
   if (flags != 0) return Errno(EINVAL);
   if (in->inode()->is_dir() || out->inode()->is_dir()) return Errno(EISDIR);
   if (in->inode()->type() != FileType::kRegular || out->inode()->type() != FileType::kRegular) return Errno(EINVAL);
+  from.offset = in_offset ? TRY(task.mm().Read(in_offset)) : TRY(CurrentPosition(*in));
+  to.offset = out_offset ? TRY(task.mm().Read(out_offset)) : TRY(CurrentPosition(*out));
   if (!in->readable() || !out->writable() || (out->flags() & O_APPEND) != 0) return Errno(EBADF);
   if (&in->inode()->superblock() != &out->inode()->superblock()) return Errno(EXDEV);
   length = std::min(length, kMaxRwCount);

@@ -25,6 +25,13 @@ Result<size_t> CheckBuffer(Addr addr, size_t count) {
   return std::min(count, kMaxRwCount);
 }
 
+// The end of a transfer has to be a file offset too (rw_verify_area).
+Result<void> CheckEnd(int64_t offset, size_t count) {
+  int64_t end;
+  if (__builtin_add_overflow(offset, static_cast<int64_t>(count), &end)) return Errno(EINVAL);
+  return {};
+}
+
 // pread and pwrite of what has no positions: ESPIPE (FMODE_PREAD is not set on streams).
 Result<void> CheckSeekable(const FileDescription& file) {
   if (!file.Seekable() && file.inode() != nullptr && !file.inode()->is_dir()) return Errno(ESPIPE);
@@ -36,6 +43,7 @@ Result<size_t> ReadVector(Task& task, FileDescription& file, UserPtr<abi::Iovec>
   if ((flags & ~kRwfSupported) != 0 || (flags & RWF_NOAPPEND) != 0) return Errno(EOPNOTSUPP);
   UserIo io(task.mm(), TRY(ReadIovec(task, iov, count)));
   if (io.remaining() == 0 && file.Seekable()) return 0;
+  TRY(CheckEnd(std::max<int64_t>(offset, 0), io.remaining()));
   return ReadFile(task, file, io, offset, (flags & RWF_NOWAIT) != 0);
 }
 
@@ -44,6 +52,7 @@ Result<size_t> WriteVector(Task& task, FileDescription& file, UserPtr<abi::Iovec
   if ((flags & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
   if ((flags & RWF_APPEND) != 0 && (flags & RWF_NOAPPEND) != 0) return Errno(EINVAL);
   UserIo io(task.mm(), TRY(ReadIovec(task, iov, count)));
+  TRY(CheckEnd(std::max<int64_t>(offset, 0), io.remaining()));
   IoFlags io_flags = WriteFlags(task, file);
   if ((flags & RWF_APPEND) != 0) io_flags.append = true;
   if ((flags & RWF_NOAPPEND) != 0) io_flags.append = false;
@@ -73,6 +82,7 @@ Result<size_t> SysPread64(Task& task, FdArg fd, UserPtr<std::byte> buffer, size_
   TRY(CheckSeekable(*file));
   if (!file->readable()) return Errno(EBADF);
   count = TRY(CheckBuffer(buffer.addr, count));
+  TRY(CheckEnd(offset, count));
   UserIo io(task.mm(), buffer.addr, count);
   return ReadFile(task, *file, io, offset);
 }
@@ -83,6 +93,7 @@ Result<size_t> SysPwrite64(Task& task, FdArg fd, UserPtr<const std::byte> buffer
   TRY(CheckSeekable(*file));
   if (!file->writable()) return Errno(EBADF);
   count = TRY(CheckBuffer(buffer.addr, count));
+  TRY(CheckEnd(offset, count));
   UserIo io(task.mm(), buffer.addr, count);
   return WriteFile(task, *file, io, offset, WriteFlags(task, *file));
 }

@@ -117,24 +117,24 @@ Result<size_t> Pipe::Write(IoBuffer& from, bool packets) {
       if (last.can_merge && !last.packet && end + odd <= kPageSize && last.page->ref_count() == 1) {
         auto copied = from.CopyIn(std::span<std::byte>(last.page->data + end, odd));
         if (!copied.ok()) return copied.error();
-        last.length += static_cast<uint32_t>(*copied);
-        held_ += *copied;
-        total += *copied;
-        if (*copied < odd) error = Errno(EFAULT);
+        if (*copied < odd) return Errno(EFAULT);
+        last.length += static_cast<uint32_t>(odd);
+        held_ += odd;
+        total += odd;
       }
     }
     while (error == EAGAIN && from.remaining() != 0 && !FullLocked()) {
       RefPtr<PipePage> page = NewPage();
       size_t wanted = std::min<size_t>(from.remaining(), kPageSize);
       auto copied = from.CopyIn(std::span<std::byte>(page->data, wanted));
-      size_t length = copied.ok() ? *copied : 0;
-      if (length == 0) {
+      if (!copied.ok() || *copied < wanted) {
+        // A page is taken whole or not at all (fs/pipe.c).
+        error = copied.ok() ? Errno(EFAULT) : copied.error();
         spare_ = std::move(page);
-      } else {
-        Push(std::move(page), 0, length, packets, /*can_merge=*/true);
-        total += length;
+        break;
       }
-      if (length < wanted) error = copied.ok() ? Errno(EFAULT) : copied.error();
+      Push(std::move(page), 0, wanted, packets, /*can_merge=*/true);
+      total += wanted;
     }
     if (total != 0) Publish();
   }

@@ -192,6 +192,31 @@ TimerSetting PosixTimers::GetInterval(int which) {
   return timer->Get();
 }
 
+void PosixTimers::SetCpuLimit(const abi::Rlimit& limit) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  const std::pair<uint64_t, int> wanted[2] = {{limit.rlim_cur, kSIGXCPU}, {limit.rlim_max, kSIGKILL}};
+  for (int i = 0; i < 2; ++i) {
+    const auto [seconds, signo] = wanted[i];
+    const bool limited = seconds < static_cast<uint64_t>(INT64_MAX / kSecond);
+    RefPtr<PosixTimer> timer;
+    {
+      base::MutexLock l(mu_);
+      if (!cpu_limits_[i] && limited) {
+        cpu_limits_[i] =
+            base::MakeRef<PosixTimer>(group_, kProfClock, PosixTimer::Target::kProcess, nullptr, KernelSignal(signo));
+      }
+      timer = cpu_limits_[i];
+    }
+    if (!timer) continue;
+    // A limit of 0 is one of a second (kernel/sys.c).
+    if (limited) {
+      timer->Set({1, kSecond}, static_cast<int64_t>(std::max<uint64_t>(seconds, 1)) * kSecond);
+    } else {
+      timer->Set({0, 0});
+    }
+  }
+}
+
 Result<int> PosixTimers::Create(RefPtr<PosixTimer> timer) {
   base::MutexLock l(mu_);
   if (timers_.size() >= std::min<uint64_t>(group_.Limit(RLIMIT_SIGPENDING), 32'768)) return Errno(EAGAIN);
@@ -234,9 +259,14 @@ void PosixTimers::OnExec() {
 void PosixTimers::OnExit() {
   OnExec();
   std::array<RefPtr<PosixTimer>, 3> intervals;
+  std::array<RefPtr<PosixTimer>, 2> limits;
   {
     base::MutexLock l(mu_);
     intervals.swap(intervals_);
+    limits.swap(cpu_limits_);
+  }
+  for (RefPtr<PosixTimer>& timer : limits) {
+    if (timer) timer->Shutdown();
   }
   for (RefPtr<PosixTimer>& timer : intervals) {
     if (timer) timer->Shutdown();

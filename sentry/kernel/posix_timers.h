@@ -69,6 +69,9 @@ class PosixTimers {
   // which: ITIMER_REAL 0, VIRTUAL 1, PROF 2.
   TimerSetting SetInterval(int which, TimerSetting setting);
   TimerSetting GetInterval(int which);
+  // RLIMIT_CPU in seconds of CPU time: SIGXCPU at the soft limit and every second after it, SIGKILL at the hard one
+  // (man 2 getrlimit).
+  void SetCpuLimit(const abi::Rlimit& limit);
   // EINVAL, EAGAIN (RLIMIT_SIGPENDING).
   Result<int> Create(RefPtr<PosixTimer> timer);
   Result<RefPtr<PosixTimer>> Find(int id);
@@ -81,6 +84,7 @@ class PosixTimers {
   ThreadGroup& group_;
   base::Mutex mu_;
   std::array<RefPtr<PosixTimer>, 3> intervals_ GUARDED_BY(mu_);
+  std::array<RefPtr<PosixTimer>, 2> cpu_limits_ GUARDED_BY(mu_);  // soft, hard
   std::map<int, RefPtr<PosixTimer>> timers_ GUARDED_BY(mu_);
   int next_id_ GUARDED_BY(mu_) = 0;
 };

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+
 #include "base/time.h"
 #include "sentry/kernel/kernel.h"
 
@@ -145,6 +147,10 @@ std::string Task::comm() const {
 Usage Task::usage() const {
   Usage u;
   u.user_ns = user_ns_.load(std::memory_order_relaxed);
+  // What it has computed since its last call. Differs from Linux: waiting for a host CPU counts.
+  if (const int64_t since = guest_since_.load(std::memory_order_relaxed); since != 0) {
+    u.user_ns += std::max<int64_t>(base::MonotonicNow() - since, 0);
+  }
   u.system_ns = system_ns_.load(std::memory_order_relaxed);
   u.minor_faults = minor_faults_.load(std::memory_order_relaxed);
   u.voluntary_switches = switches_.load(std::memory_order_relaxed);

@@ -9,7 +9,9 @@ Task::Wake Task::ParkInterruptible(base::MonotonicNs deadline) {
   if (SignalPending()) return Wake::kInterrupted;
   state_.store('S', std::memory_order_relaxed);
   switches_.fetch_add(1, std::memory_order_relaxed);
+  const int64_t parked_at = base::MonotonicNow();
   bool woken = base::Fiber::ParkUntil(deadline);
+  parked_ns_ += base::MonotonicNow() - parked_at;
   // A paused sandbox does not go on, but nothing of it may be visible as an interruption.
   WaitWhilePaused();
   state_.store('R', std::memory_order_relaxed);

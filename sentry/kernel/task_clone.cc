@@ -4,6 +4,7 @@
 
 #include "base/logging.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task.h"
 
 namespace sentry {
@@ -189,6 +190,10 @@ Result<int> Task::Clone(const CloneRequest& request) {
   if (flags & CLONE_PARENT_SETTID) (void)mm_->Write(UserPtr<int32_t>{request.parent_tid}, child_tid);
   if (flags & CLONE_CHILD_SETTID) (void)child->mm().Write(UserPtr<int32_t>{request.child_tid}, child->tid());
 
+  if (!(flags & CLONE_THREAD)) {
+    const abi::Rlimit cpu = group->limits().values[RLIMIT_CPU];
+    if (cpu.rlim_cur != UINT64_MAX || cpu.rlim_max != UINT64_MAX) group->timers().SetCpuLimit(cpu);
+  }
   child->Start();
   if (vfork_done) {
     // Only a signal that kills ends this wait.

@@ -1,4 +1,6 @@
 // The life of a guest thread: to the guest, back, serve, signals, again.
+#include <algorithm>
+
 #include "base/logging.h"
 #include "base/time.h"
 #include "platform/sync.h"
@@ -43,15 +45,18 @@ bool Task::RunOnce() {
     return true;
   }
   int64_t start = base::MonotonicNow();
+  guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
+  guest_since_.store(0, std::memory_order_relaxed);
   in_guest_.store(false, std::memory_order_relaxed);
   int64_t end = base::MonotonicNow();
   user_ns_.fetch_add(end - start, std::memory_order_relaxed);
 
   switch (exit.reason) {
     case platform::ExitReason::kSystemCall:
+      parked_ns_ = 0;
       ServeSystemCall();
-      system_ns_.fetch_add(base::MonotonicNow() - end, std::memory_order_relaxed);
+      system_ns_.fetch_add(std::max<int64_t>(base::MonotonicNow() - end - parked_ns_, 0), std::memory_order_relaxed);
       break;
     case platform::ExitReason::kFault:
       ServeFault(exit);

@@ -269,6 +269,7 @@ Result<void> ChangeLimit(Task& task, ThreadGroup& target, uint32_t resource, abi
   if (resource == RLIMIT_NOFILE && fresh.rlim_max > kNrOpen && fresh.rlim_max > old.rlim_max) return Errno(EPERM);
   if (fresh.rlim_max > old.rlim_max && !task.Capable(CAP_SYS_RESOURCE)) return Errno(EPERM);
   target.SetLimit(static_cast<int>(resource), fresh);
+  if (resource == RLIMIT_CPU) target.timers().SetCpuLimit(fresh);
   return {};
 }
 

@@ -74,7 +74,7 @@ Result<void> SysClockSettime(Task& task, int clock, UserPtr<abi::Timespec> in) {
 
 Result<void> SysClockNanosleep(Task& task, int clock, int flags, UserPtr<abi::Timespec> request,
                                UserPtr<abi::Timespec> remain) {
-  if (clock == CLOCK_THREAD_CPUTIME_ID) return Errno(EINVAL);
+  if (clock == CLOCK_THREAD_CPUTIME_ID) return Errno(EOPNOTSUPP);
   int64_t now = TRY(ReadClock(task, clock));
   if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
     return Errno(EOPNOTSUPP);

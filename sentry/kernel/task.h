@@ -234,7 +234,6 @@ class Task final : public base::RefCounted, public Blocker {
   int64_t timer_slack_ns = 50'000;
   std::atomic<int> nice{0};
   std::atomic<uint64_t> affinity{~uint64_t{0}};
-  std::string syscall_name_hint;  // for --strace
 
   void Interrupt();                                        // any thread: makes it look at its signals soon
   void KickForPause();                                     // any thread: leaves the guest, if it is there
@@ -283,7 +282,6 @@ class Task final : public base::RefCounted, public Blocker {
   // Siglock.
   PendingSignals pending_;
   std::atomic<uint64_t> blocked_{0};  // written by the own fiber under the siglock; read by senders under it
-  SignalSet real_blocked_;            // waited-for set of sigtimedwait: signals in it interrupt although blocked
   bool stopped_ = false;              // in a group stop
   bool killed_ = false;               // SIGKILL or group exit: nothing else matters
 
@@ -291,10 +289,8 @@ class Task final : public base::RefCounted, public Blocker {
   abi::StackT altstack_{};                                             // own fiber
   RestartBlock restart_block_;                                         // own fiber
   uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
-  int64_t syscall_result_ = 0;
   bool in_syscall_ = false;  // own fiber: a restart may be due
   uint64_t syscall_number_ = 0;
-  uint64_t syscall_arg0_ = 0;
   bool exiting_ = false;               // own fiber
   std::atomic<bool> in_guest_{false};  // with interrupted_: each side writes its own, then reads the other's (seq_cst)
   int exit_status_ = 0;

@@ -237,6 +237,17 @@ class Task final : public base::RefCounted, public Blocker {
 
   void Interrupt();                                        // any thread: makes it look at its signals soon
   void KickForPause();                                     // any thread: leaves the guest, if it is there
+  // Whether the kernel has to see every system call of this task, also those that a platform could answer by itself.
+  // Any thread. Each reason has one owner, which sets and clears it.
+  enum SlowReason : uint32_t { kSlowSeccomp = 1, kSlowTraced = 2 };
+  bool NeedsSlowSyscalls() const { return slow_reasons_.load(std::memory_order_acquire) != 0; }
+  void SetSlowReason(SlowReason reason, bool on) {
+    if (on) {
+      slow_reasons_.fetch_or(reason, std::memory_order_acq_rel);
+    } else {
+      slow_reasons_.fetch_and(~uint32_t{reason}, std::memory_order_acq_rel);
+    }
+  }
   PendingSignals& PendingForTimers() { return pending_; }  // siglock
 
  private:
@@ -297,6 +308,7 @@ class Task final : public base::RefCounted, public Blocker {
   std::atomic<bool> interrupted_{
       false};  // something for HandleInterruptions; set under the siglock, cleared by the own fiber
   std::atomic<char> state_{'R'};
+  std::atomic<uint32_t> slow_reasons_{0};  // SlowReason bits
   base::WaitQueue signal_events_;
   RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};

@@ -13,9 +13,11 @@ struct FutexManager::Waiter {
   FutexKey key;
   uint32_t bitset = FUTEX_BITSET_MATCH_ANY;
   RefPtr<base::Fiber> fiber;
-  RefPtr<Task> task;                     // PI: whose tid the word gets
-  std::atomic<Bucket*> bucket{nullptr};  // where it is queued; changes by requeue under both buckets' locks
-  std::atomic<bool> woken{false};        // set with the bucket's lock held, last access of the waker before Unpark
+  RefPtr<Task> task;  // PI: whose tid the word gets
+  // Where it is queued; changes by requeue, under both buckets' locks, without being null in between: null, which is a
+  // waker's last access of the waiter, lets its fiber go on and destroy it.
+  std::atomic<Bucket*> bucket{nullptr};
+  std::atomic<bool> woken{false};  // set by the waker before that
   Waiter* next = nullptr;
   Waiter* prev = nullptr;
 };
@@ -24,7 +26,7 @@ FutexManager::Bucket& FutexManager::BucketOf(const FutexKey& key) {
   return buckets_[absl::HashOf(key.object, key.offset) % buckets_.size()];
 }
 
-void FutexManager::Append(Bucket& bucket, Waiter& w) {
+void FutexManager::AppendLocked(Bucket& bucket, Waiter& w) {
   w.prev = bucket.tail;
   w.next = nullptr;
   (bucket.tail ? bucket.tail->next : bucket.head) = &w;
@@ -32,11 +34,10 @@ void FutexManager::Append(Bucket& bucket, Waiter& w) {
   w.bucket.store(&bucket, std::memory_order_release);
 }
 
-void FutexManager::Unlink(Bucket& bucket, Waiter& w) {
+void FutexManager::UnlinkLocked(Bucket& bucket, Waiter& w) {
   (w.prev ? w.prev->next : bucket.head) = w.next;
   (w.next ? w.next->prev : bucket.tail) = w.prev;
   w.next = w.prev = nullptr;
-  w.bucket.store(nullptr, std::memory_order_release);
 }
 
 // Takes a waiter from wherever it is. False if somebody woke it first.
@@ -46,16 +47,18 @@ bool FutexManager::Cancel(Waiter& w) {
     if (bucket == nullptr) return false;
     base::MutexLock l(bucket->mu);
     if (w.bucket.load(std::memory_order_relaxed) != bucket) continue;
-    Unlink(*bucket, w);
+    UnlinkLocked(*bucket, w);
+    w.bucket.store(nullptr, std::memory_order_relaxed);
     return true;
   }
 }
 
-// With the bucket locked: w leaves the queue. The caller unparks `fiber` afterwards; w may be gone by then.
+// w leaves the queue. The caller unparks the fiber afterwards; w may be gone by then.
 RefPtr<base::Fiber> FutexManager::TakeLocked(Bucket& bucket, Waiter& w) {
   RefPtr<base::Fiber> fiber = w.fiber;
-  Unlink(bucket, w);
-  w.woken.store(true, std::memory_order_release);
+  UnlinkLocked(bucket, w);
+  w.woken.store(true, std::memory_order_relaxed);
+  w.bucket.store(nullptr, std::memory_order_release);
   return fiber;
 }
 
@@ -74,6 +77,12 @@ Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitSpec> spe
 Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset,
                                   base::MonotonicNs deadline) {
   std::deque<Waiter> waiters;
+  for (const WaitSpec& spec : specs) {
+    Waiter& w = waiters.emplace_back();
+    w.key = TRY(task.mm().GetFutexKey(spec.addr, spec.private_futex));
+    w.bitset = bitset;
+    w.fiber = RefPtr<base::Fiber>(base::Fiber::Current());
+  }
   auto woken = [&]() -> int {
     for (size_t i = 0; i < waiters.size(); ++i) {
       if (waiters[i].woken.load(std::memory_order_acquire)) return static_cast<int>(i);
@@ -91,23 +100,14 @@ Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, u
   // Queue first, then look at the word: a waker that changes it afterwards finds the waiter. Reading guest memory may
   // park, so it cannot be done under the bucket's lock; the word is read after queueing instead, and a mismatch takes
   // the waiter out again.
-  for (const WaitSpec& spec : specs) {
-    Result<FutexKey> key = task.mm().GetFutexKey(spec.addr, spec.private_futex);
-    if (!key.ok()) {
-      cancel_all();
-      return key.error();
-    }
-    Waiter& w = waiters.emplace_back();
-    w.key = *key;
-    w.bitset = bitset;
-    w.fiber = RefPtr<base::Fiber>(base::Fiber::Current());
-    Bucket& bucket = BucketOf(w.key);
+  for (size_t i = 0; i < specs.size(); ++i) {
+    Bucket& bucket = BucketOf(waiters[i].key);
     {
       base::MutexLock l(bucket.mu);
-      Append(bucket, w);
+      AppendLocked(bucket, waiters[i]);
     }
-    Result<uint32_t> seen = task.mm().Load32(spec.addr);
-    if (!seen.ok() || *seen != spec.value) {
+    Result<uint32_t> seen = task.mm().Load32(specs[i].addr);
+    if (!seen.ok() || *seen != specs[i].value) {
       int index = cancel_all();
       if (index >= 0 && seen.ok()) return index;  // a wake-up came already: it must not be lost
       return seen.ok() ? Errno(EAGAIN) : seen.error();
@@ -165,10 +165,7 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
   std::vector<RefPtr<base::Fiber>> fibers;
   int done = 0;
   {
-    Bucket& first = &b1 < &b2 ? b1 : b2;
-    Bucket& second = &b1 < &b2 ? b2 : b1;
-    first.mu.Lock();
-    if (&second != &first) second.mu.Lock();
+    base::MutexPairLock l(b1.mu, b2.mu);
     int moved = 0;
     for (Waiter* w = b1.head; w != nullptr;) {
       Waiter* next = w->next;
@@ -177,9 +174,9 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
           fibers.push_back(TakeLocked(b1, *w));
         } else if (moved < requeue) {
           if (!(key1 == key2)) {
-            Unlink(b1, *w);
+            UnlinkLocked(b1, *w);
             w->key = key2;
-            Append(b2, *w);
+            AppendLocked(b2, *w);
           }
           ++moved;
         } else {
@@ -188,8 +185,6 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
       }
       w = next;
     }
-    if (&second != &first) second.mu.Unlock();
-    first.mu.Unlock();
     done = static_cast<int>(fibers.size()) + moved;
   }
   for (RefPtr<base::Fiber>& fiber : fibers) fiber->Unpark();

@@ -43,17 +43,17 @@ class FutexManager {
 
  private:
   struct Bucket {
-    base::Mutex mu;  // guards both, and the links of the waiters
-    Waiter* head = nullptr;
-    Waiter* tail = nullptr;
+    base::Mutex mu;  // guards the links of the waiters too
+    Waiter* head GUARDED_BY(mu) = nullptr;
+    Waiter* tail GUARDED_BY(mu) = nullptr;
   };
   Bucket& BucketOf(const FutexKey& key);
   Result<int> WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset, base::MonotonicNs deadline);
   int WakeKey(const FutexKey& key, uint32_t bitset, int count);
   static bool Cancel(Waiter& waiter);
-  static RefPtr<base::Fiber> TakeLocked(Bucket& bucket, Waiter& waiter);
-  static void Append(Bucket& bucket, Waiter& waiter);
-  static void Unlink(Bucket& bucket, Waiter& waiter);
+  static RefPtr<base::Fiber> TakeLocked(Bucket& bucket, Waiter& waiter) REQUIRES(bucket.mu);
+  static void AppendLocked(Bucket& bucket, Waiter& waiter) REQUIRES(bucket.mu);
+  static void UnlinkLocked(Bucket& bucket, Waiter& waiter) REQUIRES(bucket.mu);
   std::array<Bucket, 256> buckets_;
 };
 

@@ -179,7 +179,7 @@ const std::vector<NetEntry>& Entries() {
     }
     for (const auto& [name, generate] : Generators()) {
       const bool known =
-          std::any_of(std::begin(kFixed), std::end(kFixed), [&](const Fixed& f) { return f.name == name; });
+          std::any_of(std::begin(kFixed), std::end(kFixed), [&name = name](const Fixed& f) { return f.name == name; });
       if (!known) list->push_back({name, nullptr, &generate});
     }
     return list;

@@ -1,5 +1,7 @@
 #include "sentry/kernel/process_group.h"
 
+#include <algorithm>
+
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
 
@@ -29,6 +31,28 @@ int ProcessGroup::IdIn(const PidNamespace& ns) const {
     if (space == &ns) return id;
   }
   return 0;
+}
+
+bool ProcessGroup::IsConnectedBy(const ThreadGroup& parent) const {
+  return parent.process_group && parent.process_group.get() != this && parent.process_group->session == session;
+}
+
+bool ProcessGroup::IsOrphaned(const ThreadGroup* except) const {
+  return std::none_of(members.begin(), members.end(), [&](const ThreadGroup* member) {
+    return member != except && !member->zombie && member->parent != nullptr && IsConnectedBy(*member->parent);
+  });
+}
+
+void ProcessGroup::SendSignalLocked(int signo) {
+  // A copy: a signal may end a member, or take it out of the group.
+  for (ThreadGroup* member : std::list<ThreadGroup*>(members)) {
+    (void)Task::SendGroupSignalLocked(*member, KernelSignal(signo));
+  }
+}
+
+void ProcessGroup::HangUpLocked() {
+  SendSignalLocked(kSIGHUP);
+  SendSignalLocked(kSIGCONT);
 }
 
 Result<int> Task::SetSid() {
@@ -78,27 +102,27 @@ Result<void> Task::SetPgid(int pid, int pgid) {
   return {};
 }
 
-Result<int> Task::GetPgid(int pid) {
-  base::MutexLock tree(kernel_.tasks().mu);
+// The group of the process with that pid; of the caller's own for 0. Tree held.
+Result<ProcessGroup*> Task::ProcessGroupOfLocked(int pid) {
   ThreadGroup* target = thread_group_.get();
   if (pid != 0) {
     auto it = pid_namespace().tasks.find(pid);
     if (it == pid_namespace().tasks.end()) return Errno(ESRCH);
     target = &it->second->thread_group();
   }
-  return target->process_group ? target->process_group->IdIn(pid_namespace()) : 0;
+  return target->process_group.get();
+}
+
+Result<int> Task::GetPgid(int pid) {
+  base::MutexLock tree(kernel_.tasks().mu);
+  ProcessGroup* group = TRY(ProcessGroupOfLocked(pid));
+  return group != nullptr ? group->IdIn(pid_namespace()) : 0;
 }
 
 Result<int> Task::GetSid(int pid) {
   base::MutexLock tree(kernel_.tasks().mu);
-  ThreadGroup* target = thread_group_.get();
-  if (pid != 0) {
-    auto it = pid_namespace().tasks.find(pid);
-    if (it == pid_namespace().tasks.end()) return Errno(ESRCH);
-    target = &it->second->thread_group();
-  }
-  if (!target->process_group) return 0;
-  return target->process_group->session->IdIn(pid_namespace());
+  ProcessGroup* group = TRY(ProcessGroupOfLocked(pid));
+  return group != nullptr ? group->session->IdIn(pid_namespace()) : 0;
 }
 
 int Session::IdIn(const PidNamespace& ns) const {
@@ -143,12 +167,7 @@ Result<void> Tty::ReleaseControlling(Task& task) {
   Session* session = SessionOf(task);
   if (session == nullptr || session_ != session) return Errno(ENOTTY);
   if (session->leader == &task.thread_group()) {
-    if (foreground_) {
-      for (ThreadGroup* m : std::list<ThreadGroup*>(foreground_->members)) {
-        (void)Task::SendGroupSignalLocked(*m, KernelSignal(kSIGHUP));
-        (void)Task::SendGroupSignalLocked(*m, KernelSignal(kSIGCONT));
-      }
-    }
+    if (foreground_) foreground_->HangUpLocked();
     session->tty = nullptr;
     session_ = nullptr;
     foreground_.reset();
@@ -185,10 +204,7 @@ Result<int> Tty::SessionId(Task& task) {
 
 void Tty::SignalForeground(Kernel& kernel, int signo) {
   base::MutexLock tree(kernel.tasks().mu);
-  if (!foreground_) return;
-  for (ThreadGroup* m : std::list<ThreadGroup*>(foreground_->members)) {
-    (void)Task::SendGroupSignalLocked(*m, KernelSignal(signo));
-  }
+  if (foreground_) foreground_->SendSignalLocked(signo);
 }
 
 void Tty::Hangup(Kernel& kernel) {
@@ -202,10 +218,7 @@ void Tty::Hangup(Kernel& kernel) {
     session_ = nullptr;
   }
   if (foreground_) {
-    for (ThreadGroup* m : std::list<ThreadGroup*>(foreground_->members)) {
-      (void)Task::SendGroupSignalLocked(*m, KernelSignal(kSIGHUP));
-      (void)Task::SendGroupSignalLocked(*m, KernelSignal(kSIGCONT));
-    }
+    foreground_->HangUpLocked();
     foreground_.reset();
   }
 }
@@ -233,18 +246,8 @@ Result<void> Tty::CheckBackground(Task& task, int signo) {
     if (signo == kSIGTTIN) return Errno(EIO);
     return {};
   }
-  bool orphaned = true;
-  for (ThreadGroup* m : group.members) {
-    ThreadGroup* parent = m->parent;
-    if (parent != nullptr && parent->process_group && parent->process_group.get() != &group &&
-        parent->process_group->session == group.session) {
-      orphaned = false;
-    }
-  }
-  if (orphaned) return Errno(EIO);
-  for (ThreadGroup* m : std::list<ThreadGroup*>(group.members)) {
-    (void)Task::SendGroupSignalLocked(*m, KernelSignal(signo));
-  }
+  if (group.IsOrphaned()) return Errno(EIO);
+  group.SendSignalLocked(signo);
   return Errno(base::ERESTARTSYS_);
 }
 

@@ -42,6 +42,16 @@ class ProcessGroup final : public base::RefCounted {
   int IdIn(const PidNamespace& ns) const;
   int root_id = 0;  // in the root namespace
   std::vector<std::pair<const PidNamespace*, int>> ids;
+
+  // No living member has a parent in another group of the session, so that nobody could continue a stopped one (POSIX
+  // 3.264, "Orphaned Process Group"; kernel: will_become_orphaned_pgrp). `except`: a member that is about to end.
+  bool IsOrphaned(const ThreadGroup* except = nullptr) const;
+  // Whether that a child of `parent` is a member keeps the group from being orphaned.
+  bool IsConnectedBy(const ThreadGroup& parent) const;
+  // To every member.
+  void SendSignalLocked(int signo);
+  // SIGHUP and SIGCONT: what a terminal that goes away, or the loss of the last connection, sends.
+  void HangUpLocked();
 };
 
 // The job-control half of a terminal: the line discipline and the devices are in fs/. A terminal object derives from

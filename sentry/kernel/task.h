@@ -266,6 +266,7 @@ class Task final : public base::RefCounted, public Blocker {
   bool HasDeliverableLocked() const;
   std::optional<QueuedSignal> DequeueLocked(SignalSet set);
   void BeginGroupStop(int signo);  // takes TaskSet::mu
+  Result<ProcessGroup*> ProcessGroupOfLocked(int pid);
   void WaitWhileStopped();
   void WaitWhilePaused();
   void ReleaseVfork();

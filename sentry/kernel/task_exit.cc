@@ -63,36 +63,17 @@ void Task::DropResources() {
 
 namespace {
 
-// Whether every member's parent is in the group or outside of its session. Tree held.
-bool IsOrphaned(const ProcessGroup& group, const ThreadGroup* except) {
-  for (ThreadGroup* member : group.members) {
-    if (member == except || member->zombie) continue;
-    ThreadGroup* parent = member->parent;
-    if (parent == nullptr || parent == except) continue;
-    if (parent->process_group.get() != &group && parent->process_group &&
-        parent->process_group->session == group.session) {
-      return false;
-    }
-  }
-  return true;
-}
-
-bool HasStopped(const ProcessGroup& group, const ThreadGroup* except) {
-  return std::any_of(group.members.begin(), group.members.end(),
-                     [&](ThreadGroup* m) { return m != except && !m->zombie && m->group_stopped; });
-}
-
-void SignalGroupLocked(ProcessGroup& group, int signo) {
-  std::vector<ThreadGroup*> members(group.members.begin(), group.members.end());
-  for (ThreadGroup* member : members) (void)Task::SendGroupSignalLocked(*member, KernelSignal(signo));
-}
-
-// SIGHUP and SIGCONT to a group that has just become orphaned with a stopped member (POSIX 2.2.2.52; kernel:
-// kill_orphaned_pgrp).
-void KillIfOrphaned(ProcessGroup& group, const ThreadGroup* except, bool was_orphaned) {
-  if (was_orphaned || !IsOrphaned(group, except) || !HasStopped(group, except)) return;
-  SignalGroupLocked(group, kSIGHUP);
-  SignalGroupLocked(group, kSIGCONT);
+// SIGHUP and SIGCONT to the group of `member` if it loses its last connection to its session, the one by `parent`, and
+// somebody in it is stopped (POSIX, "Consequences of Process Termination"; kernel: kill_orphaned_pgrp). `ending`: the
+// member that ends, if that is why.
+void HangUpIfOrphaned(const ThreadGroup& member, const ThreadGroup* parent, const ThreadGroup* ending) {
+  if (!member.process_group || parent == nullptr) return;
+  RefPtr<ProcessGroup> group = member.process_group;
+  if (!group->IsConnectedBy(*parent) || !group->IsOrphaned(ending)) return;
+  const bool has_stopped = std::any_of(group->members.begin(), group->members.end(), [&](const ThreadGroup* m) {
+    return m != ending && !m->zombie && m->group_stopped;
+  });
+  if (has_stopped) group->HangUpLocked();
 }
 
 }  // namespace
@@ -219,7 +200,6 @@ void Task::ExitMain() {
     if (reaper == &tg || (reaper != nullptr && reaper->live_count == 0)) reaper = nullptr;
     std::vector<ThreadGroup*> children(tg.children.begin(), tg.children.end());
     for (ThreadGroup* child : children) {
-      bool was_orphaned = child->process_group ? IsOrphaned(*child->process_group, nullptr) : true;
       if (child->leader != nullptr && child->leader->pdeath_signal != 0) {
         (void)child->leader->SendSignalLocked(KernelSignal(child->leader->pdeath_signal));
       }
@@ -234,20 +214,15 @@ void Task::ExitMain() {
         ReapLocked(*child);
         continue;
       }
-      if (child->process_group) KillIfOrphaned(*child->process_group, nullptr, was_orphaned);
+      HangUpIfOrphaned(*child, &tg, nullptr);
     }
     if (tg.process_group) {
-      RefPtr<ProcessGroup> group = tg.process_group;
-      bool was_orphaned = IsOrphaned(*group, nullptr);
-      KillIfOrphaned(*group, &tg, was_orphaned);
-      Session& session = *group->session;
+      HangUpIfOrphaned(tg, tg.parent, &tg);
+      Session& session = *tg.process_group->session;
       if (session.leader == &tg && session.tty != nullptr) {
         // A session leader that ends hangs its terminal up (man 3 termios; disassociate_ctty).
         RefPtr<ProcessGroup> foreground = session.tty->foreground_;
-        if (foreground) {
-          SignalGroupLocked(*foreground, kSIGHUP);
-          SignalGroupLocked(*foreground, kSIGCONT);
-        }
+        if (foreground) foreground->HangUpLocked();
         session.tty->foreground_.reset();
         session.tty->session_ = nullptr;
         session.tty = nullptr;

@@ -444,20 +444,8 @@ Result<int64_t> Task::Sigreturn() {
 
 void Task::BeginGroupStop(int signo) {
   base::MutexLock tree(kernel_.tasks().mu);
-  if (signo != kSIGSTOP) {
-    // An orphaned process group is not stopped from the keyboard (man 2 setpgid): nobody could continue it.
-    const ProcessGroup& group = *thread_group_->process_group;
-    bool orphaned = true;
-    for (ThreadGroup* member : group.members) {
-      ThreadGroup* parent = member->parent;
-      if (parent != nullptr && parent->process_group && parent->process_group.get() != &group &&
-          parent->process_group->session == group.session) {
-        orphaned = false;
-        break;
-      }
-    }
-    if (orphaned) return;
-  }
+  // An orphaned process group is not stopped from the keyboard (man 2 setpgid): nobody could continue it.
+  if (signo != kSIGSTOP && thread_group_->process_group->IsOrphaned()) return;
   base::MutexLock sig(thread_group_->handlers->mu);
   if (thread_group_->group_exiting || thread_group_->group_stopped) return;
   thread_group_->group_stopped = true;

@@ -318,6 +318,31 @@ TEST(Session, AnOrphanedGroupThatIsStoppedGetsHangupAndContinue) {
   EXPECT_TRUE(Eventually([] { return *hung_up == 2; })) << *hung_up;
 }
 
+TEST(Session, AGroupIsHungUpWhenItsLastMemberWithAParentOutsideEnds) {
+  Mapping memory(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
+  static volatile int* hung_up;
+  hung_up = memory.as<int>();
+  EXPECT_EXITED(RunInChild([] {
+                  CHILD_CHECK(setsid() > 0);
+                  pid_t connection = ForkChild([] {
+                    setpgid(0, 0);
+                    pid_t stopped = ForkChild([] {
+                      signal(SIGHUP, [](int) { *hung_up = 1; });
+                      raise(SIGSTOP);
+                      for (int i = 0; i < 1000 && *hung_up == 0; ++i) SleepMs(1);
+                      *hung_up = *hung_up == 1 ? 2 : 3;
+                    });
+                    int status;
+                    CHILD_CHECK(waitpid(stopped, &status, WUNTRACED) == stopped && WIFSTOPPED(status));
+                  });
+                  int status;
+                  CHILD_CHECK(waitpid(connection, &status, 0) == connection && WIFEXITED(status));
+                  // The session and its leader go on: only the group has lost its connection.
+                  CHILD_CHECK(Eventually([] { return *hung_up == 2; }));
+                }),
+                0);
+}
+
 // Not a case: what AChildThatHasExecutedKeepsItsGroup runs. It waits for the end of its input.
 TEST(Hold, ReadsToTheEnd) {
   char c;

@@ -235,8 +235,8 @@ class Task final : public base::RefCounted, public Blocker {
   std::atomic<int> nice{0};
   std::atomic<uint64_t> affinity{~uint64_t{0}};
 
-  void Interrupt();                                        // any thread: makes it look at its signals soon
-  void KickForPause();                                     // any thread: leaves the guest, if it is there
+  void Interrupt();     // any thread: makes it look at its signals soon
+  void KickForPause();  // any thread: leaves the guest, if it is there
   // Whether the kernel has to see every system call of this task, also those that a platform could answer by itself.
   // Any thread. Each reason has one owner, which sets and clears it.
   enum SlowReason : uint32_t { kSlowSeccomp = 1, kSlowTraced = 2 };
@@ -301,7 +301,7 @@ class Task final : public base::RefCounted, public Blocker {
   abi::StackT altstack_{};                                             // own fiber
   RestartBlock restart_block_;                                         // own fiber
   uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
-  bool in_syscall_ = false;  // own fiber: a restart may be due
+  bool in_syscall_ = false;                                            // own fiber: a restart may be due
   uint64_t syscall_number_ = 0;
   bool exiting_ = false;               // own fiber
   std::atomic<bool> in_guest_{false};  // with interrupted_: each side writes its own, then reads the other's (seq_cst)

@@ -39,7 +39,8 @@ Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int6
 IoFlags WriteFlags(Task& task, const FileDescription& file);
 void RaiseWriteSignals(Task& task, const FileDescription& file, Errno error, const IoFlags& flags);
 
-// Where the description stands. Asked of the file, because a host file's position is the host's and position() does not know it.
+// Where the description stands. Asked of the file, because a host file's position is the host's and position() does not
+// know it.
 Result<int64_t> CurrentPosition(FileDescription& file);
 
 // The description if it is open for reading or writing; EBADF.

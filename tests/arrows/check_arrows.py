@@ -22,7 +22,8 @@ ARROWS = {
     # A platform knows the interface and itself, never another platform.
     "platform/fake": ["base", "platform"],
     "platform/ptrace": ["base", "platform"],
-    "platform/systrap": ["base", "platform"],
+    "platform/systrap": ["base", "platform", "platform/systrap/"],
+    "platform/systrap/patch": ["base"],
     "platform/kvm": ["base", "platform"],
     "platform/tests": ["base", "platform", "platform/"],
     "gofer/protocol": ["base"],

@@ -1,0 +1,61 @@
+#include "platform/systrap/patch/patch_file.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "platform/systrap/patch/unwind_table.h"
+
+namespace platform::patch {
+namespace {
+
+// A `syscall` may be the first instruction of the next page.
+constexpr uint64_t kBehindPage = 2;
+
+// The bytes from `first` to `last` as the kernel maps them around an executable segment; zeroes behind the end of the
+// file.
+std::vector<uint8_t> ReadText(ByteSource& file, const ElfText::Segment& segment, uint64_t first, uint64_t last) {
+  std::vector<uint8_t> bytes(last - first);
+  // The segment starts within its first page.
+  file.Read(segment.offset + (first - segment.address), bytes);
+  return bytes;
+}
+
+}  // namespace
+
+base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, const FilePatchRequest& request) {
+  const ElfText::Segment* segment = nullptr;
+  for (const auto& s : elf.segments()) {
+    const uint64_t first = s.address / kPageSize * kPageSize;
+    if (s.executable && request.page >= first && request.page - first < s.address - first + s.size) segment = &s;
+  }
+  if (segment == nullptr || request.page % kPageSize != 0) return base::Errno(ENOEXEC);
+  const uint64_t segment_end = segment->address + segment->size;
+
+  PatchRequest patch;
+  patch.page = request.page;
+  patch.trampolines = request.trampolines;
+  patch.trampoline_space = request.trampoline_space;
+  patch.entry = request.entry;
+  patch.traps = request.traps;
+  patch.scope = request.scope;
+
+  const uint64_t page_end = request.page + kPageSize;
+  std::vector<CodeRange> functions = TRY(FunctionsAround(file, elf, request.page, page_end + kBehindPage));
+  // Functions outside of the segment, and what the patcher would not decode, need not be read.
+  std::erase_if(functions, [&](const CodeRange& f) { return f.start < segment->address || f.end > segment_end; });
+  uint64_t first = request.page, last = page_end + kBehindPage;
+  for (const CodeRange& f : functions) {
+    if (f.size() > kMaxFunctionSize || f.start >= page_end + kBehindPage) continue;
+    first = std::min(first, f.start);
+    last = std::max(last, f.end);
+  }
+  // The last function that starts before the page may end far before it: then it matters to nobody.
+  if (request.page - first > kMaxFunctionSize) first = request.page;
+  const std::vector<uint8_t> text = ReadText(file, *segment, first, last);
+  patch.text = text;
+  patch.text_address = first;
+  patch.functions = functions;
+  return PatchPage(patch);
+}
+
+}  // namespace platform::patch

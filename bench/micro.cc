@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -48,11 +49,13 @@ int64_t NowNs() {
   return now.tv_sec * 1'000'000'000ll + now.tv_nsec;
 }
 
-// A row: prepares once, returns a function that performs `n` operations.
+// A row: prepares once, returns a function that performs `n` operations. Where one operation is many of what the row is
+// about (pages of a region), `units` says how many, and the result is per unit.
 using Batch = std::function<void(long n)>;
 struct Row {
   const char* name;
   Batch (*prepare)();
+  long units = 1;
 };
 
 Batch Repeat(std::function<void()> once) {
@@ -128,23 +131,60 @@ Batch MmapTouchMunmap() {
     munmap(p, kSize);
   });
 }
+// Maps a region, writes to each page once, unmaps it.
+template <long megabytes>
 Batch AnonymousFault() {
-  return [](long n) {
-    constexpr long kPages = 2048;
-    for (long done = 0; done < n; done += kPages) {
-      const long pages = std::min(kPages, n - done);
-      char* p =
-          static_cast<char*>(mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-      if (p == MAP_FAILED) Die("mmap");
-      madvise(p, pages * 4096, MADV_NOHUGEPAGE);
-      for (long i = 0; i < pages; ++i) static_cast<volatile char*>(p)[i * 4096] = 1;
-      munmap(p, pages * 4096);
+  return Repeat([] {
+    constexpr size_t kSize = static_cast<size_t>(megabytes) << 20;
+    char* p = static_cast<char*>(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (p == MAP_FAILED) Die("mmap");
+    madvise(p, kSize, MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < kSize; i += 4096) static_cast<volatile char*>(p)[i] = 1;
+    munmap(p, kSize);
+  });
+}
+// A child writes to each page of memory that it shares with its parent since the fork.
+template <long megabytes>
+Batch CopyOnWriteFault() {
+  constexpr size_t kSize = static_cast<size_t>(megabytes) << 20;
+  char* p = static_cast<char*>(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  if (p == MAP_FAILED) Die("mmap");
+  madvise(p, kSize, MADV_NOHUGEPAGE);
+  memset(p, 1, kSize);
+  return Repeat([p] {
+    pid_t pid = Checked(fork(), "fork");
+    if (pid == 0) {
+      for (size_t i = 0; i < kSize; i += 4096) static_cast<volatile char*>(p)[i] = 2;
+      _exit(0);
     }
-  };
+    waitpid(pid, nullptr, 0);
+  });
 }
 Batch SignalSelf() {
   signal(SIGUSR1, [](int) {});
   return Repeat([] { syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1); });
+}
+// Two processes send each other a signal in turn; each waits for its handler in sigsuspend.
+Batch SignalRoundTrip() {
+  signal(SIGUSR1, [](int) {});
+  sigset_t blocked, waiting;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &blocked, &waiting);
+  sigdelset(&waiting, SIGUSR1);
+  const pid_t parent = getpid();
+  const pid_t child = Checked(fork(), "fork");
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) {
+      sigsuspend(&waiting);
+      Checked(kill(parent, SIGUSR1), "kill");
+    }
+  }
+  return Repeat([child, waiting] {
+    Checked(kill(child, SIGUSR1), "kill");
+    sigsuspend(&waiting);
+  });
 }
 Batch SchedYield() {
   return Repeat([] { sched_yield(); });
@@ -211,6 +251,58 @@ Batch UnixRoundTrip() {
   return RoundTrip(s[0], s[0], s[1], s[1]);
 }
 
+bool ReadAll(int fd, char* data, size_t length) {
+  for (size_t done = 0; done < length;) {
+    const ssize_t n = read(fd, data + done, length - done);
+    if (n <= 0) return false;
+    done += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+// Like hackbench: every sender writes to every receiver, all of them processes; an operation is a message of 100 bytes
+// from each to each. A batch tells every process over its pipe how many are to come; receivers report their last one.
+Batch Messaging() {
+  constexpr int kSenders = 5, kReceivers = 5;
+  constexpr size_t kMessage = 100;
+  int done[2], sockets[kReceivers][2];
+  std::vector<int> controls;
+  Checked(pipe(done), "pipe");
+  for (auto& pair : sockets) Checked(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+  for (int child = 0; child < kSenders + kReceivers; ++child) {
+    int control[2];
+    Checked(pipe(control), "pipe");
+    controls.push_back(control[1]);
+    if (Checked(fork(), "fork") != 0) {
+      close(control[0]);
+      continue;
+    }
+    for (int fd : controls) close(fd);
+    char message[kMessage] = {};
+    long rounds;
+    while (read(control[0], &rounds, sizeof(rounds)) == sizeof(rounds)) {
+      if (child >= kSenders) {
+        for (long i = 0; i < rounds * kSenders; ++i) {
+          if (!ReadAll(sockets[child - kSenders][0], message, kMessage)) Die("read");
+        }
+        Checked(write(done[1], "x", 1), "write");
+        continue;
+      }
+      for (long i = 0; i < rounds; ++i) {
+        for (auto& pair : sockets) Checked(write(pair[1], message, kMessage), "write");
+      }
+    }
+    _exit(0);
+  }
+  return [controls, done = done[0]](long n) {
+    for (int fd : controls) Checked(write(fd, &n, sizeof(n)), "write");
+    char c;
+    for (int i = 0; i < kReceivers; ++i) {
+      if (read(done, &c, 1) != 1) Die("read");
+    }
+  };
+}
+
 void FutexWaitWhile(std::atomic<uint32_t>* word, uint32_t value, int flags) {
   while (word->load() == value) syscall(SYS_futex, word, FUTEX_WAIT | flags, value, nullptr);
 }
@@ -261,14 +353,18 @@ const Row kRows[] = {
     {"pread_64k", Pread<65536>},
     {"pwrite_4k", Pwrite},
     {"mmap_touch_munmap_64k", MmapTouchMunmap},
-    {"anonymous_fault", AnonymousFault},
+    {"anonymous_fault_16m", AnonymousFault<16>, 4096},
+    {"anonymous_fault_128m", AnonymousFault<128>, 32768},
+    {"cow_fault_16m", CopyOnWriteFault<16>, 4096},
     {"signal_self", SignalSelf},
+    {"signal_round_trip", SignalRoundTrip},
     {"sched_yield", SchedYield},
     {"thread_create_join", ThreadCreateJoin},
     {"fork_wait", ForkWait},
     {"fork_exec_wait", ForkExecWait},
     {"pipe_round_trip", PipeRoundTrip},
     {"unix_round_trip", UnixRoundTrip},
+    {"messaging", Messaging, 25},
     {"futex_threads", FutexThreads},
     {"futex_processes", FutexProcesses},
 };
@@ -351,14 +447,15 @@ int main(int argc, char** argv) {
     InChild([&] {
       Batch batch = row.prepare();
       if (count.empty()) {
-        printf("{\"row\":\"%s\",\"ns\":%.1f}\n", row.name, Measure(batch, ms));
+        printf("{\"row\":\"%s\",\"ns\":%.1f}\n", row.name, Measure(batch, ms) / row.units);
         return;
       }
-      batch(std::min(ops, 100l));
+      const long repeats = std::max(1l, ops / row.units);
+      batch(std::min(repeats, 100l));
       printf("{\"row\":\"%s\",\"ready\":true}\n", row.name);
       Handshake();
-      batch(ops);
-      printf("{\"row\":\"%s\",\"ops\":%ld}\n", row.name, ops);
+      batch(repeats);
+      printf("{\"row\":\"%s\",\"ops\":%ld}\n", row.name, repeats * row.units);
       Handshake();
     });
   }

@@ -123,6 +123,19 @@ def run_within(t, container, limit, cpu, timeout):
     return out
 
 
+def run_natively(root, args, limit, cpu, timeout):
+    """The same program on this machine itself, for the figure beside ours."""
+    def preexec():
+        if limit:
+            limit.enter()
+        os.sched_setaffinity(0, {cpu})
+    try:
+        return subprocess.run([root.path + args[0], *args[1:]], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, preexec_fn=preexec, timeout=timeout, check=True).stdout.strip()
+    except subprocess.TimeoutExpired:
+        return f"no end within {timeout} s"
+
+
 @scenario(timeout=300)
 def a_timer_keeps_its_deadlines_beside_200_spinning_threads_on_a_fifth_of_one_cpu(t):
     root = t.root("debian")
@@ -132,7 +145,9 @@ def a_timer_keeps_its_deadlines_beside_200_spinning_threads_on_a_fifth_of_one_cp
     for spinners, periods, limited in ((0, 200, False), (200, 300, False), (200, 100, True)):
         c = t.container([program, str(spinners), str(periods)], root=root)
         out = run_within(t, c, limit if limited and t.ours else None, 0, 180)
-        t.note(f"{spinners} spinning threads, one CPU{', 20 %' if limited and t.ours else ''}: {out.strip()}")
+        native = run_natively(root, [program, str(spinners), str(periods)], limit if limited and t.ours else None, 0, 30)
+        t.note(f"{spinners} spinning threads, one CPU{', 20 %' if limited and t.ours else ''}: {out.strip()}; "
+               f"natively: {native}")
 
 
 @scenario(timeout=300)
@@ -155,7 +170,15 @@ def make_j2_on_two_cpus_is_compared_with_one(t):
             took[len(cpus)] = int(t.run_container(c, timeout=140).ok().out)
         finally:
             os.sched_setaffinity(0, before)
-    t.note(f"one CPU {took[1]} ms, two CPUs {took[2]} ms: {took[1] / took[2]:.2f} times as fast")
+    natively = {}
+    for cpus in ({0}, {0, 1}):
+        scratch = os.path.join(t.scratch, f"native-{len(cpus)}")
+        os.mkdir(scratch)
+        natively[len(cpus)] = int(subprocess.run(
+            ["bash", "-c", script.replace("/tmp/src", scratch + "/src")], stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=100, preexec_fn=lambda: os.sched_setaffinity(0, cpus), check=True).stdout)
+    t.note(f"one CPU {took[1]} ms, two CPUs {took[2]} ms: {took[1] / took[2]:.2f} times as fast; natively "
+           f"{natively[1]} and {natively[2]} ms, {natively[1] / natively[2]:.2f} times")
 
 
 def switches(pids):

@@ -6,8 +6,6 @@
 namespace sentry {
 namespace {
 
-constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
-constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
 constexpr uint8_t kReceiveBit = 1, kSendBit = 2;
 
 }  // namespace
@@ -131,10 +129,10 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
     }
     total += *copied;
     if (discard) {
-      Notify(side, kReadable | kWritable | base::kEventErr | base::kEventHup | base::kEventRdHup);
+      Notify(side, kSocketReadable | kSocketWritable | base::kEventErr | base::kEventHup | base::kEventRdHup);
       break;
     }
-    Notify(Other(side), kReadable);
+    Notify(Other(side), kSocketReadable);
     if (*copied < wanted) break;  // the rest of the buffer cannot be read
   } while (message.data.remaining() != 0);
   if (total == 0) return Errno(EAGAIN);
@@ -172,7 +170,7 @@ Result<size_t> Connection::SendPacket(int side, OutgoingMessage& message, const 
     peer.received += length;
     peer.queue.push_back(std::move(chunk));
   }
-  Notify(Other(side), kReadable);
+  Notify(Other(side), kSocketReadable);
   return length;
 }
 
@@ -264,7 +262,7 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
     }
     if (stop || moved < length) break;
   }
-  if (became_writable) Notify(Other(side), kWritable);
+  if (became_writable) Notify(Other(side), kSocketWritable);
   if (total == 0) return error;
   return total;
 }
@@ -291,7 +289,7 @@ Result<size_t> Connection::ReceivePacket(int side, IncomingMessage& message) {
       became_writable = !was_writable && WritableLocked(Other(side));
     }
   }
-  if (became_writable) Notify(Other(side), kWritable);
+  if (became_writable) Notify(Other(side), kSocketWritable);
   message.sender = chunk->sender;
   message.out_flags |= MSG_EOR;
   size_t length = std::min(chunk->size(), message.data.remaining());
@@ -316,18 +314,18 @@ Result<void> Connection::Shutdown(int side, int how) {
       return Errno(ENOTCONN);
     if ((bits & kReceiveBit) != 0 && !self.receive_shut) {
       self.receive_shut = true;
-      own |= kReadable | base::kEventRdHup;
+      own |= kSocketReadable | base::kEventRdHup;
       // UNIX tells the writer; TCP does not.
       if (kind_ != Kind::kTcp) {
         peer.send_shut = true;
-        others |= kWritable;
+        others |= kSocketWritable;
       }
     }
     if ((bits & kSendBit) != 0 && !self.send_shut) {
       self.send_shut = true;
-      own |= kWritable;
+      own |= kSocketWritable;
       peer.fin_received = peer.receive_shut = true;
-      others |= kReadable | base::kEventRdHup;
+      others |= kSocketReadable | base::kEventRdHup;
     }
     if (self.send_shut && self.receive_shut) own |= base::kEventHup;
     if (peer.send_shut && peer.receive_shut) others |= base::kEventHup;
@@ -369,7 +367,7 @@ void Connection::Close(int side, bool abort) {
         events = base::kEventHup | (lost || abort ? base::kEventErr : 0);
       }
       if (peer.send_shut) events |= base::kEventHup;
-      events |= kReadable | kWritable | base::kEventRdHup;
+      events |= kSocketReadable | kSocketWritable | base::kEventRdHup;
     }
   }
   if (events != 0) Notify(Other(side), events);
@@ -383,13 +381,13 @@ base::EventMask Connection::Readiness(int side) {
       self.reset || (kind_ == Kind::kTcp && self.fin_received && self.send_shut && sides_[Other(side)].closed);
   if (self.error != 0) events |= base::kEventErr;
   if ((self.receive_shut && self.send_shut) || over) events |= base::kEventHup;
-  if (self.receive_shut) events |= kReadable | base::kEventRdHup;
+  if (self.receive_shut) events |= kSocketReadable | base::kEventRdHup;
   if (!self.queue.empty() && (kind_ != Kind::kTcp || self.bytes >= low_water_[side].load(std::memory_order_relaxed)))
-    events |= kReadable;
+    events |= kSocketReadable;
   if (self.send_shut && kind_ == Kind::kTcp) {
-    events |= kWritable;
+    events |= kSocketWritable;
   } else if (WritableLocked(side)) {
-    events |= kWritable;
+    events |= kSocketWritable;
     if (kind_ != Kind::kTcp) events |= base::kEventWrBand;
   }
   return events;

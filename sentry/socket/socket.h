@@ -26,6 +26,10 @@
 
 namespace sentry {
 
+// What poll(2) shows of a socket with something to read, and of one with room.
+inline constexpr base::EventMask kSocketReadable = base::kEventIn | base::kEventRdNorm;
+inline constexpr base::EventMask kSocketWritable = base::kEventOut | base::kEventWrNorm;
+
 // Outlives the socket for as long as a peer may notify it.
 struct SocketEvents final : public base::RefCounted {
   base::WaitQueue queue;

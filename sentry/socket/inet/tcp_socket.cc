@@ -9,9 +9,6 @@
 namespace sentry {
 namespace {
 
-constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
-constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
-constexpr int kMaxBacklog = 4096;    // net.core.somaxconn
 constexpr int kInitialSend = 16384;  // net.ipv4.tcp_wmem
 constexpr int kInitialReceive = 131072;
 constexpr int kSegment = 65483;  // of lo's MTU
@@ -107,7 +104,7 @@ void TcpEndpoint::EstablishLocked(TcpEndpoint& listener, TcpEndpoint& client) {
   client.state_ = State::kConnected;
   client.connection_ = std::move(connection);
   client.side_ = 0;
-  listener.accept_queue_.push_back(std::move(server));
+  listener.accept_queue_.Push(std::move(server));
 }
 
 void TcpEndpoint::Close(bool abort) {
@@ -117,7 +114,7 @@ void TcpEndpoint::Close(bool abort) {
   {
     base::MutexLock lock(mu_);
     state_ = State::kClosed;
-    unaccepted.swap(accept_queue_);
+    unaccepted = accept_queue_.TakeAll();
     waiting.swap(waiting_);
     connection = std::move(connection_);
     side = side_;
@@ -135,7 +132,7 @@ void TcpEndpoint::Close(bool abort) {
       client->failed_ = true;
       client->pending_error_ = ECONNREFUSED;
     }
-    client->events_->queue.Notify(kReadable | kWritable | base::kEventErr | base::kEventHup);
+    client->events_->queue.Notify(kSocketReadable | kSocketWritable | base::kEventErr | base::kEventHup);
   }
 }
 
@@ -255,7 +252,7 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
     if (listener.state_ == State::kListening) {
       refused = false;
       endpoint_->connect_reported_ = true;
-      if (!listener.QueueFullLocked()) {
+      if (!listener.accept_queue_.full()) {
         TcpEndpoint::EstablishLocked(listener, *endpoint_);
         connected = true;
         endpoint_->connect_reported_ = !nonblocking();
@@ -270,9 +267,9 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
     }
   }
   if (connected) {
-    static_cast<TcpEndpoint&>(*found).events_->queue.Notify(kReadable);
+    static_cast<TcpEndpoint&>(*found).events_->queue.Notify(kSocketReadable);
     // Somebody may poll this socket since before.
-    events_->queue.Notify(kWritable);
+    events_->queue.Notify(kSocketWritable);
   }
   if (refused) {
     net().tcp().Update(*endpoint_, [](PortBinding& b) { b.peer.port = 0; });
@@ -282,7 +279,7 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
       endpoint_->failed_ = true;
       endpoint_->pending_error_ = ECONNREFUSED;
     }
-    events_->queue.Notify(kReadable | kWritable | base::kEventErr | base::kEventHup);
+    events_->queue.Notify(kSocketReadable | kSocketWritable | base::kEventErr | base::kEventHup);
   }
   // Linux answers EINPROGRESS also when all is done by then: the handshake runs after the call has looked
   // (inet_stream_connect).
@@ -304,7 +301,7 @@ Result<void> TcpSocket::Listen(VfsContext&, int backlog) {
     TRY(net().tcp().SetListening(*endpoint_));
   }
   base::MutexLock lock(endpoint_->mu_);
-  endpoint_->backlog_ = static_cast<unsigned>(backlog) > kMaxBacklog ? kMaxBacklog : backlog;
+  endpoint_->accept_queue_.SetBacklog(backlog);
   endpoint_->state_ = State::kListening;
   endpoint_->failed_ = false;
   return {};
@@ -317,16 +314,15 @@ Result<RefPtr<Socket>> TcpSocket::Accept(VfsContext& ctx, uint32_t file_flags, S
   {
     base::MutexLock lock(endpoint_->mu_);
     if (endpoint_->state_ != State::kListening) return Errno(EINVAL);
-    if (endpoint_->accept_queue_.empty()) return Errno(EAGAIN);
-    accepted = std::move(endpoint_->accept_queue_.front());
-    endpoint_->accept_queue_.pop_front();
+    accepted = endpoint_->accept_queue_.Pop();
+    if (accepted == nullptr) return Errno(EAGAIN);
   }
   // Room for one of those that wait.
   for (bool again = true; again;) {
     again = false;
     {
       base::MutexLock lock(endpoint_->mu_);
-      if (endpoint_->waiting_.empty() || endpoint_->QueueFullLocked()) break;
+      if (endpoint_->waiting_.empty() || endpoint_->accept_queue_.full()) break;
       client = std::move(endpoint_->waiting_.front());
       endpoint_->waiting_.pop_front();
     }
@@ -338,7 +334,7 @@ Result<RefPtr<Socket>> TcpSocket::Accept(VfsContext& ctx, uint32_t file_flags, S
       }
       TcpEndpoint::EstablishLocked(*endpoint_, *client);
     }
-    client->events_->queue.Notify(kWritable);
+    client->events_->queue.Notify(kSocketWritable);
   }
   SocketRequest request = request_;
   request.file_flags = file_flags;
@@ -393,7 +389,7 @@ Result<void> TcpSocket::Shutdown(int how) {
     // It stops listening, and accept fails (inet_shutdown); the port stays.
     endpoint_->Close(/*abort=*/false);
     net().tcp().Update(*endpoint_, [](PortBinding& b) { b.listening = false; });
-    events_->queue.Notify(kReadable | kWritable | base::kEventHup);
+    events_->queue.Notify(kSocketReadable | kSocketWritable | base::kEventHup);
     return {};
   }
   if (state == State::kListening) return {};
@@ -403,7 +399,7 @@ Result<void> TcpSocket::Shutdown(int how) {
       endpoint_->state_ = State::kClosed;
       endpoint_->failed_ = true;
     }
-    events_->queue.Notify(kReadable | kWritable | base::kEventHup);
+    events_->queue.Notify(kSocketReadable | kSocketWritable | base::kEventHup);
     return {};
   }
   return Errno(ENOTCONN);
@@ -430,12 +426,12 @@ base::EventMask TcpSocket::Readiness() {
     base::MutexLock lock(endpoint_->mu_);
     switch (endpoint_->state_) {
       case TcpEndpoint::State::kListening:
-        return endpoint_->accept_queue_.empty() ? 0 : kReadable;
+        return endpoint_->accept_queue_.empty() ? 0 : kSocketReadable;
       case TcpEndpoint::State::kConnecting:
         return 0;
       case TcpEndpoint::State::kClosed: {
-        base::EventMask events = base::kEventHup | kWritable;
-        if (endpoint_->failed_) events |= kReadable | base::kEventRdHup;
+        base::EventMask events = base::kEventHup | kSocketWritable;
+        if (endpoint_->failed_) events |= kSocketReadable | base::kEventRdHup;
         if (endpoint_->pending_error_ != 0) events |= base::kEventErr;
         return events;
       }
@@ -471,7 +467,7 @@ std::string TcpSocket::Info() {
     base::MutexLock lock(endpoint_->mu_);
     if (endpoint_->state_ == TcpEndpoint::State::kListening) {
       info.tcpi_unacked = static_cast<uint32_t>(endpoint_->accept_queue_.size());
-      info.tcpi_sacked = static_cast<uint32_t>(endpoint_->backlog_);
+      info.tcpi_sacked = static_cast<uint32_t>(endpoint_->accept_queue_.backlog());
     }
   }
   if (auto [connection, side] = Current(); connection != nullptr) {

@@ -11,6 +11,7 @@
 
 #include <deque>
 
+#include "sentry/socket/accept_queue.h"
 #include "sentry/socket/connection.h"
 #include "sentry/socket/inet/inet_socket.h"
 
@@ -31,7 +32,6 @@ class TcpEndpoint final : public PortBinding {
  private:
   friend class TcpSocket;
   static constexpr size_t kMaxWaiting = 4096;  // connections that wait for room in one accept queue
-  bool QueueFullLocked() const REQUIRES(mu_) { return accept_queue_.size() > static_cast<size_t>(backlog_); }
   // Ends it all: called once by the socket's end, and by connect(AF_UNSPEC).
   void Close(bool abort) EXCLUDES(mu_);
   // Makes the connection; both locked.
@@ -50,8 +50,7 @@ class TcpEndpoint final : public PortBinding {
   int pending_error_ GUARDED_BY(mu_) = 0;
   RefPtr<Connection> connection_ GUARDED_BY(mu_);
   int side_ GUARDED_BY(mu_) = 0;
-  int backlog_ GUARDED_BY(mu_) = 0;
-  std::deque<RefPtr<TcpEndpoint>> accept_queue_ GUARDED_BY(mu_);
+  AcceptQueue<TcpEndpoint> accept_queue_ GUARDED_BY(mu_);
   std::deque<RefPtr<TcpEndpoint>> waiting_ GUARDED_BY(mu_);  // clients whose SYN the full queue would have dropped
 };
 

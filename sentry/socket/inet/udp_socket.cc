@@ -11,8 +11,6 @@
 namespace sentry {
 namespace {
 
-constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
-constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
 constexpr size_t kMaxV4 = 65507, kMaxV6 = 65527;
 enum : uint32_t {
   kNone = 0,
@@ -141,7 +139,7 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
     // IP_RECVERR.
     if (connected || KeptInt(IPPROTO_IP, IP_RECVERR, 0) != 0) {
       error_.store(ECONNREFUSED, std::memory_order_release);
-      events_->queue.Notify(base::kEventErr | kReadable | kWritable);
+      events_->queue.Notify(base::kEventErr | kSocketReadable | kSocketWritable);
     }
     std::byte ignored[256];
     while (message.data.remaining() != 0) {
@@ -180,7 +178,7 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   datagram->ttl = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64)
                                                                   : KeptInt(IPPROTO_IP, IP_TTL, 64));
   if (receiver.queue_.Push(datagram, receiver.receive_space_.load(std::memory_order_relaxed), SIZE_MAX)) {
-    receiver.events_->queue.Notify(kReadable);
+    receiver.events_->queue.Notify(kSocketReadable);
   } else {
     receiver.drops_.fetch_add(1, std::memory_order_relaxed);
   }
@@ -240,7 +238,7 @@ Result<void> UdpSocket::Shutdown(int how) {
   if (!HasPeer()) return Errno(ENOTCONN);
   if (how != SHUT_WR) endpoint_->receive_shut_.store(true, std::memory_order_relaxed);
   if (how != SHUT_RD) send_shut_.store(true, std::memory_order_relaxed);
-  events_->queue.Notify(kReadable | kWritable | base::kEventRdHup | base::kEventHup);
+  events_->queue.Notify(kSocketReadable | kSocketWritable | base::kEventRdHup | base::kEventHup);
   return {};
 }
 
@@ -324,9 +322,9 @@ void UdpSocket::OptionsChanged() {
 }
 
 base::EventMask UdpSocket::Readiness() {
-  base::EventMask events = kWritable;
+  base::EventMask events = kSocketWritable;
   const bool shut = endpoint_->receive_shut_.load(std::memory_order_relaxed);
-  if (!endpoint_->queue_.empty() || shut) events |= kReadable;
+  if (!endpoint_->queue_.empty() || shut) events |= kSocketReadable;
   if (shut) events |= base::kEventRdHup;
   if (shut && send_shut_.load(std::memory_order_relaxed)) events |= base::kEventHup;
   if (error_.load(std::memory_order_acquire) != 0) events |= base::kEventErr;

@@ -7,6 +7,7 @@
 
 #include "base/time.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/seccomp.h"
 
 namespace sentry {
 
@@ -24,7 +25,9 @@ Task::Task(Kernel& kernel, Init init)
       creds_(std::move(init.creds)),
       comm_(std::move(init.comm)) {}
 
-Task::~Task() = default;
+Task::~Task() {
+  if (SeccompFilter* filter = seccomp_filter_.load()) filter->Unref();  // of one that never ran
+}
 
 int Task::TidIn(const PidNamespace& ns) const {
   for (const auto& [space, tid] : tids_) {

@@ -25,6 +25,7 @@
 namespace sentry {
 
 class Kernel;
+class SeccompFilter;
 class Task;
 
 // Namespaces of a task that are not elsewhere (Linux: nsproxy). Replaced as a whole by its own task.
@@ -227,6 +228,17 @@ class Task final : public base::RefCounted, public Blocker {
   Result<int> GetPgid(int pid);
   Result<int> GetSid(int pid);
 
+  // --- seccomp(2) (task_seccomp.cc, seccomp.h). Own fiber, except where noted.
+  int seccomp_mode() const { return seccomp_mode_.load(std::memory_order_acquire); }  // SECCOMP_MODE_*; any thread
+  int seccomp_filters() const;                                                        // how many; any thread
+  // no_new_privs came with another thread's filter and is not in creds() yet; any thread.
+  bool takes_no_new_privs() const { return take_no_new_privs_.load(std::memory_order_acquire); }
+  Result<void> EnterSeccompStrict();  // EINVAL in filter mode
+  // Puts a new filter on top of its own; `all_threads`: and gives all threads of the process its filters (TSYNC). 0, or
+  // the tid of a thread that has filters of its own. EINVAL in strict mode, EBUSY for a second listener, ENOMEM.
+  Result<int> AttachSeccompFilter(RefPtr<SeccompFilter> filter, bool all_threads);
+  bool KillPending() const;  // SIGKILL, or the end of the process
+
   Addr clear_child_tid = 0;   // own fiber
   Addr robust_list_head = 0;  // own fiber
   int pdeath_signal = 0;      // TaskSet::mu
@@ -257,6 +269,15 @@ class Task final : public base::RefCounted, public Blocker {
   bool RunOnce();  // one trip to the guest; false: the task is finished
   void ServeSystemCall();
   void ServeFault(const platform::Exit& exit);
+  void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
+  // What seccomp does with the call in the registers: its result without serving it, or nothing.
+  std::optional<Result<int64_t>> RunSeccomp();
+  // SECCOMP_RET_TRACE: stops for a tracer that wants PTRACE_EVENT_SECCOMP. False if there is none.
+  bool StopForSeccompTrace(uint16_t data);
+  void DieFromSeccomp(int signo, bool process);
+  void TakeSeccompFilterLocked(SeccompFilter* filter);  // siglock
+  void InheritSeccompLocked(const Task& parent);        // both siglocks
+  void ReleaseSeccomp();
   bool HandleInterruptions();  // signals, stops, kills; false: exit
   void DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& action);
   void FinishRestart(bool handler_runs, const abi::KSigaction* action);
@@ -301,7 +322,13 @@ class Task final : public base::RefCounted, public Blocker {
   abi::StackT altstack_{};                                             // own fiber
   RestartBlock restart_block_;                                         // own fiber
   uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
-  bool in_syscall_ = false;                                            // own fiber: a restart may be due
+  std::atomic<int> seccomp_mode_{0};                                   // written under the siglock
+  // The newest filter, with a reference; replaced under the siglock by descendants of itself alone, by this task or by
+  // another one of its process, so that its own fiber may use what it has loaded.
+  std::atomic<SeccompFilter*> seccomp_filter_{nullptr};
+  bool seccomp_released_ = false;               // siglock: it is exiting
+  std::atomic<bool> take_no_new_privs_{false};  // set with a filter from another thread; own fiber obeys
+  bool in_syscall_ = false;                     // own fiber: a restart may be due
   uint64_t syscall_number_ = 0;
   bool exiting_ = false;               // own fiber
   std::atomic<bool> in_guest_{false};  // with interrupted_: each side writes its own, then reads the other's (seq_cst)

@@ -160,6 +160,11 @@ Result<int> Task::Clone(const CloneRequest& request) {
         return Errno(base::ERESTARTNOINTR_);
     }
     TRY(kernel_.AddTaskLocked(*child, request.set_tid));
+    {
+      // Here, so that a thread which makes all others take its filter (TSYNC) misses none.
+      base::MutexLock sig(parent_group.handlers->mu);
+      child->InheritSeccompLocked(*this);
+    }
     if (!(flags & CLONE_THREAD)) {
       ThreadGroup* parent = (flags & CLONE_PARENT) ? parent_group.parent : &parent_group;
       group->parent = parent;

@@ -112,6 +112,7 @@ void Task::ExitMain() {
   }
   if (last) tg.timers().OnExit();
   ReleaseVfork();
+  ReleaseSeccomp();
   DropResources();
 
   RefPtr<ThreadGroup> keep(&tg);

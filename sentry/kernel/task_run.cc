@@ -87,11 +87,25 @@ bool Task::RunOnce() {
 
 void Task::ServeSystemCall() {
   platform::Registers& regs = registers();
+  syscall_number_ = regs.orig_rax;
+  if (seccomp_mode() != 0) {
+    if (std::optional<Result<int64_t>> result = RunSeccomp()) {
+      if (exiting_) return;
+      if (result->ok()) {
+        regs.rax = static_cast<uint64_t>(**result);
+      } else {
+        FinishSystemCall(syscall_number_, *result);
+      }
+      return;
+    }
+  }
   const uint64_t number = regs.orig_rax;
   const uint64_t args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
-  syscall_number_ = number;
   Result<int64_t> result = kernel_.system_call_handler()(*this, number, args);
-  if (exiting_) return;
+  if (!exiting_) FinishSystemCall(number, result);
+}
+
+void Task::FinishSystemCall(uint64_t number, const Result<int64_t>& result) {
   if (result.ok()) {
     // Handlers that replace the registers (execve, rt_sigreturn) leave rax as it has to be.
     if (number != SYS_rt_sigreturn && number != SYS_execve && number != SYS_execveat) registers().rax = *result;

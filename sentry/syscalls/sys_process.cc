@@ -13,6 +13,7 @@
 #include "sentry/fs/anon/pidfd.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
+#include "sentry/syscalls/sys_seccomp.h"
 
 namespace sentry {
 
@@ -464,7 +465,9 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
     case PR_GET_THP_DISABLE:
       return 0;
     case PR_GET_SECCOMP:
-      return 0;
+      return task.seccomp_mode();
+    case PR_SET_SECCOMP:
+      return PrctlSetSeccomp(task, a2, a3);
     case PR_SET_VMA:
       return 0;  // PR_SET_VMA_ANON_NAME: a label for /proc/pid/maps
     default:

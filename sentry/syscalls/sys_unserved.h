@@ -74,7 +74,6 @@ inline constexpr Row kUnservedRows[] = {
     SYSCALL_ERRNO(lsm_set_self_attr, EOPNOTSUPP, "no security modules"),
     SYSCALL_ERRNO(lsm_list_modules, EOPNOTSUPP, "no security modules"),
     SYSCALL_ERRNO(ptrace, ENOSYS, "not implemented yet"),
-    SYSCALL_ERRNO(seccomp, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(rseq, ENOSYS, "restartable sequences need the scheduler's help"),
     SYSCALL_ERRNO(setns, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(kcmp, ENOSYS, "not implemented yet"),

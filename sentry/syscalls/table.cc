@@ -26,6 +26,7 @@
 #include "sentry/syscalls/sys_poll.h"
 #include "sentry/syscalls/sys_process.h"
 #include "sentry/syscalls/sys_read_write.h"
+#include "sentry/syscalls/sys_seccomp.h"
 #include "sentry/syscalls/sys_signal.h"
 #include "sentry/syscalls/sys_signalfd.h"
 #include "sentry/syscalls/sys_socket.h"
@@ -62,6 +63,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kPollRows,       //
     kProcessRows,    //
     kReadWriteRows,  //
+    kSeccompRows,    //
     kSignalRows,     //
     kSignalfdRows,   //
     kSocketRows,     //

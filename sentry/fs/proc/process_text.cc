@@ -240,8 +240,8 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
          "CapInh:\t%016" PRIx64 "\nCapPrm:\t%016" PRIx64 "\nCapEff:\t%016" PRIx64 "\nCapBnd:\t%016" PRIx64
          "\nCapAmb:\t%016" PRIx64 "\n",
          c->inheritable, c->permitted, c->effective, c->bounding, c->ambient);
-  Append(out, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\n",
-         c->no_new_privs ? 1 : 0);
+  Append(out, "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\nSpeculation_Store_Bypass:\tvulnerable\n",
+         c->no_new_privs || task.takes_no_new_privs() ? 1 : 0, task.seccomp_mode(), task.seccomp_filters());
   const int cpus = task.kernel().cpus();
   const uint64_t allowed = task.affinity.load(std::memory_order_relaxed);
   Append(out, "Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\nMems_allowed:\t1\nMems_allowed_list:\t0\n",

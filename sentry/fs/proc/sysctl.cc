@@ -46,6 +46,8 @@ constexpr Setting kSettings[] = {
     {"kernel/sched_child_runs_first", "0\n"},
     {"kernel/random/poolsize", "256\n", 0444},
     {"kernel/random/entropy_avail", "256\n", 0444},
+    {"kernel/seccomp/actions_avail", "kill_process kill_thread trap errno user_notif trace log allow\n", 0444},
+    {"kernel/seccomp/actions_logged", "kill_process kill_thread trap errno user_notif trace log\n"},
     {"kernel/keys/root_maxkeys", "1000000\n"},
     {"vm/overcommit_memory", "0\n"},
     {"vm/overcommit_ratio", "50\n"},

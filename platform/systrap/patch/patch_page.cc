@@ -48,6 +48,8 @@ class PagePatcher {
   // The function of `address`, or of the last one that starts before it, by index; functions_.size() if there is none.
   size_t FunctionBefore(uint64_t address) const;
   const FunctionProof* Proof(size_t function);
+  // Takes what lies between the function and the next one for a part of the function, if that can be proven.
+  bool ExtendOverGap(size_t function);
   void Consider(uint64_t syscall);
   bool Forbidden(const Candidate& c) const;
   bool Trapped(uint64_t syscall) const;
@@ -108,6 +110,22 @@ bool PagePatcher::Trapped(uint64_t syscall) const {
                      [&](const Trap& trap) { return trap.rip == syscall + 2; });
 }
 
+// clone() ends its unwind entry at the `syscall`, so that nobody unwinds past the start of a thread, and the next entry begins
+// some instructions on. The first instruction in between is proven to be one by being run into.
+bool PagePatcher::ExtendOverGap(size_t function) {
+  if (function + 1 >= functions_.size()) return false;
+  const FunctionProof* proof = Proof(function);
+  if (proof == nullptr || !proof->falls_through()) return false;
+  CodeRange& range = functions_[function];
+  const CodeRange whole{range.start, functions_[function + 1].start};
+  if (whole.end - range.end > kMaxGap) return false;
+  auto extended = FunctionProof::Prove(whole, Text(whole.start, whole.size()));
+  if (!extended) return false;
+  range = whole;
+  proofs_[function] = std::move(extended);
+  return true;
+}
+
 // A trap with another number than the site would set says either that somebody jumps to the `syscall` itself, which is
 // fine but not worth patching for, or that something is not as it was read.
 bool PagePatcher::Forbidden(const Candidate& c) const {
@@ -120,7 +138,8 @@ bool PagePatcher::Forbidden(const Candidate& c) const {
 void PagePatcher::Consider(uint64_t syscall) {
   if (request_.scope == Scope::kTraps && !Trapped(syscall)) return;
   const size_t function = FunctionBefore(syscall);
-  if (function == functions_.size() || !functions_[function].contains(syscall)) {
+  if (function == functions_.size() ||
+      (!functions_[function].contains(syscall) && !(syscall == functions_[function].end && ExtendOverGap(function)))) {
     return Refuse(syscall, Refusal::kNotProven);
   }
   const FunctionProof* proof = Proof(function);

@@ -110,8 +110,8 @@ bool PagePatcher::Trapped(uint64_t syscall) const {
                      [&](const Trap& trap) { return trap.rip == syscall + 2; });
 }
 
-// clone() ends its unwind entry at the `syscall`, so that nobody unwinds past the start of a thread, and the next entry begins
-// some instructions on. The first instruction in between is proven to be one by being run into.
+// clone() ends its unwind entry at the `syscall`, so that nobody unwinds past the start of a thread, and the next entry
+// begins some instructions on. The first instruction in between is proven to be one by being run into.
 bool PagePatcher::ExtendOverGap(size_t function) {
   if (function + 1 >= functions_.size()) return false;
   const FunctionProof* proof = Proof(function);

@@ -172,16 +172,18 @@ class Native : public ::testing::Test {
   struct sigaction old_action_ {};
 };
 
-const std::set<std::string> kStay = {"no_padding", "target_inside", "target_of_another", "call_before", "first_instruction", "fallen_into"};
+const std::set<std::string> kStay = {"no_padding",  "target_inside",     "target_of_another",
+                                     "call_before", "first_instruction", "fallen_into"};
 
 TEST_F(Native, PatchesEveryFormAndLeavesTheRest) {
   const PatchedPage page = PatchPage(Request());
   const std::map<std::string, SiteKind> kinds = {
-      {"mov_eax", SiteKind::kImmediate},    {"mov_rax", SiteKind::kImmediate},   {"loops", SiteKind::kImmediate},
-      {"mov_r8d", SiteKind::kCopied},       {"mov_stack", SiteKind::kCopied},    {"lea_rip", SiteKind::kCopied},
-      {"store_vector", SiteKind::kCopied},  {"xor_eax", SiteKind::kViaPadding},  {"mov_r10", SiteKind::kViaPadding},
-      {"xor_sil", SiteKind::kViaPadding},   {"falls_through", SiteKind::kViaPadding},
-      {"nop_inside", SiteKind::kViaPadding},
+      {"mov_eax", SiteKind::kImmediate},        {"mov_rax", SiteKind::kImmediate},
+      {"loops", SiteKind::kImmediate},          {"mov_r8d", SiteKind::kCopied},
+      {"mov_stack", SiteKind::kCopied},         {"lea_rip", SiteKind::kCopied},
+      {"store_vector", SiteKind::kCopied},      {"xor_eax", SiteKind::kViaPadding},
+      {"mov_r10", SiteKind::kViaPadding},       {"xor_sil", SiteKind::kViaPadding},
+      {"falls_through", SiteKind::kViaPadding}, {"nop_inside", SiteKind::kViaPadding},
   };
   for (const Guest* g = patch_guests_begin; g != patch_guests_end; ++g) {
     const Site* site = SiteOf(page, *g);

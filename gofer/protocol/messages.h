@@ -64,6 +64,27 @@ struct BlobReply {
   }
 };
 
+// Of a node, and nothing more to say about it.
+template <MessageType kMessage, typename ReplyT>
+struct NodeRequest {
+  static constexpr MessageType kType = kMessage;
+  using Reply = ReplyT;
+  NodeId node = NodeId::kNone;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.node);
+  }
+};
+
+// What every request that makes a file begins with: where, whose, and its name.
+template <typename C, typename M>
+void CodeNewFile(C& c, M& m) {
+  c.Int(m.directory);
+  c.Int(m.uid);
+  c.Int(m.gid);
+  c.Name(m.name);
+}
+
 // The root of mount `mount`. The first request of a connection, and once per mount. EPROTONOSUPPORT if the versions do
 // not meet, EINVAL for an index out of range.
 struct AttachReply {
@@ -110,15 +131,7 @@ struct AttachRequest {
 inline constexpr uint32_t kWalkOpen = 1;     // open the last one, if it is a regular file, with open_flags
 inline constexpr uint32_t kWalkNoNodes = 2;  // attributes only: every node is kNone. Not with kWalkOpen.
 struct WalkReply {
-  struct Component {
-    NodeId node = NodeId::kNone;
-    Attributes attributes;
-    template <typename C, typename M>
-    static void Code(C& c, M& m) {
-      c.Int(m.node);
-      Attributes::Code(c, m.attributes);
-    }
-  };
+  using Component = NodeReply;
   uint32_t stop_errno = 0;
   uint32_t open_errno = 0;  // why kWalkOpen has no descriptor though the walk reached the end and a regular file
   std::string_view symlink_target;  // of the last component, if it is a symbolic link
@@ -175,12 +188,9 @@ struct CreateRequest {
   std::string_view name;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
-    c.Int(m.directory);
+    CodeNewFile(c, m);
     c.Bits(m.open_flags, kOpenFlagsMask);
     c.Bits(m.mode, uint32_t{07777});
-    c.Int(m.uid);
-    c.Int(m.gid);
-    c.Name(m.name);
   }
 };
 
@@ -194,11 +204,8 @@ struct MkdirRequest {
   std::string_view name;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
-    c.Int(m.directory);
+    CodeNewFile(c, m);
     c.Bits(m.mode, uint32_t{07777});
-    c.Int(m.uid);
-    c.Int(m.gid);
-    c.Name(m.name);
   }
 };
 
@@ -212,10 +219,7 @@ struct SymlinkRequest {
   std::string_view target;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
-    c.Int(m.directory);
-    c.Int(m.uid);
-    c.Int(m.gid);
-    c.Name(m.name);
+    CodeNewFile(c, m);
     c.Text(m.target, kMaxLinkBytes);
   }
 };
@@ -247,12 +251,9 @@ struct MknodRequest {
   std::string_view name;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
-    c.Int(m.directory);
+    CodeNewFile(c, m);
     c.Bits(m.mode, uint32_t{0177777});
-    c.Int(m.uid);
-    c.Int(m.gid);
     c.Int(m.rdev);
-    c.Name(m.name);
   }
 };
 
@@ -320,15 +321,7 @@ struct SetAttrRequest {
   }
 };
 
-struct GetAttrRequest {
-  static constexpr MessageType kType = MessageType::kGetAttr;
-  using Reply = AttributesReply;
-  NodeId node = NodeId::kNone;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-  }
-};
+using GetAttrRequest = NodeRequest<MessageType::kGetAttr, AttributesReply>;
 
 struct ReadLinkReply {
   std::string_view target;
@@ -337,15 +330,7 @@ struct ReadLinkReply {
     c.OptionalText(m.target, kMaxLinkBytes);
   }
 };
-struct ReadLinkRequest {
-  static constexpr MessageType kType = MessageType::kReadLink;
-  using Reply = ReadLinkReply;
-  NodeId node = NodeId::kNone;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-  }
-};
+using ReadLinkRequest = NodeRequest<MessageType::kReadLink, ReadLinkReply>;
 
 // Entries after the one with `cookie` (0: from the start), without "." and "..", at most max_bytes of them. No entries
 // and `end` is the end of the directory; no entries without `end` does not happen. Cookies are the host's d_off.
@@ -413,15 +398,7 @@ struct StatFsReply {
     c.Int(m.flags);
   }
 };
-struct StatFsRequest {
-  static constexpr MessageType kType = MessageType::kStatFs;
-  using Reply = StatFsReply;
-  NodeId node = NodeId::kNone;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-  }
-};
+using StatFsRequest = NodeRequest<MessageType::kStatFs, StatFsReply>;
 
 // fsync or fdatasync of a regular file or directory. (The sentry may as well call fsync on a descriptor it was given.)
 inline constexpr uint32_t kFsyncDataOnly = 1;
@@ -438,22 +415,13 @@ struct FsyncRequest {
 };
 
 // syncfs of the host file system that holds `node`.
-struct SyncFsRequest {
-  static constexpr MessageType kType = MessageType::kSyncFs;
-  using Reply = EmptyReply;
-  NodeId node = NodeId::kNone;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-  }
-};
+using SyncFsRequest = NodeRequest<MessageType::kSyncFs, EmptyReply>;
 
-// Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change,
-// an empty list): Linux allows user.* on no others. Names in security.* can be read but not changed (EPERM): file
-// capabilities and labels of security modules are the host's.
-struct GetXattrRequest {
-  static constexpr MessageType kType = MessageType::kGetXattr;
-  using Reply = BlobReply;
+// Of an extended attribute by its name.
+template <MessageType kMessage, typename ReplyT>
+struct XattrNameRequest {
+  static constexpr MessageType kType = kMessage;
+  using Reply = ReplyT;
   NodeId node = NodeId::kNone;
   std::string_view name;
   template <typename C, typename M>
@@ -462,6 +430,11 @@ struct GetXattrRequest {
     c.Text(m.name, kMaxXattrNameBytes);
   }
 };
+
+// Extended attributes exist on regular files and directories here; other nodes have none (ENODATA, EPERM on a change,
+// an empty list): Linux allows user.* on no others. Names in security.* can be read but not changed (EPERM): file
+// capabilities and labels of security modules are the host's.
+using GetXattrRequest = XattrNameRequest<MessageType::kGetXattr, BlobReply>;
 struct SetXattrRequest {
   static constexpr MessageType kType = MessageType::kSetXattr;
   using Reply = EmptyReply;
@@ -477,26 +450,8 @@ struct SetXattrRequest {
     c.Blob(m.value, kMaxXattrBytes);
   }
 };
-struct ListXattrRequest {
-  static constexpr MessageType kType = MessageType::kListXattr;
-  using Reply = BlobReply;  // names, each ended by a NUL
-  NodeId node = NodeId::kNone;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-  }
-};
-struct RemoveXattrRequest {
-  static constexpr MessageType kType = MessageType::kRemoveXattr;
-  using Reply = EmptyReply;
-  NodeId node = NodeId::kNone;
-  std::string_view name;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.Int(m.node);
-    c.Text(m.name, kMaxXattrNameBytes);
-  }
-};
+using ListXattrRequest = NodeRequest<MessageType::kListXattr, BlobReply>;  // names, each ended by a NUL
+using RemoveXattrRequest = XattrNameRequest<MessageType::kRemoveXattr, EmptyReply>;
 
 // A socket connected to the host's socket at `node`, if the mount allows it (else ECONNREFUSED, as if nobody listened).
 // Never waits: EAGAIN when the listener's backlog is full.

@@ -46,11 +46,11 @@ base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, co
   uint64_t first = request.page, last = page_end + kBehindPage;
   for (const CodeRange& f : functions) {
     if (f.size() > kMaxFunctionSize || f.start >= page_end + kBehindPage) continue;
-    first = std::min(first, f.start);
+    // One that ends before the page matters for the padding behind it; and all want the padding before them.
+    if (f.end + kMaxPadding >= request.page) first = std::min(first, f.start - std::min(f.start, kMaxPadding));
     last = std::max(last, f.end);
   }
-  // The last function that starts before the page may end far before it: then it matters to nobody.
-  if (request.page - first > kMaxFunctionSize) first = request.page;
+  first = std::max(first, segment->address / kPageSize * kPageSize);
   const std::vector<uint8_t> text = ReadText(file, *segment, first, last);
   patch.text = text;
   patch.text_address = first;

@@ -15,8 +15,6 @@
 namespace platform::patch {
 namespace {
 
-// Padding aligns a function to a cache line at most; a longer gap is something else.
-constexpr uint64_t kMaxGap = 64;
 // A jump over the rest of the no-op, and the long jump.
 constexpr uint64_t kMinSkippedNop = kShortJumpSize + kLongJumpSize;
 
@@ -48,6 +46,8 @@ class PagePatcher {
   // The function of `address`, or of the last one that starts before it, by index; functions_.size() if there is none.
   size_t FunctionBefore(uint64_t address) const;
   const FunctionProof* Proof(size_t function);
+  // False if the function begins in the middle of the padding before it. That of a signal trampoline is corrected.
+  bool CheckStart(size_t function);
   // Takes what lies between the function and the next one for a part of the function, if that can be proven.
   bool ExtendOverGap(size_t function);
   void Consider(uint64_t syscall);
@@ -96,9 +96,29 @@ size_t PagePatcher::FunctionBefore(uint64_t address) const {
   return above == functions_.begin() ? functions_.size() : static_cast<size_t>(above - functions_.begin()) - 1;
 }
 
+bool PagePatcher::CheckStart(size_t function) {
+  CodeRange& range = functions_[function];
+  const uint64_t start = function == 0 ? range.start : functions_[function - 1].end;
+  // Padding that was cut off goes on into the function.
+  const auto code = Text(start, std::min<uint64_t>(range.start - start + kMaxInstruction, range.end - start));
+  if (function == 0 || range.start - start > kMaxPadding || code.empty()) return !range.signal_frame;
+  uint64_t at = 0;
+  Instruction instruction;
+  while (start + at < range.start) {
+    // Something without an entry of its own lies before it: then there is nothing to compare with.
+    if (!Decode(code.subspan(at), instruction)) return !range.signal_frame;
+    if (!instruction.is_nop() && !instruction.is(OpcodeMap::kOneByte, 0xcc)) return !range.signal_frame;
+    at += instruction.length;
+  }
+  if (start + at == range.start) return true;
+  if (!range.signal_frame || start + at != range.start + 1) return false;
+  ++range.start;
+  return true;
+}
+
 const FunctionProof* PagePatcher::Proof(size_t function) {
   auto [it, fresh] = proofs_.try_emplace(function);
-  if (fresh) {
+  if (fresh && CheckStart(function)) {
     const CodeRange& range = functions_[function];
     it->second = FunctionProof::Prove(range, Text(range.start, range.size()));
   }
@@ -118,7 +138,7 @@ bool PagePatcher::ExtendOverGap(size_t function) {
   if (proof == nullptr || !proof->falls_through()) return false;
   CodeRange& range = functions_[function];
   const CodeRange whole{range.start, functions_[function + 1].start};
-  if (whole.end - range.end > kMaxGap) return false;
+  if (whole.end - range.end > kMaxPadding) return false;
   auto extended = FunctionProof::Prove(whole, Text(whole.start, whole.size()));
   if (!extended) return false;
   range = whole;
@@ -240,7 +260,7 @@ bool PagePatcher::TryPadding(const Candidate& c, const Padding& padding) {
 bool PagePatcher::TryGapBehind(const Candidate& c, size_t function) {
   if (function + 1 >= functions_.size()) return false;
   const uint64_t start = functions_[function].end, end = functions_[function + 1].start;
-  if (end - start < kLongJumpSize || end - start > kMaxGap) return false;
+  if (end - start < kLongJumpSize || end - start > kMaxPadding) return false;
   auto code = Text(start, end - start);
   if (code.empty()) return false;
   const FunctionProof* proof = Proof(function);

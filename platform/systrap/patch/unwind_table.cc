@@ -81,13 +81,18 @@ class FrameReader {
   std::optional<CodeRange> Read(uint64_t address, uint64_t& next);
 
  private:
-  // The encoding of the addresses in FDEs that refer to the CIE.
-  std::optional<uint8_t> AddressEncoding(uint64_t cie);
+  struct Cie {
+    uint8_t encoding = kAbsolute;  // of the addresses in FDEs that refer to it
+    bool signal_frame = false;
+  };
+  std::optional<Cie> ReadCie(uint64_t address);
+  // The last one again, mostly.
+  std::optional<Cie> FindCie(uint64_t address);
 
   ByteSource& file_;
   const ElfText& elf_;
   uint64_t cached_cie_ = 0;
-  std::optional<uint8_t> cached_encoding_;
+  std::optional<Cie> cached_;
 };
 
 std::optional<CodeRange> FrameReader::Read(uint64_t address, uint64_t& next) {
@@ -100,19 +105,24 @@ std::optional<CodeRange> FrameReader::Read(uint64_t address, uint64_t& next) {
   if (content + length > content) next = content + length;
   const uint32_t id = in.Take<uint32_t>();
   if (in.failed() || id == 0) return {};
-  const auto encoding = AddressEncoding(content - id);
-  if (!encoding) return {};
-  const uint64_t start = in.TakePointer(*encoding, false);
-  const uint64_t size = in.TakePointer(*encoding, true);
+  const auto cie = FindCie(content - id);
+  if (!cie) return {};
+  const uint64_t start = in.TakePointer(cie->encoding, false);
+  const uint64_t size = in.TakePointer(cie->encoding, true);
   if (in.failed() || in.position() > content + length || size == 0 || start + size < start) return {};
-  return CodeRange{start, start + size};
+  return CodeRange{start, start + size, cie->signal_frame};
 }
 
-std::optional<uint8_t> FrameReader::AddressEncoding(uint64_t cie) {
-  if (cie == cached_cie_ && cie != 0) return cached_encoding_;
-  cached_cie_ = cie;
-  cached_encoding_.reset();
-  Cursor in(file_, elf_, cie);
+std::optional<FrameReader::Cie> FrameReader::FindCie(uint64_t address) {
+  if (address != cached_cie_ || address == 0) {
+    cached_cie_ = address;
+    cached_ = ReadCie(address);
+  }
+  return cached_;
+}
+
+std::optional<FrameReader::Cie> FrameReader::ReadCie(uint64_t address) {
+  Cursor in(file_, elf_, address);
   const uint32_t length = in.Take<uint32_t>();
   const uint32_t id = in.Take<uint32_t>();
   const uint8_t version = in.Take<uint8_t>();
@@ -122,8 +132,9 @@ std::optional<uint8_t> FrameReader::AddressEncoding(uint64_t cie) {
   while ((augmentation[n] = static_cast<char>(in.Take<uint8_t>())) != 0) {
     if (++n == augmentation.size()) return {};
   }
-  if (n == 0) return in.failed() ? std::optional<uint8_t>() : (cached_encoding_ = kAbsolute);
-  if (augmentation[0] != 'z') return {};
+  if (in.failed() || (n != 0 && augmentation[0] != 'z')) return {};
+  Cie cie;
+  if (n == 0) return cie;
   in.SkipLeb();  // code alignment
   in.SkipLeb();  // data alignment
   if (version == 1) {
@@ -132,11 +143,10 @@ std::optional<uint8_t> FrameReader::AddressEncoding(uint64_t cie) {
     in.SkipLeb();
   }
   in.SkipLeb();  // length of what follows
-  std::optional<uint8_t> encoding = kAbsolute;
   for (size_t i = 1; i < n; ++i) {
     switch (augmentation[i]) {
       case 'R':
-        encoding = in.Take<uint8_t>();
+        cie.encoding = in.Take<uint8_t>();
         break;
       case 'P': {
         // The personality may be indirect and relative to anything: only its size matters.
@@ -147,14 +157,15 @@ std::optional<uint8_t> FrameReader::AddressEncoding(uint64_t cie) {
       case 'L':
         in.Take<uint8_t>();
         break;
-      case 'S':  // a signal frame
+      case 'S':
+        cie.signal_frame = true;
         break;
       default:
         return {};
     }
   }
   if (in.failed()) return {};
-  return cached_encoding_ = encoding;
+  return cie;
 }
 
 // .eh_frame_hdr.
@@ -230,7 +241,7 @@ base::Result<std::vector<CodeRange>> LookUp(ByteSource& file, const ElfText& elf
   }
   std::vector<CodeRange> functions;
   FrameReader frames(file, elf);
-  for (uint32_t i = low == 0 ? 0 : low - 1; i < index.count(); ++i) {
+  for (uint32_t i = low < 3 ? 0 : low - 3; i < index.count(); ++i) {
     const auto entry = index.Get(i);
     if (!entry) return base::Errno(ENOEXEC);
     uint64_t next;
@@ -248,7 +259,7 @@ base::Result<std::vector<CodeRange>> Walk(ByteSource& file, const ElfText& elf, 
                                           uint64_t first, uint64_t last) {
   if (table.size > kMaxWalkedTable) return base::Errno(ENOEXEC);
   std::vector<CodeRange> functions;
-  std::optional<CodeRange> before, behind;
+  std::optional<CodeRange> before[2], behind;  // the last two before, the later one first
   FrameReader frames(file, elf);
   const uint64_t end = table.address + table.size;
   uint64_t next;
@@ -261,13 +272,18 @@ base::Result<std::vector<CodeRange>> Walk(ByteSource& file, const ElfText& elf, 
         // Disjoint ranges are no more than the bytes they are in.
         if (functions.size() > last - first) return base::Errno(ENOEXEC);
         functions.push_back(*range);
-      } else if (!before || range->start > before->start) {
-        before = range;
+      } else if (!before[0] || range->start > before[0]->start) {
+        before[1] = before[0];
+        before[0] = range;
+      } else if (!before[1] || range->start > before[1]->start) {
+        before[1] = range;
       }
     }
     if (next <= at) break;
   }
-  if (before) functions.push_back(*before);
+  for (const auto& range : before) {
+    if (range) functions.push_back(*range);
+  }
   if (behind) functions.push_back(*behind);
   std::sort(functions.begin(), functions.end(),
             [](const CodeRange& a, const CodeRange& b) { return a.start < b.start; });

@@ -23,8 +23,8 @@ namespace platform::patch {
 // A table that is walked may have this many bytes (that of Debian's busybox-static has 0.2 MiB).
 inline constexpr uint64_t kMaxWalkedTable = 16 * 1024 * 1024;
 
-// The functions that touch [first, last), the last that starts before them and the first that starts behind, ascending
-// and disjoint. At most last - first + 2. ENOEXEC if the file has no table that can be used.
+// The functions that touch [first, last), the last two that start before them and the first that starts behind,
+// ascending and disjoint. At most last - first + 4. ENOEXEC if the file has no table that can be used.
 base::Result<std::vector<CodeRange>> FunctionsAround(ByteSource& file, const ElfText& elf, uint64_t first,
                                                      uint64_t last);
 

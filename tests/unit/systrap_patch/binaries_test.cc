@@ -174,6 +174,26 @@ TEST_P(Binary, IsPatchedAsItShouldBe) {
   }
 }
 
+// glibc's return from a signal handler, whose entry in the unwind table begins one byte early.
+TEST(Libc, SignalTrampolineIsFound) {
+  const auto contents = ReadFile("/lib/x86_64-linux-gnu/libc.so.6");
+  if (contents.empty()) GTEST_SKIP() << "no libc";
+  MemorySource file(contents);
+  auto elf = ElfText::Parse(file);
+  ASSERT_TRUE(elf.ok());
+  const Patched all = PatchEverything(file, *elf);
+  int found = 0;
+  for (const PatchedPage& page : all.changed) {
+    for (const Site& site : page.sites) {
+      if (site.number != 15u) continue;
+      ++found;
+      EXPECT_EQ(site.length, 7);
+      EXPECT_EQ(site.kind, SiteKind::kImmediate);
+    }
+  }
+  EXPECT_EQ(found, 1);
+}
+
 // Functions of a patched page decode as before, but for the instructions that were replaced.
 TEST_P(Binary, StillDecodesWhenPatched) {
   MemorySource file(contents_);
@@ -194,7 +214,7 @@ TEST_P(Binary, StillDecodesWhenPatched) {
     auto functions = FunctionsAround(file, *elf, page.page, page.page + kPageSize);
     ASSERT_TRUE(functions.ok());
     for (const CodeRange& f : *functions) {
-      if (f.size() > kMaxFunctionSize) continue;
+      if (f.size() > kMaxFunctionSize || f.signal_frame) continue;
       std::vector<uint8_t> before(f.size()), after(f.size());
       elf->Read(file, f.start, before);
       elf->Read(patched_file, f.start, after);

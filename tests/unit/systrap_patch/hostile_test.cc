@@ -97,17 +97,17 @@ TEST(FunctionsAround, FindsNeighboursToo) {
   for (uint64_t at = 0; at < 40; ++at) file.AddFunction(File::kText + at * 64, 60);
   auto found = file.Functions(File::kText + 640, File::kText + 768);
   ASSERT_TRUE(found.ok());
-  EXPECT_EQ(found->front(), (CodeRange{File::kText + 640, File::kText + 700}));
+  EXPECT_EQ(found->front(), (CodeRange{File::kText + 512, File::kText + 572}));
   EXPECT_EQ(found->back(), (CodeRange{File::kText + 768, File::kText + 828}));
   found = file.Functions(File::kText + 650, File::kText + 651);
   ASSERT_TRUE(found.ok());
-  EXPECT_EQ(found->size(), 2u);
+  EXPECT_EQ(found->size(), 4u);
   found = file.Functions(0, 1);
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->size(), 1u);
   found = file.Functions(0x100000, 0x100001);
   ASSERT_TRUE(found.ok());
-  EXPECT_EQ(found->size(), 1u);
+  EXPECT_EQ(found->size(), 3u);
 }
 
 TEST(FunctionsAround, WalksTheTableWhenThereIsNoIndex) {
@@ -190,6 +190,36 @@ TEST(ElfText, RefusesWhatIsNoProgram) {
   File odd;
   odd.Put(64 + 16, uint64_t{0x1001});
   EXPECT_FALSE(parse(odd.bytes()));
+}
+
+// nopl 0x0(%rax); mov $15,%rax; syscall; and the range of the function begins with the last byte of the no-op, which,
+// taken for an instruction, ends in the middle of the mov: add %cl,-0x39(%rax); rorb $0,(%rdi); add %al,(%rax);
+// syscall.
+TEST(PatchPage, KnowsSignalTrampolinesThatBeginOneByteEarly) {
+  const std::vector<uint8_t> code = {0xc3, 0x0f, 0x1f, 0x40, 0x00, 0x48, 0xc7, 0xc0, 15,   0,    0,    0,   0x0f,
+                                     0x05, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3};
+  std::vector<uint8_t> text(kPageSize);
+  std::copy(code.begin(), code.end(), text.begin() + 64);
+  constexpr uint64_t kAt = File::kText + 64;
+  PatchRequest request;
+  request.text = text;
+  request.text_address = File::kText;
+  request.page = File::kText;
+  request.trampolines = 0x10000;
+  request.trampoline_space = 4096;
+  for (bool signal_frame : {false, true}) {
+    const CodeRange functions[] = {{kAt, kAt + 1}, {kAt + 4, kAt + 14, signal_frame}, {kAt + 24, kAt + 25}};
+    request.functions = functions;
+    const PatchedPage page = PatchPage(request);
+    ASSERT_EQ(page.sites.size(), signal_frame ? 1u : 0u);
+    if (!signal_frame) continue;
+    EXPECT_EQ(page.sites[0].address, kAt + 5);
+    EXPECT_EQ(page.sites[0].number, 15u);
+  }
+  // Nothing before it to go by.
+  const CodeRange alone[] = {{kAt + 4, kAt + 14, true}, {kAt + 24, kAt + 25}};
+  request.functions = alone;
+  EXPECT_TRUE(PatchPage(request).sites.empty());
 }
 
 TEST(PatchPage, DoesNotTrustATrap) {

@@ -33,6 +33,7 @@ base::Result<Attachment> Client::Attach(uint32_t mount) {
   attachment.read_only = (reply.mount_flags & kMountReadOnly) != 0;
   attachment.host_uds = (reply.mount_flags & kMountHostUds) != 0;
   attachment.host_fifo = (reply.mount_flags & kMountHostFifo) != 0;
+  attachment.host_uds_create = (reply.mount_flags & kMountHostUdsCreate) != 0;
   attachment.max_nodes = reply.max_nodes;
   return attachment;
 }

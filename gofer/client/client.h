@@ -39,7 +39,8 @@ struct Attachment {
   bool read_only = false;
   bool host_uds = false;   // Node::Connect may succeed
   bool host_fifo = false;  // Node::Open of a FIFO may succeed
-  uint32_t max_nodes = 0;  // of the connection, all mounts together
+  bool host_uds_create = false;  // Node::Bind may succeed
+  uint32_t max_nodes = 0;        // of the connection, all mounts together
 };
 
 class Client final : public base::RefCounted {
@@ -150,7 +151,7 @@ class Node final : public base::RefCounted {
   base::Result<Attributes> Link(Node& target, std::string_view name);
   base::Result<void> Unlink(std::string_view name);
   base::Result<void> Rmdir(std::string_view name);
-  // `flags`: kRenameNoReplace or kRenameExchange or 0.
+  // `flags`: kRenameNoReplace, kRenameExchange, kRenameWhiteout.
   base::Result<void> Rename(std::string_view name, Node& new_directory, std::string_view new_name, uint32_t flags = 0);
 
   base::Result<void> Fsync(bool data_only = false);
@@ -165,6 +166,11 @@ class Node final : public base::RefCounted {
   // A host socket connected to the one at this node. `socket_type`: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET, no
   // flags. The descriptor is non-blocking. ECONNREFUSED if the mount does not allow it, EAGAIN if the backlog is full.
   base::Result<base::UniqueFd> Connect(int socket_type);
+  // A new socket file and a host socket bound to it (NewFile::file), non-blocking, not listening. EPERM if the mount
+  // does not allow it.
+  base::Result<NewFile> Bind(std::string_view name, int socket_type, const CreateOptions& options);
+  // A regular file without a name in this directory's file system.
+  base::Result<NewFile> Tmpfile(uint32_t open_flags, const CreateOptions& options);
 
  private:
   friend class Client;

@@ -283,4 +283,36 @@ base::Result<base::UniqueFd> Node::Connect(int socket_type) {
   return fd;
 }
 
+base::Result<NewFile> Node::Bind(std::string_view name, int socket_type, const CreateOptions& options) {
+  TRY(CheckName(name));
+  BindRequest request;
+  request.directory = id_;
+  request.socket_type = static_cast<uint32_t>(socket_type);
+  request.mode = options.mode;
+  request.uid = options.uid;
+  request.gid = options.gid;
+  request.name = name;
+  NewFile made;
+  NewNode node = TRY(Adopt(client_->impl().Call(request, &made.file)));
+  if (!CheckDonated(made.file, DonatedKind::kSocket, 0)) return client_->impl().Malformed();
+  made.node = std::move(node.node);
+  made.attributes = node.attributes;
+  return made;
+}
+
+base::Result<NewFile> Node::Tmpfile(uint32_t open_flags, const CreateOptions& options) {
+  TmpfileRequest request;
+  request.directory = id_;
+  request.open_flags = open_flags;
+  request.mode = options.mode;
+  request.uid = options.uid;
+  request.gid = options.gid;
+  NewFile made;
+  NewNode node = TRY(Adopt(client_->impl().Call(request, &made.file)));
+  if (!CheckDonated(made.file, DonatedKind::kFile, open_flags)) return client_->impl().Malformed();
+  made.node = std::move(node.node);
+  made.attributes = node.attributes;
+  return made;
+}
+
 }  // namespace gofer

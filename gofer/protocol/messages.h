@@ -101,7 +101,7 @@ struct AttachReply {
     c.Int(m.max_message_bytes);
     c.Int(m.max_in_flight);
     c.Int(m.max_nodes);
-    c.Bits(m.mount_flags, kMountReadOnly | kMountHostUds | kMountHostFifo);
+    c.Bits(m.mount_flags, kMountReadOnly | kMountHostUds | kMountHostFifo | kMountHostUdsCreate);
     c.Int(m.root);
     Attributes::Code(c, m.attributes);
   }
@@ -275,6 +275,7 @@ struct UnlinkRequest {
 
 inline constexpr uint32_t kRenameNoReplace = 1;  // RENAME_NOREPLACE
 inline constexpr uint32_t kRenameExchange = 2;   // RENAME_EXCHANGE
+inline constexpr uint32_t kRenameWhiteout = 4;   // RENAME_WHITEOUT; EINVAL where the host's file system has none
 struct RenameRequest {
   static constexpr MessageType kType = MessageType::kRename;
   using Reply = EmptyReply;
@@ -287,7 +288,7 @@ struct RenameRequest {
   static void Code(C& c, M& m) {
     c.Int(m.old_directory);
     c.Int(m.new_directory);
-    c.Bits(m.flags, kRenameNoReplace | kRenameExchange);
+    c.Bits(m.flags, kRenameNoReplace | kRenameExchange | kRenameWhiteout);
     c.Name(m.old_name);
     c.Name(m.new_name);
   }
@@ -468,6 +469,50 @@ struct ConnectRequest {
   }
 };
 
+// Makes a socket file and a host socket bound to it, if the mount allows it (else EPERM). The socket comes with the
+// reply; it does not listen yet. EINVAL for a name of more than kMaxBindNameBytes.
+inline constexpr size_t kMaxBindNameBytes = 95;  // sun_path less "/proc/self/fd"'s number, a slash and a NUL
+struct BindRequest {
+  static constexpr MessageType kType = MessageType::kBind;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t socket_type = 0;  // as in ConnectRequest
+  uint32_t mode = 0;
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  std::string_view name;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Int(m.socket_type);
+    c.Require(m.socket_type == 1 || m.socket_type == 2 || m.socket_type == 5);
+    c.Bits(m.mode, uint32_t{07777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+    c.Name(m.name);
+  }
+};
+
+// A regular file without a name (O_TMPFILE) in the file system of `directory`, opened with `open_flags`; Link may name
+// it. EOPNOTSUPP where the host's file system has none.
+struct TmpfileRequest {
+  static constexpr MessageType kType = MessageType::kTmpfile;
+  using Reply = NodeReply;
+  NodeId directory = NodeId::kNone;
+  uint32_t open_flags = 0;
+  uint32_t mode = 0;
+  uint32_t uid = kNoId;
+  uint32_t gid = kNoId;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Int(m.directory);
+    c.Bits(m.open_flags, kOpenFlagsMask);
+    c.Bits(m.mode, uint32_t{07777});
+    c.Int(m.uid);
+    c.Int(m.gid);
+  }
+};
+
 // Carries closes only; no reply.
 struct CloseRequest {
   static constexpr MessageType kType = MessageType::kClose;
@@ -480,7 +525,7 @@ using RequestBody =
     std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest, LinkRequest,
                  MknodRequest, UnlinkRequest, RenameRequest, SetAttrRequest, GetAttrRequest, ReadLinkRequest,
                  ReaddirRequest, StatFsRequest, FsyncRequest, SyncFsRequest, GetXattrRequest, SetXattrRequest,
-                 ListXattrRequest, RemoveXattrRequest, ConnectRequest, CloseRequest>;
+                 ListXattrRequest, RemoveXattrRequest, ConnectRequest, CloseRequest, BindRequest, TmpfileRequest>;
 
 // A request as it was received. Views in the body point into the packet.
 struct ParsedRequest {

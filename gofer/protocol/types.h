@@ -44,6 +44,8 @@ enum class MessageType : uint16_t {
   kRemoveXattr = 21,
   kConnect = 22,
   kClose = 23,
+  kBind = 24,
+  kTmpfile = 25,
 };
 inline constexpr uint16_t kReplyBit = 0x8000;
 
@@ -115,8 +117,9 @@ inline constexpr uint32_t kOpenFlagsMask = kOpenAccessMode | 01000 /*O_TRUNC*/ |
 
 // Properties of an attached mount.
 inline constexpr uint32_t kMountReadOnly = 1;
-inline constexpr uint32_t kMountHostUds = 2;   // Connect is allowed
-inline constexpr uint32_t kMountHostFifo = 4;  // Open of a FIFO is allowed
+inline constexpr uint32_t kMountHostUds = 2;        // Connect is allowed
+inline constexpr uint32_t kMountHostFifo = 4;       // Open of a FIFO is allowed
+inline constexpr uint32_t kMountHostUdsCreate = 8;  // Bind is allowed
 
 }  // namespace gofer
 

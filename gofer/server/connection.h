@@ -84,6 +84,8 @@ class Connection {
   base::Result<void> Handle(const SymlinkRequest& r, NodeReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const MknodRequest& r, NodeReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const LinkRequest& r, AttributesReply& reply, ServerBuffers& buffers);
+  base::Result<void> Handle(const BindRequest& r, NodeReply& reply, ServerBuffers& buffers);
+  base::Result<void> Handle(const TmpfileRequest& r, NodeReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const UnlinkRequest& r, EmptyReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const RenameRequest& r, EmptyReply& reply, ServerBuffers& buffers);
   // handle_file.cc: what concerns one file.

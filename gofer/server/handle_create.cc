@@ -79,6 +79,30 @@ base::Result<void> Connection::Handle(const MknodRequest& r, NodeReply& reply, S
   return AdoptNew(*directory, r.name, {}, type, r.mode & 07777, r.uid, r.gid, reply);
 }
 
+base::Result<void> Connection::Handle(const BindRequest& r, NodeReply& reply, ServerBuffers& buffers) {
+  HostNode* directory = TRY(FindWritableDirectory(r.directory));
+  if (!mounts_[directory->mount].host_uds_create) return base::Errno(EPERM);
+  if (nodes_.full()) return base::Errno(ENFILE);
+  base::UniqueFd socket = TRY(host::BindUnix(directory->fd.get(), r.name, static_cast<int>(r.socket_type)));
+  TRY(AdoptNew(*directory, r.name, {}, S_IFSOCK, r.mode, r.uid, r.gid, reply));
+  buffers.fd = std::move(socket);
+  return {};
+}
+
+base::Result<void> Connection::Handle(const TmpfileRequest& r, NodeReply& reply, ServerBuffers& buffers) {
+  HostNode* directory = TRY(FindWritableDirectory(r.directory));
+  if (nodes_.full()) return base::Errno(ENFILE);
+  const uint32_t access = r.open_flags & kOpenAccessMode;
+  if (access == O_RDONLY || access == kOpenAccessMode) return base::Errno(EINVAL);
+  base::UniqueFd file = TRY(host::CreateNameless(proc_self_fd_.get(), directory->fd.get(),
+                                                 static_cast<int>(r.open_flags), r.mode));
+  base::UniqueFd path = TRY(host::Reopen(proc_self_fd_.get(), file.get(), O_PATH));
+  TRY(FinishNew(path.get(), S_IFREG, r.mode, r.uid, r.gid, reply.attributes));
+  reply.node = TRY(nodes_.Add(base::MakeRef<HostNode>(std::move(path), S_IFREG, directory->mount)));
+  buffers.fd = std::move(file);
+  return {};
+}
+
 base::Result<void> Connection::Handle(const LinkRequest& r, AttributesReply& reply, ServerBuffers& buffers) {
   HostNode* node = TRY(FindWritable(r.node));
   HostNode* directory = TRY(FindWritableDirectory(r.directory));

@@ -48,7 +48,7 @@ base::Result<void> Connection::Handle(const AttachRequest& r, AttachReply& reply
   reply.max_in_flight = kMaxInFlight;
   reply.max_nodes = static_cast<uint32_t>(nodes_.max_nodes());
   reply.mount_flags = (mount.read_only ? kMountReadOnly : 0) | (mount.host_uds ? kMountHostUds : 0) |
-                      (mount.host_fifo ? kMountHostFifo : 0);
+                      (mount.host_fifo ? kMountHostFifo : 0) | (mount.host_uds_create ? kMountHostUdsCreate : 0);
   attached_ = true;
   return {};
 }

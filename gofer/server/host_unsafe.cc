@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <sys/vfs.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "base/syscall_unsafe.h"
@@ -144,6 +145,10 @@ base::Result<base::UniqueFd> Reopen(int proc_self_fd, int fd, int flags) {
   return ToFd(base::HostRetry(SYS_openat, proc_self_fd, FdName(fd).get(), flags | O_CLOEXEC | O_NOCTTY, 0));
 }
 
+base::Result<base::UniqueFd> CreateNameless(int proc_self_fd, int directory, int flags, uint32_t mode) {
+  return ToFd(base::HostRetry(SYS_openat, proc_self_fd, FdName(directory).get(),
+                              flags | O_TMPFILE | O_CLOEXEC | O_NOCTTY, mode));
+}
 base::Result<base::UniqueFd> CreateFile(int directory, std::string_view name, int flags, uint32_t mode) {
   int all_flags = flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY;
   return ToFd(base::HostRetry(SYS_openat, directory, CName(name).get(), all_flags, mode));
@@ -262,6 +267,21 @@ base::Result<base::UniqueFd> ConnectUnix(int fd, int socket_type) {
   FdName name(fd);
   strcpy(address.sun_path, name.get());
   TRY(base::HostRetry(SYS_connect, socket.get(), &address, sizeof(address)));
+  return socket;
+}
+
+base::Result<base::UniqueFd> BindUnix(int directory, std::string_view name, int socket_type) {
+  if (name.size() > kMaxBindNameBytes) return base::Errno(EINVAL);
+  base::UniqueFd socket = TRY(ToFd(base::Host(SYS_socket, AF_UNIX, socket_type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+  // 17/name, where 17 in /proc/self/fd is the directory itself; bind never follows a link in the last component.
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%.*s", FdName(directory).get(),
+                        static_cast<int>(name.size()), name.data());
+  if (length < 0 || static_cast<size_t>(length) >= sizeof(address.sun_path)) return base::Errno(EINVAL);
+  auto bound = base::HostRetry(SYS_bind, socket.get(), &address, sizeof(address));
+  if (bound.failed_with(EADDRINUSE)) return base::Errno(EEXIST);
+  TRY(ToVoid(bound));
   return socket;
 }
 

@@ -28,6 +28,8 @@ base::Result<base::UniqueFd> OpenPath(int directory, std::string_view name);
 // Opens the inode behind `fd` through /proc/self/fd, whatever its name is now. The caller knows its type.
 base::Result<base::UniqueFd> Reopen(int proc_self_fd, int fd, int flags);
 base::Result<base::UniqueFd> CreateFile(int directory, std::string_view name, int flags, uint32_t mode);
+// A regular file without a name in the file system of the directory that `directory` is.
+base::Result<base::UniqueFd> CreateNameless(int proc_self_fd, int directory, int flags, uint32_t mode);
 base::Result<base::UniqueFd> Duplicate(int fd);
 
 base::Result<Attributes> GetAttributes(int fd);
@@ -66,6 +68,8 @@ base::Result<void> RemoveXattr(int fd, std::string_view name);
 
 // A non-blocking socket connected to the socket file that the O_PATH descriptor `fd` is. After EnterProcSelfFd.
 base::Result<base::UniqueFd> ConnectUnix(int fd, int socket_type);
+// A non-blocking socket bound to the new name `name` in `directory`. EEXIST. After EnterProcSelfFd.
+base::Result<base::UniqueFd> BindUnix(int directory, std::string_view name, int socket_type);
 
 }  // namespace gofer::host
 

@@ -24,7 +24,7 @@ ServeEnd Serve(base::UniqueFd socket, std::vector<ServerMount> mounts, ServerOpt
   if (!descriptors.ok()) return ServeEnd::kHostError;
   uint64_t reserved = kReservedFds + mounts.size();
   uint64_t room = *descriptors > reserved ? *descriptors - reserved : 1;
-  if (std::any_of(mounts.begin(), mounts.end(), [](const ServerMount& m) { return m.host_uds; }) &&
+  if (std::any_of(mounts.begin(), mounts.end(), [](const ServerMount& m) { return m.host_uds || m.host_uds_create; }) &&
       !host::EnterProcSelfFd(options.proc_self_fd.get()).ok()) {
     return ServeEnd::kHostError;
   }

@@ -10,7 +10,7 @@
 // process on the host that renames things meanwhile cannot make a walk end outside of the tree. (It can move a
 // directory that is being walked somewhere else, as it can under any process's working directory.)
 //
-// Not offered: binding new host sockets (a guest's socket file on a mount is just a file), O_TMPFILE, file handles.
+// Not offered: file handles.
 #ifndef GOFER_SERVER_SERVER_H_
 #define GOFER_SERVER_SERVER_H_
 
@@ -24,8 +24,9 @@ namespace gofer {
 struct ServerMount {
   base::UniqueFd root;  // a directory or any other file (a bind mount of a single file); O_PATH is enough
   bool read_only = false;
-  bool host_uds = false;   // --host-uds=open or all
-  bool host_fifo = false;  // --host-fifo=open
+  bool host_uds = false;         // --host-uds=open or all
+  bool host_uds_create = false;  // --host-uds=create or all
+  bool host_fifo = false;        // --host-fifo=open
 };
 
 struct ServerOptions {

@@ -161,6 +161,7 @@ absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oc
   gofer.trees = std::move(plan.trees);
   gofer.mount_points = std::move(plan.mount_points);
   gofer.host_uds = config.host_uds == "open" || config.host_uds == "all";
+  gofer.host_uds_create = config.host_uds == "create" || config.host_uds == "all";
   gofer.host_fifo = config.host_fifo == "open";
   gofer.debug = config.debug;
   gofer.debug_log = OpenDebugLog(config, options.id, "gofer");

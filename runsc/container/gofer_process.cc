@@ -110,6 +110,7 @@ absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready,
     ASSIGN_OR_RETURN(mount.root, CloneTree(tree));
     mount.read_only = tree.read_only;
     mount.host_uds = options.host_uds;
+    mount.host_uds_create = options.host_uds_create;
     mount.host_fifo = options.host_fifo;
     keep.push_back(mount.root.get());
     mounts.push_back(std::move(mount));
@@ -127,7 +128,8 @@ absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready,
     if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0) return absl::CancelledError("runsc ended");
   }
   prctl(PR_SET_DUMPABLE, 0);
-  return isolation::InstallFilter(options.host_uds ? isolation::FilterId::kGoferHostUds : isolation::FilterId::kGofer,
+  const bool sockets = options.host_uds || options.host_uds_create;
+  return isolation::InstallFilter(sockets ? isolation::FilterId::kGoferHostUds : isolation::FilterId::kGofer,
                                   options.debug);
 }
 

@@ -48,6 +48,7 @@ struct GoferSpawnOptions {
   std::vector<MountPoint> mount_points;  // to be made in tree 0 where they are missing
   base::UniqueFd socket;                 // the gofer's end
   bool host_uds = false;
+  bool host_uds_create = false;
   bool host_fifo = false;
   bool debug = false;
   bool die_with_parent = false;

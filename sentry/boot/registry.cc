@@ -3,6 +3,7 @@
 #include "sentry/fs/anon/pidfd.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
+#include "sentry/fs/host/host_fifo.h"
 #include "sentry/fs/pipe/pipe_file.h"
 #include "sentry/fs/proc/net.h"
 #include "sentry/fs/proc/proc.h"
@@ -20,7 +21,7 @@ namespace sentry::boot {
 namespace {
 
 void RegisterSockets(Kernel& kernel, NetworkMode network) {
-  RegisterUnixSockets();
+  RegisterUnixSockets(&kernel.scheduler().reactor());
   RegisterInetSockets();
   RegisterNetlinkSockets();
   if (network == NetworkMode::kHost) RegisterHostSockets(kernel.scheduler().reactor());
@@ -48,6 +49,9 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   dev::RegisterMemDevices(kernel.memory_file());
   dev::RegisterDevtmpfs(kernel.memory_file());
   vfs::RegisterFifo(&OpenFifo);
+  vfs::RegisterHostFifo([&kernel](const VfsPath& path, uint32_t flags, VfsContext& ctx) {
+    return OpenHostFifo(kernel.scheduler().reactor(), path, flags, ctx);
+  });
   proc::Register(kernel);
   sys::Register(kernel);
   devpts::Register(kernel);

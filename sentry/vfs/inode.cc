@@ -67,6 +67,10 @@ InotifyWatches& Inode::watches() {
   return *watches;
 }
 
+Result<RefPtr<Inode>> Inode::BindSocket(std::string_view name, const NewNode& node, int type, base::UniqueFd& host) {
+  return Mknod(name, node);
+}
+
 Result<void> Inode::GetWriteAccess() {
   int n = write_count.load(std::memory_order_relaxed);
   do {

@@ -18,6 +18,7 @@
 #include "base/errno.h"
 #include "base/fiber_lock.h"
 #include "base/ref_ptr.h"
+#include "base/unique_fd.h"
 #include "sentry/vfs/attr.h"
 #include "sentry/vfs/credentials.h"
 
@@ -145,6 +146,16 @@ class Inode : public virtual base::RefCounted {
   // by the vfs. FIFOs and devices are opened by the vfs through the special-file registry (VfsContext), not by the file
   // system.
   virtual Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) = 0;
+
+  // --- Files that are the host's (--host-uds, --host-fifo): only the gofer's, where it was allowed, are.
+  // A socket of the host, connected to the one that this socket file is: nonblocking. `type` without flags. EAGAIN when
+  // its backlog is full.
+  virtual Result<base::UniqueFd> ConnectHost(int type) { return Errno(ECONNREFUSED); }
+  // bind(2): makes a socket file. Where the host may know of it, `host` becomes a socket of the host bound to it.
+  virtual Result<RefPtr<Inode>> BindSocket(std::string_view name, const NewNode& node, int type, base::UniqueFd& host);
+  // A FIFO whose other end may be on the host, and opening it there: never waits, ENXIO without a reader.
+  virtual bool IsHostFifo() { return false; }
+  virtual Result<base::UniqueFd> OpenHostFifo(uint32_t flags) { return Errno(ENXIO); }
 
   // --- Extended attributes: full names ("user.x"). ENODATA, ERANGE are the vfs' (sizes); EOPNOTSUPP by default.
   virtual Result<std::string> GetXattr(std::string_view name) { return Errno(EOPNOTSUPP); }

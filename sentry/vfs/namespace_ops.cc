@@ -185,12 +185,12 @@ Result<void> Mknod(VfsContext& ctx, const VfsPath& start, std::string_view path,
   return {};
 }
 
-Result<VfsPath> BindSocket(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode,
-                           RefPtr<base::RefCounted> special) {
+Result<VfsPath> BindSocket(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode, int type,
+                           RefPtr<base::RefCounted> special, base::UniqueFd& host) {
   return CreateEntry(ctx, start, path, mode & 07777 & ~ctx.umask, false,
                      [&](Inode& dir, std::string_view name, NewNode node) -> Result<RefPtr<Inode>> {
                        node.mode |= S_IFSOCK;
-                       RefPtr<Inode> inode = TRY(dir.Mknod(name, node));
+                       RefPtr<Inode> inode = TRY(dir.BindSocket(name, node, type, host));
                        base::MutexLock l(inode->special_mu);
                        inode->special = std::move(special);
                        return inode;

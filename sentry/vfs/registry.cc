@@ -13,7 +13,7 @@ namespace {
 struct Registry {
   std::vector<std::unique_ptr<FileSystemType>> file_systems;
   std::map<std::tuple<FileType, uint32_t, int64_t>, SpecialOpen> devices;
-  SpecialOpen fifo;
+  SpecialOpen fifo, host_fifo;
   std::function<FileTimeNs()> clock;
 };
 
@@ -52,11 +52,13 @@ void RegisterDevice(FileType type, uint32_t major, int64_t minor, SpecialOpen op
 }
 
 void RegisterFifo(SpecialOpen open) { Tables().fifo = std::move(open); }
+void RegisterHostFifo(SpecialOpen open) { Tables().host_fifo = std::move(open); }
 
 Result<RefPtr<FileDescription>> OpenSpecial(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
   Inode& inode = *path.dentry->inode_ptr();
   switch (inode.type()) {
     case FileType::kFifo:
+      if (Tables().host_fifo && inode.IsHostFifo()) return Tables().host_fifo(path, flags, ctx);
       if (!Tables().fifo) return Errno(ENXIO);
       return Tables().fifo(path, flags, ctx);
     case FileType::kCharDevice:

@@ -25,9 +25,10 @@ Result<RefPtr<FileDescription>> OpenPath(VfsContext& ctx, const VfsPath& path, u
 
 Result<void> Mkdir(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode);
 Result<void> Mknod(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode, uint64_t rdev);
-// mknod of a socket for bind(2): the inode, with `special` set before anybody can see it.
-Result<VfsPath> BindSocket(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode,
-                           RefPtr<base::RefCounted> special);
+// mknod of a socket of type `type` for bind(2): the inode, with `special` set before anybody can see it. `host`: see
+// Inode::BindSocket.
+Result<VfsPath> BindSocket(VfsContext& ctx, const VfsPath& start, std::string_view path, uint32_t mode, int type,
+                           RefPtr<base::RefCounted> special, base::UniqueFd& host);
 Result<void> Symlink(VfsContext& ctx, std::string_view target, const VfsPath& start, std::string_view path);
 Result<void> Link(VfsContext& ctx, const VfsPath& old_start, std::string_view old_path, const VfsPath& new_start,
                   std::string_view new_path, uint32_t at_flags);
@@ -82,6 +83,7 @@ using SpecialOpen =
     std::function<Result<RefPtr<FileDescription>>(const VfsPath& path, uint32_t flags, VfsContext& ctx)>;
 void RegisterDevice(FileType type, uint32_t major, int64_t minor, SpecialOpen open);
 void RegisterFifo(SpecialOpen open);
+void RegisterHostFifo(SpecialOpen open);  // those of which Inode::IsHostFifo is true
 
 // now, for times of files: CLOCK_REALTIME of the sandbox, set by boot.
 void SetFileClock(std::function<FileTimeNs()> clock);

@@ -118,7 +118,8 @@ const SeccompRule kDescriptors[] = {
     {SYS_recvmsg, "the gofer, the control interface, a host socket that is a standard stream"},
     {SYS_sendmsg, "the same"},
     {SYS_shutdown, "the end of a conversation"},
-    {SYS_accept4, "a connection to the control interface"},
+    {SYS_accept4, "a connection to the control interface, or to a socket that the gofer bound for the guest"},
+    {SYS_listen, "the guest's call on a socket that the gofer bound for it"},
 
     // The container's terminal, a host pseudo-terminal. Nothing that injects input or takes a terminal over.
     {SYS_ioctl, "bytes ready on a standard stream", {IsInt(1, FIONREAD)}},
@@ -141,7 +142,6 @@ const SeccompRule kHostNetwork[] = {
     {SYS_socket, "interfaces and routes", {IsInt(0, AF_NETLINK), IsInt(2, 0 /*NETLINK_ROUTE*/)}},
     {SYS_bind, "the guest's call"},
     {SYS_connect, "the guest's call"},
-    {SYS_listen, "the guest's call"},
     {SYS_getsockname, "the guest's call"},
     {SYS_getpeername, "the guest's call"},
     {SYS_getsockopt, "the guest's call"},

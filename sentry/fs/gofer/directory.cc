@@ -209,6 +209,14 @@ Result<RefPtr<Inode>> GoferDirectory::Create(std::string_view name, const NewNod
   return RefPtr<Inode>(std::move(inode));
 }
 
+Result<RefPtr<Inode>> GoferDirectory::Tmpfile(const NewNode& node) {
+  gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Tmpfile(O_RDWR, OptionsFor(node)); }));
+  RefPtr<GoferInode> inode = sb().Find(std::move(made.node), made.attributes, "");
+  if (inode->type() != FileType::kRegular) return Errno(EIO);
+  if (made.file.valid()) static_cast<GoferFile&>(*inode).Adopt(std::move(made.file), /*writable=*/true);
+  return RefPtr<Inode>(std::move(inode));
+}
+
 Result<RefPtr<Inode>> GoferDirectory::Mkdir(std::string_view name, const NewNode& node) {
   RefPtr<Inode> made = TRY(Adopt(name, sb().WithRoom([&] { return this->node().Mkdir(name, OptionsFor(node)); })));
   if (made->is_dir()) static_cast<GoferDirectory&>(*made).StartKnowingNames();
@@ -223,6 +231,14 @@ Result<RefPtr<Inode>> GoferDirectory::Mknod(std::string_view name, const NewNode
 Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string_view target, const NewNode& node) {
   return Adopt(name, sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }),
                std::string(target));
+}
+
+Result<RefPtr<Inode>> GoferDirectory::BindSocket(std::string_view name, const NewNode& node, int type,
+                                                 base::UniqueFd& host) {
+  if (!sb().host_uds_create()) return Mknod(name, node);
+  gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Bind(name, type, OptionsFor(node)); }));
+  host = std::move(made.file);
+  return Adopt(name, gofer::NewNode{std::move(made.node), made.attributes});
 }
 
 Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {
@@ -251,17 +267,17 @@ Result<void> GoferDirectory::Rmdir(std::string_view name, Inode& child) {
 
 Result<void> GoferDirectory::Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
                                     Inode* replaced, uint32_t flags) {
-  // fs/namei.c lets a file system without whiteouts say EINVAL.
-  if (flags & RENAME_WHITEOUT) return Errno(EINVAL);
   auto& to = static_cast<GoferDirectory&>(new_dir);
   uint32_t gofer_flags = 0;
   if (flags & RENAME_NOREPLACE) gofer_flags |= gofer::kRenameNoReplace;
   if (flags & RENAME_EXCHANGE) gofer_flags |= gofer::kRenameExchange;
+  // EINVAL where the host's file system has no whiteouts, as on Linux.
+  if (flags & RENAME_WHITEOUT) gofer_flags |= gofer::kRenameWhiteout;
   MarkStale();
   to.MarkStale();
   to.NameAdded(new_name);
   TRY(node().Rename(old_name, to.node(), new_name, gofer_flags));
-  if (!(flags & RENAME_EXCHANGE)) NameRemoved(old_name);
+  if (!(flags & (RENAME_EXCHANGE | RENAME_WHITEOUT))) NameRemoved(old_name);
   static_cast<GoferInode&>(moved).MarkStale();
   if (replaced != nullptr) {
     auto& gone = static_cast<GoferInode&>(*replaced);

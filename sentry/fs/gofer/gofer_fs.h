@@ -9,14 +9,15 @@
 // mappings map them. Descriptors are shared by all opens of a file and kept after the last close, up to a limit
 // (HostFileCache).
 //
-// FIFOs and sockets that a guest makes are files on the host, and what goes through them stays in the sandbox.
+// FIFOs and sockets that a guest makes are files on the host, and what goes through them stays in the sandbox, unless
+// the gofer was told otherwise: then sockets of the host can be connected to (--host-uds=open), sockets that are bound
+// here can be connected to from the host (--host-uds=create), and FIFOs are the host's (--host-fifo=open).
 //
 // Host calls on donated descriptors, besides those of mm: fstat, ftruncate, fallocate, lseek, fsync, fdatasync, close.
 #ifndef SENTRY_FS_GOFER_GOFER_FS_H_
 #define SENTRY_FS_GOFER_GOFER_FS_H_
 
 #include "base/ref_ptr.h"
-#include "base/unique_fd.h"
 #include "gofer/client/client.h"
 #include "sentry/vfs/vfs.h"
 
@@ -36,10 +37,6 @@ Result<vfs::NewMount> Create(RefPtr<gofer::Client> client, uint32_t index, const
 // RLIMIT_NOFILE, at most 4096.
 void SetIdleDescriptorLimit(size_t limit);
 size_t IdleDescriptors();
-
-// A host socket connected to the socket file `inode` (--host-uds=open). `type` without flags. ECONNREFUSED if the mount
-// does not allow it or `inode` is not a gofer's.
-Result<base::UniqueFd> ConnectHostSocket(Inode& inode, int type);
 
 }  // namespace sentry::goferfs
 

@@ -185,4 +185,14 @@ Result<void> GoferInode::RemoveXattr(std::string_view name) {
   return result;
 }
 
+Result<base::UniqueFd> GoferInode::ConnectHost(int type) {
+  if (this->type() != FileType::kSocket || !sb().host_uds()) return Errno(ECONNREFUSED);
+  return sb().WithRoom([&] { return node_->Connect(type); });
+}
+
+Result<base::UniqueFd> GoferInode::OpenHostFifo(uint32_t flags) {
+  if (!IsHostFifo()) return Errno(ENXIO);
+  return sb().WithRoom([&] { return node_->Open(flags & gofer::kOpenFlagsMask); });
+}
+
 }  // namespace sentry::goferfs

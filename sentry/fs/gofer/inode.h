@@ -34,6 +34,10 @@ class GoferInode : public Inode {
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
 
+  Result<base::UniqueFd> ConnectHost(int type) override;
+  bool IsHostFifo() override { return type() == FileType::kFifo && sb().host_fifo(); }
+  Result<base::UniqueFd> OpenHostFifo(uint32_t flags) override;
+
   GoferSuperblock& sb() const { return static_cast<GoferSuperblock&>(superblock()); }
   gofer::Node& node() const { return *node_; }
   // What the gofer said just now.
@@ -83,11 +87,13 @@ class GoferDirectory final : public GoferInode {
   Result<RefPtr<Inode>> Mkdir(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Mknod(std::string_view name, const NewNode& node) override;
   Result<RefPtr<Inode>> Symlink(std::string_view name, std::string_view target, const NewNode& node) override;
+  Result<RefPtr<Inode>> BindSocket(std::string_view name, const NewNode& node, int type, base::UniqueFd& host) override;
   Result<void> Link(std::string_view name, Inode& target) override;
   Result<void> Unlink(std::string_view name, Inode& child) override;
   Result<void> Rmdir(std::string_view name, Inode& child) override;
   Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_dir, std::string_view new_name,
                       Inode* replaced, uint32_t flags) override;
+  Result<RefPtr<Inode>> Tmpfile(const NewNode& node) override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
  private:

@@ -100,11 +100,4 @@ Result<vfs::NewMount> Create(RefPtr<gofer::Client> client, uint32_t index, const
   return mount;
 }
 
-Result<base::UniqueFd> ConnectHostSocket(Inode& inode, int type) {
-  auto* gofer_inode = dynamic_cast<GoferInode*>(&inode);
-  if (gofer_inode == nullptr || inode.type() != FileType::kSocket || !gofer_inode->sb().host_uds())
-    return Errno(ECONNREFUSED);
-  return gofer_inode->node().Connect(type);
-}
-
 }  // namespace sentry::goferfs

@@ -27,6 +27,8 @@ class GoferSuperblock final : public Superblock {
 
   bool shared() const { return options_.access == Access::kShared; }
   bool host_uds() const { return attachment_.host_uds; }
+  bool host_uds_create() const { return attachment_.host_uds_create; }
+  bool host_fifo() const { return attachment_.host_fifo; }
   gofer::Client& client() const { return *client_; }
   gofer::Node& root_node() const { return *attachment_.root; }
 

@@ -47,6 +47,13 @@ class OverlayInode : public Inode {
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
 
+  // A copy-up makes a file of the same name and owner; what listens or reads is where it was.
+  Result<base::UniqueFd> ConnectHost(int type) override {
+    return lower_ ? lower_->ConnectHost(type) : Result<base::UniqueFd>(Errno(ECONNREFUSED));
+  }
+  bool IsHostFifo() override { return lower_ && lower_->IsHostFifo(); }
+  Result<base::UniqueFd> OpenHostFifo(uint32_t flags) override { return lower_->OpenHostFifo(flags); }
+
   // Makes sure that there is an upper part; of a regular file's contents, at most `max_bytes` are copied (it is
   // truncated next).
   Result<void> CopyUp(int64_t max_bytes = INT64_MAX) EXCLUDES(copy_up_lock_);

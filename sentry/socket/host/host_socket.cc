@@ -3,24 +3,20 @@
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "base/syscall_unsafe.h"
+#include "sentry/socket/host_transfer.h"
 
 namespace sentry {
 namespace {
 
-constexpr size_t kPiece = 64 << 10;
 constexpr size_t kMaxDatagram = 65535;
 constexpr size_t kMaxOptionBytes = 512;
-constexpr int kSendFlags = MSG_OOB | MSG_DONTROUTE | MSG_MORE | MSG_EOR | MSG_CONFIRM;
-constexpr int kReceiveFlags = MSG_OOB | MSG_PEEK;
 
 }  // namespace
 
@@ -78,56 +74,11 @@ Result<RefPtr<Socket>> HostSocket::Accept(VfsContext& ctx, uint32_t file_flags, 
 }
 
 Result<size_t> HostSocket::Send(OutgoingMessage& message) {
-  const size_t length = message.data.remaining();
-  if (!IsStream() && length > kMaxDatagram) return Errno(EMSGSIZE);
-  const size_t wanted = std::min(length, kPiece);
-  // The queue may be full: asked before the copy, so that a wait does not copy again and again.
-  auto chunk = base::MakeRef<Chunk>(std::max(wanted, Chunk::kSmall));
-  if (wanted != 0) {
-    size_t copied = TRY(message.data.CopyIn(std::span<std::byte>(chunk->data(), wanted)));
-    if (copied == 0 || (!IsStream() && copied != wanted)) return Errno(EFAULT);
-    chunk->end = copied;
-  }
-  const int flags = (message.flags & kSendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
-  auto sent = base::HostRetry(SYS_sendto, fd_.get(), chunk->data(), chunk->end, flags,
-                              message.to != nullptr ? message.to->bytes : nullptr,
-                              message.to != nullptr ? message.to->length : 0);
-  if (!sent.ok()) {
-    message.data.Revert(chunk->end);
-    return sent.error();
-  }
-  size_t n = static_cast<size_t>(*sent);
-  if (n < chunk->end) message.data.Revert(chunk->end - n);
-  return n;
+  return SendToHost(fd_.get(), IsStream(), kMaxDatagram, message);
 }
 
 Result<size_t> HostSocket::Receive(IncomingMessage& message) {
-  if ((message.flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
-  const size_t room = message.data.remaining();
-  const bool throw_away = IsStream() && (message.flags & MSG_TRUNC) != 0;
-  const size_t wanted = std::min(room, IsStream() ? kPiece : kMaxDatagram + 1);
-  auto chunk = base::MakeRef<Chunk>(std::max(wanted, Chunk::kSmall));
-  SocketAddress from;
-  iovec iov{chunk->data(), wanted};
-  msghdr header{};
-  header.msg_name = from.bytes;
-  header.msg_namelen = SocketAddress::kMax;
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  const int flags = (message.flags & kReceiveFlags) | MSG_DONTWAIT | (throw_away || !IsStream() ? MSG_TRUNC : 0);
-  size_t n = static_cast<size_t>(TRY(base::HostRetry(SYS_recvmsg, fd_.get(), &header, flags)));
-  const size_t got = std::min(n, wanted);  // a datagram's length may be more
-  if (got != 0 && !throw_away) {
-    size_t copied = TRY(message.data.CopyOut(std::span<const std::byte>(chunk->data(), got)));
-    if (copied != got && !IsStream()) return Errno(EFAULT);
-  }
-  if (header.msg_namelen != 0 && header.msg_namelen <= SocketAddress::kMax) {
-    from.length = header.msg_namelen;
-    message.from = from;
-  }
-  message.out_flags |= header.msg_flags & (MSG_TRUNC | MSG_OOB | MSG_EOR);
-  if (IsStream()) message.out_flags &= ~MSG_TRUNC;
-  return IsStream() || (message.flags & MSG_TRUNC) != 0 ? n : got;
+  return ReceiveFromHost(fd_.get(), IsStream(), kMaxDatagram, message);
 }
 
 Result<void> HostSocket::Shutdown(int how) {
@@ -217,14 +168,7 @@ int HostSocket::TakeError() {
   return got.ok() ? error : 0;
 }
 
-base::EventMask HostSocket::Readiness() {
-  constexpr short kAll = POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND | POLLRDHUP;
-  struct pollfd p = {fd_.get(), kAll, 0};
-  struct timespec zero = {0, 0};
-  auto n = base::HostRetry(SYS_ppoll, &p, 1, &zero, nullptr, 8);
-  if (!n.ok()) return base::kEventErr;
-  return static_cast<base::EventMask>(static_cast<unsigned short>(p.revents));
-}
+base::EventMask HostSocket::Readiness() { return HostSocketReadiness(fd_.get()); }
 
 void RegisterHostSockets(base::Reactor& reactor) {
   for (int family : {AF_INET, AF_INET6, AF_NETLINK}) {

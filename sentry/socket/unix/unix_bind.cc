@@ -57,9 +57,18 @@ Result<void> UnixSocket::Bind(VfsContext& ctx, const SocketAddress& address) {
     return {};
   }
   std::string path = UnixPathOf(address);
-  auto bound = vfs::BindSocket(ctx, {}, path, 0777, endpoint_);
+  base::UniqueFd host;
+  auto bound = vfs::BindSocket(ctx, {}, path, 0777, type(), endpoint_, host);
   if (!bound.ok()) return bound.failed_with(EEXIST) ? Errno(EADDRINUSE) : bound.error();
+  RefPtr<HostPeer> host_bound;
+  if (host.valid() && reactor_ != nullptr) {
+    host_bound = base::MakeRef<HostPeer>(*reactor_, std::move(host), type(), events_);
+  }
   base::MutexLock lock(endpoint_->mu_);
+  if (host_bound != nullptr) {
+    endpoint_->host_bound_ = std::move(host_bound);
+    endpoint_->has_host_.store(true, std::memory_order_release);
+  }
   endpoint_->name_ = address;
   // The length counts one NUL, wherever the guest's ended (unix_mkname).
   endpoint_->name_.length = static_cast<uint32_t>(kUnixPathOffset + path.size() + 1);
@@ -67,7 +76,8 @@ Result<void> UnixSocket::Bind(VfsContext& ctx, const SocketAddress& address) {
   return {};
 }
 
-Result<RefPtr<UnixEndpoint>> UnixSocket::Find(VfsContext* ctx, const SocketAddress& address) {
+Result<RefPtr<UnixEndpoint>> UnixSocket::Find(VfsContext* ctx, const SocketAddress& address,
+                                              RefPtr<HostPeer>& host) {
   TRY(ValidateUnixName(address));
   RefPtr<base::RefCounted> object;
   if (IsAbstractUnixName(address)) {
@@ -79,8 +89,14 @@ Result<RefPtr<UnixEndpoint>> UnixSocket::Find(VfsContext* ctx, const SocketAddre
     if (inode == nullptr) return Errno(ENOENT);
     TRY(inode->CheckAccess(*ctx->creds, W_OK));
     if (inode->type() != FileType::kSocket) return Errno(ECONNREFUSED);
-    base::MutexLock lock(inode->special_mu);
-    object = inode->special;
+    {
+      base::MutexLock lock(inode->special_mu);
+      object = inode->special;
+    }
+    if (object == nullptr && reactor_ != nullptr) {
+      host = base::MakeRef<HostPeer>(*reactor_, TRY(inode->ConnectHost(type())), type(), events_);
+      return RefPtr<UnixEndpoint>();
+    }
   }
   auto* found = dynamic_cast<UnixEndpoint*>(object.get());
   if (found == nullptr) return Errno(ECONNREFUSED);
@@ -97,6 +113,7 @@ Result<SocketAddress> UnixSocket::PeerName() {
   RefPtr<UnixEndpoint> peer;
   {
     base::MutexLock lock(endpoint_->mu_);
+    if (endpoint_->host_peer_ != nullptr) return endpoint_->host_name_;
     peer = endpoint_->peer_;
   }
   if (peer == nullptr) return Errno(ENOTCONN);

@@ -43,8 +43,10 @@ void UnixSocket::FollowSpaceOf(const RefPtr<UnixEndpoint>& peer) {
 Result<void> UnixSocket::ConnectDatagram(VfsContext& ctx, const SocketAddress& address) {
   if (address.family() == AF_UNSPEC) {
     RefPtr<UnixEndpoint> dropped;
+    RefPtr<HostPeer> host;
     {
       base::MutexLock lock(endpoint_->mu_);
+      host.swap(endpoint_->host_peer_);
       dropped = std::move(endpoint_->peer_);
       endpoint_->state_ = UnixEndpoint::State::kUnconnected;
       endpoint_->peer_id_.reset();
@@ -57,12 +59,15 @@ Result<void> UnixSocket::ConnectDatagram(VfsContext& ctx, const SocketAddress& a
     base::FiberMutexLock binding(connecting_);
     TRY(Autobind());
   }
-  RefPtr<UnixEndpoint> other = TRY(Find(&ctx, address));
+  RefPtr<HostPeer> host;
+  RefPtr<UnixEndpoint> other = TRY(FindForConnect(ctx, address, host));
+  if (host) return ConnectToHost(address, std::move(host));
   RefPtr<UnixEndpoint> dropped;
   {
     base::MutexPairLock lock(endpoint_->mu_, other->mu_);
     if (other->state_ == UnixEndpoint::State::kClosed) return Errno(ECONNREFUSED);
     if (other->peer_ != nullptr && other->peer_ != endpoint_) return Errno(EPERM);
+    host.swap(endpoint_->host_peer_);
     dropped = std::move(endpoint_->peer_);
     endpoint_->peer_ = other;
     endpoint_->state_ = UnixEndpoint::State::kConnected;
@@ -79,7 +84,9 @@ Result<void> UnixSocket::Connect(VfsContext& ctx, const SocketAddress& address, 
     base::FiberMutexLock binding(connecting_);
     TRY(Autobind());
   }
-  RefPtr<UnixEndpoint> listener = TRY(Find(&ctx, address));
+  RefPtr<HostPeer> host;
+  RefPtr<UnixEndpoint> listener = TRY(FindForConnect(ctx, address, host));
+  if (host) return ConnectToHost(address, std::move(host));
   auto server_events = base::MakeRef<SocketEvents>();
   auto embryo = base::MakeRef<UnixEndpoint>(type(), endpoint_->net_, server_events);
   auto kind = IsStream() ? Connection::Kind::kUnixStream : Connection::Kind::kUnixPackets;
@@ -141,6 +148,7 @@ Result<void> UnixSocket::Listen(VfsContext& ctx, int backlog) {
     endpoint_->own_id_ = id;
   }
   if (more) endpoint_->space_->queue.Notify(kUnixWritable);
+  if (RefPtr<HostPeer> host = host_bound()) TRY(host->Listen(backlog));
   return {};
 }
 
@@ -152,15 +160,16 @@ Result<RefPtr<Socket>> UnixSocket::Accept(VfsContext& ctx, uint32_t file_flags, 
     base::MutexLock lock(endpoint_->mu_);
     if (endpoint_->state_ != UnixEndpoint::State::kListening) return Errno(EINVAL);
     embryo = endpoint_->accept_queue_.Pop();
-    if (embryo == nullptr) return Errno((endpoint_->shut_ & 1) != 0 ? EINVAL : EAGAIN);
+    if (embryo == nullptr && (endpoint_->shut_ & 1) != 0) return Errno(EINVAL);
   }
+  if (embryo == nullptr) return AcceptFromHost(ctx, file_flags, peer);
   endpoint_->space_->queue.Notify(kUnixWritable);
   embryo->published_.load(std::memory_order_acquire)->SetPassCredentials(1, false);
   SocketRequest request = request_;
   request.file_flags = file_flags;
   request.creds = ctx.creds;
   RefPtr<SocketEvents> events = embryo->events_;
-  auto socket = base::MakeRef<UnixSocket>(request, std::move(events), std::move(embryo));
+  auto socket = base::MakeRef<UnixSocket>(request, reactor_, std::move(events), std::move(embryo));
   if (peer != nullptr) {
     auto name = socket->PeerName();
     *peer = name.ok() ? *name : UnnamedUnixSocket();

@@ -28,9 +28,12 @@ void UnixEndpoint::Close() {
   AcceptQueue<UnixEndpoint>::Waiting waiting;
   RefPtr<UnixEndpoint> peer;
   RefPtr<Connection> connection;
+  RefPtr<HostPeer> host_peer, host_bound;
   std::string name;
   {
     base::MutexLock lock(mu_);
+    host_peer.swap(host_peer_);
+    host_bound.swap(host_bound_);
     state_ = State::kClosed;
     waiting = accept_queue_.TakeAll();
     peer = std::move(peer_);

@@ -1,6 +1,9 @@
 // UnixEndpoint: what names, peers and accept queues refer to of a UNIX socket. One that is closed stays as long as
 // somebody refers to it (a socket file that nobody unlinked) and answers ECONNREFUSED.
 //
+// With --host-uds it may be connected to a socket of the host instead of a peer here (host_peer_), or be reached from
+// the host besides (host_bound_).
+//
 // Locking: UnixEndpoint::mu_; two of them through MutexPairLock. Beneath it: NetworkNamespace, the queues,
 // Connection::mu_.
 #ifndef SENTRY_SOCKET_UNIX_UNIX_ENDPOINT_H_
@@ -16,6 +19,7 @@
 #include "sentry/socket/datagram_queue.h"
 #include "sentry/socket/network_namespace.h"
 #include "sentry/socket/socket.h"
+#include "sentry/socket/unix/host_peer.h"
 
 namespace sentry {
 
@@ -58,6 +62,10 @@ class UnixEndpoint final : public base::RefCounted {
   RefPtr<Connection> connection_ GUARDED_BY(mu_);  // set once, with side_
   int side_ = 0;
   std::atomic<Connection*> published_{nullptr};  // connection_, for those who need no lock
+  RefPtr<HostPeer> host_peer_ GUARDED_BY(mu_);   // connected to
+  RefPtr<HostPeer> host_bound_ GUARDED_BY(mu_);  // bound with
+  SocketAddress host_name_ GUARDED_BY(mu_);      // what host_peer_ was called
+  std::atomic<bool> has_host_{false};            // either of them is set, or was
 };
 
 // The text of /proc/net/unix.

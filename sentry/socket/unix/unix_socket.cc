@@ -4,25 +4,28 @@
 
 namespace sentry {
 
-Result<RefPtr<Socket>> UnixSocket::Create(const SocketRequest& request) {
+Result<RefPtr<Socket>> UnixSocket::Create(const SocketRequest& request, base::Reactor* reactor) {
   if (request.protocol != 0 && request.protocol != AF_UNIX) return Errno(EPROTONOSUPPORT);
   SocketRequest own = request;
   own.protocol = 0;
   if (own.type == SOCK_RAW) own.type = SOCK_DGRAM;  // unix_create
   if (own.type != SOCK_STREAM && own.type != SOCK_DGRAM && own.type != SOCK_SEQPACKET) return Errno(ESOCKTNOSUPPORT);
-  return RefPtr<Socket>(base::MakeRef<UnixSocket>(own));
+  return RefPtr<Socket>(base::MakeRef<UnixSocket>(own, reactor));
 }
 
-Result<std::pair<RefPtr<Socket>, RefPtr<Socket>>> UnixSocket::CreatePair(const SocketRequest& request) {
-  RefPtr<Socket> a = TRY(Create(request));
-  RefPtr<Socket> b = TRY(Create(request));
+Result<std::pair<RefPtr<Socket>, RefPtr<Socket>>> UnixSocket::CreatePair(const SocketRequest& request,
+                                                                         base::Reactor* reactor) {
+  RefPtr<Socket> a = TRY(Create(request, reactor));
+  RefPtr<Socket> b = TRY(Create(request, reactor));
   Join(static_cast<UnixSocket&>(*a), static_cast<UnixSocket&>(*b), CurrentSender());
   return std::pair(std::move(a), std::move(b));
 }
 
-UnixSocket::UnixSocket(const SocketRequest& request, RefPtr<SocketEvents> events, RefPtr<UnixEndpoint> endpoint)
+UnixSocket::UnixSocket(const SocketRequest& request, base::Reactor* reactor, RefPtr<SocketEvents> events,
+                       RefPtr<UnixEndpoint> endpoint)
     : Socket(AF_UNIX, request.type, 0, request.file_flags, request.creds.get()),
       request_(request),
+      reactor_(reactor),
       endpoint_(endpoint != nullptr ? std::move(endpoint)
                                     : base::MakeRef<UnixEndpoint>(request.type, request.net, events_)) {
   if (events != nullptr) events_ = std::move(events);
@@ -62,6 +65,7 @@ Result<int> UnixSocket::ReadableBytes() {
   if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) {
     return static_cast<int>(connection->ReadableBytes(endpoint_->side_));
   }
+  if (RefPtr<HostPeer> host = host_peer(); host != nullptr && !datagrams()) return host->ReadableBytes();
   if (!datagrams()) return Listening() ? Result<int>(Errno(EINVAL)) : Result<int>(0);
   return static_cast<int>(endpoint_->datagrams_.FirstSize());
 }
@@ -70,6 +74,7 @@ Result<int> UnixSocket::UnsentBytes() {
   if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) {
     return static_cast<int>(connection->UnreadByPeer(endpoint_->side_));
   }
+  if (RefPtr<HostPeer> host = host_peer()) return host->UnsentBytes();
   return 0;
 }
 
@@ -111,6 +116,10 @@ void UnixSocket::PurgeQueue() {
   for (auto& embryo : waiting) embryo->published_.load(std::memory_order_acquire)->PurgeQueue(embryo->side_);
 }
 
-void RegisterUnixSockets() { RegisterSocketProvider({AF_UNIX, &UnixSocket::Create, &UnixSocket::CreatePair}); }
+void RegisterUnixSockets(base::Reactor* reactor) {
+  RegisterSocketProvider({AF_UNIX,
+                          [reactor](const SocketRequest& request) { return UnixSocket::Create(request, reactor); },
+                          [reactor](const SocketRequest& request) { return UnixSocket::CreatePair(request, reactor); }});
+}
 
 }  // namespace sentry

@@ -1,5 +1,5 @@
 // AF_UNIX sockets (man 7 unix, net/unix/af_unix.c). UnixSocket is the open file; its code is split by activity:
-// unix_bind.cc, unix_connect.cc, unix_transfer.cc.
+// unix_bind.cc, unix_connect.cc, unix_transfer.cc, unix_host.cc.
 #ifndef SENTRY_SOCKET_UNIX_UNIX_SOCKET_H_
 #define SENTRY_SOCKET_UNIX_UNIX_SOCKET_H_
 
@@ -14,10 +14,12 @@ namespace sentry {
 
 class UnixSocket final : public Socket {
  public:
-  static Result<RefPtr<Socket>> Create(const SocketRequest& request);
-  static Result<std::pair<RefPtr<Socket>, RefPtr<Socket>>> CreatePair(const SocketRequest& request);
+  // `reactor`: watches sockets of the host; without one there are none.
+  static Result<RefPtr<Socket>> Create(const SocketRequest& request, base::Reactor* reactor = nullptr);
+  static Result<std::pair<RefPtr<Socket>, RefPtr<Socket>>> CreatePair(const SocketRequest& request,
+                                                                      base::Reactor* reactor = nullptr);
 
-  UnixSocket(const SocketRequest& request, RefPtr<SocketEvents> events = nullptr,
+  UnixSocket(const SocketRequest& request, base::Reactor* reactor, RefPtr<SocketEvents> events = nullptr,
              RefPtr<UnixEndpoint> endpoint = nullptr);
   ~UnixSocket() override;
 
@@ -44,8 +46,15 @@ class UnixSocket final : public Socket {
  private:
   bool datagrams() const { return type() == SOCK_DGRAM; }
   Result<void> Autobind();
-  // The endpoint that an address names. ECONNREFUSED, EPROTOTYPE and the errors of a path walk.
-  Result<RefPtr<UnixEndpoint>> Find(VfsContext* ctx, const SocketAddress& address);
+  // The endpoint that an address names; or null and a connection to the host's socket there. ECONNREFUSED, EPROTOTYPE
+  // and the errors of a path walk; EAGAIN while the host's backlog is full.
+  Result<RefPtr<UnixEndpoint>> Find(VfsContext* ctx, const SocketAddress& address, RefPtr<HostPeer>& host);
+  // Find for connect(2), which waits for room in the host's backlog.
+  Result<RefPtr<UnixEndpoint>> FindForConnect(VfsContext& ctx, const SocketAddress& address, RefPtr<HostPeer>& host);
+  Result<void> ConnectToHost(const SocketAddress& address, RefPtr<HostPeer> host);
+  Result<RefPtr<Socket>> AcceptFromHost(VfsContext& ctx, uint32_t file_flags, SocketAddress* peer);
+  RefPtr<HostPeer> host_peer();
+  RefPtr<HostPeer> host_bound();
   Result<void> ConnectDatagram(VfsContext& ctx, const SocketAddress& address);
   Result<size_t> SendDatagram(OutgoingMessage& message);
   Result<size_t> ReceiveDatagram(IncomingMessage& message);
@@ -53,6 +62,7 @@ class UnixSocket final : public Socket {
   static void Join(UnixSocket& a, UnixSocket& b, const SenderId& id);
 
   const SocketRequest request_;  // to make accepted ones
+  base::Reactor* const reactor_;
   const RefPtr<UnixEndpoint> endpoint_;
   // A datagram socket hears of room in its peer's queue.
   base::FiberMutex connecting_;
@@ -61,7 +71,7 @@ class UnixSocket final : public Socket {
 };
 
 // Registers AF_UNIX.
-void RegisterUnixSockets();
+void RegisterUnixSockets(base::Reactor* reactor = nullptr);
 
 }  // namespace sentry
 

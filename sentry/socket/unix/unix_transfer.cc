@@ -8,6 +8,13 @@ namespace sentry {
 
 Result<size_t> UnixSocket::Send(OutgoingMessage& message) {
   if ((message.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if (message.to == nullptr || !datagrams()) {
+    if (RefPtr<HostPeer> host = host_peer()) {
+      if (message.to != nullptr && IsStream()) return Errno(EISCONN);
+      message.to = nullptr;  // sequenced packets: ignored (man 2 sendto)
+      return host->Send(message);
+    }
+  }
   if (datagrams()) return SendDatagram(message);
   Connection* connection = endpoint_->published_.load(std::memory_order_acquire);
   if (message.to != nullptr && IsStream()) return Errno(connection != nullptr ? EISCONN : EOPNOTSUPP);
@@ -36,7 +43,14 @@ Result<size_t> UnixSocket::SendDatagram(OutgoingMessage& message) {
     from = endpoint_->name_;
   }
   if (message.data.remaining() > static_cast<size_t>(send_buffer()) - 32) return Errno(EMSGSIZE);
-  if (other == nullptr) other = TRY(Find(message.ctx, *message.to));
+  if (other == nullptr) {
+    RefPtr<HostPeer> host;
+    other = TRY(Find(message.ctx, *message.to, host));
+    if (host) {
+      message.to = nullptr;  // it is connected for this one datagram
+      return host->Send(message);
+    }
+  }
   RefPtr<UnixEndpoint> dropped;
   bool mutual;
   {
@@ -81,6 +95,7 @@ Result<size_t> UnixSocket::SendDatagram(OutgoingMessage& message) {
 Result<size_t> UnixSocket::Receive(IncomingMessage& message) {
   if ((message.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
   if (datagrams()) return ReceiveDatagram(message);
+  if (RefPtr<HostPeer> host = host_peer()) return host->Receive(message);
   Connection* connection = endpoint_->published_.load(std::memory_order_acquire);
   if (connection == nullptr) {
     base::MutexLock lock(endpoint_->mu_);
@@ -99,6 +114,11 @@ Result<size_t> UnixSocket::ReceiveDatagram(IncomingMessage& message) {
   const bool peek = (message.flags & MSG_PEEK) != 0;
   RefPtr<Chunk> datagram = endpoint_->datagrams_.Pop(peek);
   if (datagram == nullptr) {
+    for (const RefPtr<HostPeer>& host : {host_bound(), host_peer()}) {
+      if (host == nullptr) continue;
+      auto received = host->Receive(message);
+      if (!received.failed_with(EAGAIN)) return received;
+    }
     if (int error = TakeError(); error != 0) return Errno(error);
     base::MutexLock lock(endpoint_->mu_);
     if ((endpoint_->shut_ & 1) != 0) return 0;
@@ -116,6 +136,7 @@ Result<void> UnixSocket::Shutdown(int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
   if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
     return connection->Shutdown(endpoint_->side_, how);
+  if (RefPtr<HostPeer> host = host_peer(); host != nullptr && !datagrams()) return host->Shutdown(how);
   {
     base::MutexLock lock(endpoint_->mu_);
     endpoint_->shut_ |= static_cast<uint8_t>(how + 1);
@@ -128,7 +149,11 @@ Result<void> UnixSocket::Shutdown(int how) {
 base::EventMask UnixSocket::Readiness() {
   if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
     return connection->Readiness(endpoint_->side_);
+  RefPtr<HostPeer> host = host_peer();
+  if (host != nullptr && !datagrams()) return host->Readiness();
   base::EventMask events = 0;
+  if (RefPtr<HostPeer> bound = host_bound()) events |= bound->Readiness() & kSocketReadable;
+  if (host != nullptr) events |= host->Readiness() & (kSocketReadable | kUnixWritable);
   RefPtr<UnixEndpoint> peer;
   {
     base::MutexLock lock(endpoint_->mu_);
@@ -148,7 +173,7 @@ base::EventMask UnixSocket::Readiness() {
     full = peer->FullFor(*endpoint_) ||
            peer->datagrams_.charged() >= LimitUnderPressure(static_cast<size_t>(send_buffer()));
   }
-  if (!full) events |= kUnixWritable;
+  if (!full && host == nullptr) events |= kUnixWritable;
   return events;
 }
 

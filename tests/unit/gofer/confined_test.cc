@@ -74,6 +74,7 @@ TEST(Confined, EveryOperationKeepsToTheListOfHostCalls) {
     std::vector<ServerMount> mounts(1);
     mounts[0].root = dir.Open();
     mounts[0].host_uds = true;
+    mounts[0].host_uds_create = true;
     mounts[0].host_fifo = true;
     ServerOptions options;
     options.proc_self_fd.reset(open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -120,6 +121,11 @@ TEST(Confined, EveryOperationKeepsToTheListOfHostCalls) {
     std::vector<std::string_view> socket_name = {"socket"}, fifo_name = {"fifo"};
     EXPECT_OK(root.Walk(socket_name)->components[0].node->Connect(SOCK_STREAM));
     EXPECT_OK(root.Walk(fifo_name)->components[0].node->Open(O_RDONLY));
+    EXPECT_OK(root.Bind("bound", SOCK_STREAM, {.mode = 0600, .uid = geteuid(), .gid = getegid()}));
+    auto nameless = root.Tmpfile(O_RDWR, {.mode = 0600});
+    ASSERT_OK(nameless);
+    EXPECT_OK(root.Link(*nameless->node, "named"));
+    EXPECT_OK(root.Rename("named", root, "renamed", kRenameWhiteout));
     // Several at once, so that workers start.
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) {

@@ -208,5 +208,58 @@ TEST_F(GoferTest, ExtendedAttributes) {
   EXPECT_TRUE(none->empty());
 }
 
+TEST_F(GoferTest, SocketsAreMadeOnlyWhereTheMountAllowsIt) {
+  EXPECT_ERRNO(EPERM, root_->Bind("socket", SOCK_STREAM, {.mode = 0600}));
+  EXPECT_ERRNO(EROFS, client_->Attach(1)->root->Bind("socket", SOCK_STREAM, {.mode = 0600}));
+  auto attached = client_->Attach(2);
+  ASSERT_OK(attached);
+  Node& root = *attached->root;
+  for (int type : {SOCK_STREAM, SOCK_SEQPACKET}) {
+    const std::string name = "made" + std::to_string(type);
+    auto made = root.Bind(name, type, {.mode = 0640});
+    ASSERT_OK(made);
+    EXPECT_EQ(made->attributes.mode, static_cast<uint32_t>(S_IFSOCK | 0640));
+    EXPECT_ERRNO(EEXIST, root.Bind(name, type, {.mode = 0640}));
+    base::UniqueFd client(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, (other_ / name).c_str());
+    EXPECT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), -1);
+    EXPECT_EQ(errno, ECONNREFUSED);
+    ASSERT_EQ(listen(made->file.get(), 1), 0);
+    EXPECT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  }
+  // Never through a link, wherever it leads.
+  ASSERT_EQ(symlink("elsewhere", (other_ / "link").c_str()), 0);
+  EXPECT_ERRNO(EEXIST, root.Bind("link", SOCK_STREAM, {}));
+  EXPECT_ERRNO(EINVAL, root.Bind(std::string(kMaxBindNameBytes + 1, 'x'), SOCK_STREAM, {}));
+  EXPECT_OK(root.Bind(std::string(kMaxBindNameBytes, 'x'), SOCK_STREAM, {}));
+  EXPECT_ERRNO(EINVAL, root.Bind("raw", SOCK_RAW, {}));
+  EXPECT_ERRNO(EINVAL, root.Bind("../up", SOCK_STREAM, {}));
+}
+
+TEST_F(GoferTest, ANamelessFileMayGetANameLater) {
+  auto made = root_->Tmpfile(O_RDWR, {.mode = 0600});
+  ASSERT_OK(made);
+  EXPECT_EQ(made->attributes.nlink, 0u);
+  EXPECT_EQ(write(made->file.get(), "text", 4), 4);
+  auto linked = root_->Link(*made->node, "named");
+  ASSERT_OK(linked);
+  EXPECT_EQ(linked->nlink, 1u);
+  EXPECT_EQ(linked->size, 4u);
+  EXPECT_ERRNO(EINVAL, root_->Tmpfile(O_RDONLY, {}));
+  EXPECT_ERRNO(ENOTDIR, Get({"named"})->Tmpfile(O_RDWR, {}));
+  EXPECT_ERRNO(EROFS, client_->Attach(1)->root->Tmpfile(O_RDWR, {}));
+}
+
+TEST_F(GoferTest, ARenameMayLeaveAWhiteout) {
+  dir_.Write("from", "");
+  EXPECT_OK(root_->Rename("from", *root_, "to", kRenameWhiteout));
+  auto walked = Walk({"from"});
+  ASSERT_OK(walked);
+  EXPECT_EQ(walked->components[0].attributes.mode & S_IFMT, static_cast<uint32_t>(S_IFCHR));
+  EXPECT_EQ(walked->components[0].attributes.rdev, 0u);
+}
+
 }  // namespace
 }  // namespace gofer

@@ -117,6 +117,7 @@ class GoferTest : public testing::Test {
     mounts[1].read_only = true;
     mounts[2].root = other_.Open();
     mounts[2].host_uds = true;
+    mounts[2].host_uds_create = true;
     mounts[2].host_fifo = true;
     return mounts;
   }

@@ -55,7 +55,7 @@ class Noise {
   }
 
   bool Encode(std::vector<uint8_t>& out) {
-    switch (random_() % 20) {
+    switch (random_() % 22) {
       case 0:
         return Finish(AttachRequest{.mount = Small() / 4}, out);
       case 1:
@@ -100,6 +100,10 @@ class Noise {
         return Finish(ListXattrRequest{.node = Id()}, out);
       case 16:
         return Finish(ConnectRequest{.node = Id(), .socket_type = 1}, out);
+      case 18:
+        return Finish(BindRequest{.directory = Id(), .socket_type = 1, .mode = 0700, .name = Name()}, out);
+      case 19:
+        return Finish(TmpfileRequest{.directory = Id(), .open_flags = Small() & 3, .mode = 0600}, out);
       case 17:
         return Finish(StatFsRequest{.node = Id()}, out);
       default: {

@@ -22,6 +22,7 @@ TEST_F(GoferTest, AttachTellsThePropertiesOfEachMount) {
   auto sockets = client_->Attach(2);
   ASSERT_OK(sockets);
   EXPECT_TRUE(sockets->host_uds);
+  EXPECT_TRUE(sockets->host_uds_create);
   EXPECT_TRUE(sockets->host_fifo);
   EXPECT_ERRNO(EINVAL, client_->Attach(3));
   EXPECT_FALSE(client_->broken());

@@ -1,0 +1,22 @@
+// sendmsg and recvmsg between a guest and a socket of the host: data goes through the sentry's memory, so that a guest's
+// buffers are never the host's business. Descriptors never cross: a message from the host that carries some loses them
+// (MSG_CTRUNC), and one to the host that carries some is refused.
+#ifndef SENTRY_SOCKET_HOST_TRANSFER_H_
+#define SENTRY_SOCKET_HOST_TRANSFER_H_
+
+#include <cstddef>
+
+#include "sentry/socket/socket.h"
+
+namespace sentry {
+
+// `fd` is nonblocking. `max_packet`: of what is not a stream; EMSGSIZE beyond.
+Result<size_t> SendToHost(int fd, bool stream, size_t max_packet, OutgoingMessage& message);
+// Fills in the sender's address as the host says it.
+Result<size_t> ReceiveFromHost(int fd, bool stream, size_t max_packet, IncomingMessage& message);
+// poll(2) now: what Readiness says.
+base::EventMask HostSocketReadiness(int fd);
+
+}  // namespace sentry
+
+#endif  // SENTRY_SOCKET_HOST_TRANSFER_H_

@@ -118,6 +118,7 @@ struct MemoryFile::Impl {
   explicit Impl(uint64_t low, uint64_t size) : low_bytes(low), low_free({0, low}), far_free({low, size}) {}
 
   Options options;
+  bool on_host_file = false;
   uint64_t low_bytes;
   std::byte* low = nullptr;           // set once
   std::byte* inaccessible = nullptr;  // a PROT_NONE page, set once
@@ -150,13 +151,21 @@ base::Result<std::unique_ptr<MemoryFile>> MemoryFile::Create(Options options) {
   auto fd = base::Host(SYS_memfd_create, "runsc-memory", MFD_CLOEXEC | MFD_EXEC);
   if (fd.failed_with(EINVAL)) fd = base::Host(SYS_memfd_create, "runsc-memory", MFD_CLOEXEC);
   if (!fd.ok()) return fd.error();
+  return Wrap(base::UniqueFd(static_cast<int>(*fd)), options, /*on_host_file=*/false);
+}
+
+base::Result<std::unique_ptr<MemoryFile>> MemoryFile::CreateOn(base::UniqueFd fd, Options options) {
+  return Wrap(std::move(fd), options, /*on_host_file=*/true);
+}
+
+base::Result<std::unique_ptr<MemoryFile>> MemoryFile::Wrap(base::UniqueFd fd, Options options, bool on_host_file) {
   std::unique_ptr<MemoryFile> file(new MemoryFile());
-  file->fd_.reset(static_cast<int>(*fd));
+  file->fd_ = std::move(fd);
 
   uint64_t size = uint64_t{1} << 62;
   while (!base::Host(SYS_ftruncate, file->fd(), size).ok()) {
     size >>= 1;
-    if (size < (uint64_t{1} << 30)) return base::Errno(ENOMEM);
+    if (size < (uint64_t{1} << 31)) return base::Errno(on_host_file ? EFBIG : ENOMEM);
   }
   uint64_t low = std::min(kLowBytes, size / 2);
   base::Result<long> map = base::Errno(ENOMEM);
@@ -167,6 +176,7 @@ base::Result<std::unique_ptr<MemoryFile>> MemoryFile::Create(Options options) {
   if (!map.ok()) return map.error();
   file->impl_ = std::make_unique<Impl>(low, size);
   file->impl_->options = options;
+  file->impl_->on_host_file = on_host_file;
   file->impl_->low = reinterpret_cast<std::byte*>(*map);
   long none = TRY(base::Host(SYS_mmap, nullptr, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   file->impl_->inaccessible = reinterpret_cast<std::byte*>(none);
@@ -220,9 +230,7 @@ base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent
       impl_->refs.Insert(r, 1);
       return r;
     }
-    Punch(r);
-    base::MutexLock lock(mu_);
-    impl_->FreeOf(r.start).Give(r);
+    PunchAndFree(r);
   }
   base::MutexLock lock(mu_);
   bool found = false;
@@ -321,7 +329,7 @@ bool MemoryFile::IsExclusive(FileRange range) const {
 }
 
 void MemoryFile::Recycle(FileRange range) {
-  if (range.length() <= kPoolRangeBytes) {
+  if (range.length() <= kPoolRangeBytes && !impl_->on_host_file) {
     base::MutexLock lock(mu_);
     if (impl_->pool_bytes + range.length() <= kPoolBytes) {
       base::MonotonicNs now = base::MonotonicNow();
@@ -334,9 +342,7 @@ void MemoryFile::Recycle(FileRange range) {
       return;
     }
   }
-  Punch(range);
-  base::MutexLock lock(mu_);
-  impl_->FreeOf(range.start).Give(range);
+  PunchAndFree(range);
 }
 
 void MemoryFile::TrimPool(base::MonotonicNs freed_before) {
@@ -349,9 +355,7 @@ void MemoryFile::TrimPool(base::MonotonicNs freed_before) {
       impl_->pool.pop_front();
       impl_->pool_bytes -= r.length();
     }
-    Punch(r);
-    base::MutexLock lock(mu_);
-    impl_->FreeOf(r.start).Give(r);
+    PunchAndFree(r);
   }
 }
 
@@ -376,14 +380,24 @@ void MemoryFile::StopTrimming() {
   }
 }
 
-void MemoryFile::Punch(FileRange range) {
+bool MemoryFile::on_host_file() const { return impl_->on_host_file; }
+
+bool MemoryFile::Punch(FileRange range) {
   auto r =
       base::HostRetry(SYS_fallocate, fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range.start, range.length());
-  CHECK(r.ok());  // tmpfs cannot fail to punch; going on would hand a guest's bytes to another
+  CHECK(r.ok() || impl_->on_host_file);  // tmpfs cannot fail to punch
+  return r.ok();
+}
+
+void MemoryFile::PunchAndFree(FileRange range) {
+  // What still holds a guest's bytes is not handed to another: offsets are plenty.
+  if (!Punch(range)) return;
+  base::MutexLock lock(mu_);
+  impl_->FreeOf(range.start).Give(range);
 }
 
 void MemoryFile::Decommit(FileRange range) {
-  if (!range.empty()) Punch(range);
+  if (!range.empty()) (void)Punch(range);
 }
 
 FileRange MemoryFile::NextData(FileRange range) const {

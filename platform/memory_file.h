@@ -33,8 +33,14 @@ class MemoryFile {
   };
   // Makes the memfd. ENOMEM, EMFILE from the host.
   static base::Result<std::unique_ptr<MemoryFile>> Create(Options options);
+  // The same in a file of the host instead of a memfd: `fd`, empty, open for reading and writing, used by nobody else.
+  // Its pages are the host's page cache, which goes to the disk when memory is wanted. Freed ranges are given back at
+  // once, or never used again where the host cannot do that. EFBIG if the host allows only small files.
+  static base::Result<std::unique_ptr<MemoryFile>> CreateOn(base::UniqueFd fd, Options options);
   ~MemoryFile();
 
+  // Made by CreateOn: what maps it has to treat it like any file of the host.
+  bool on_host_file() const;
   int fd() const { return fd_.get(); }
 
   // Reserves `length` bytes (pages) that read as zero, with one reference. `congruent_to`: the offset has the same
@@ -84,7 +90,9 @@ class MemoryFile {
   bool AtLimit(uint64_t more);
   bool TakeFromPool(uint64_t length, uint64_t congruent_to, uint64_t after, FileRange& out) EXCLUDES(mu_);
   void Recycle(FileRange range) EXCLUDES(mu_);
-  void Punch(FileRange range);
+  static base::Result<std::unique_ptr<MemoryFile>> Wrap(base::UniqueFd fd, Options options, bool on_host_file);
+  bool Punch(FileRange range);
+  void PunchAndFree(FileRange range) EXCLUDES(mu_);
   bool ZeroData(FileRange range);
 
   base::UniqueFd fd_;

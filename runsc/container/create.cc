@@ -60,12 +60,31 @@ absl::Status TakeTerminal(sentry::control::ProcessSpec& process, std::optional<P
   return absl::OkStatus();
 }
 
-// A file for --overlay2 media self and dir. It has no name: it goes when the sandbox does, however that ends.
-absl::StatusOr<base::UniqueFd> OpenOverlayFile(const config::Overlay& overlay, const std::string& rootfs) {
-  const std::string& directory = overlay.medium == config::Overlay::Medium::kDir ? overlay.dir : rootfs;
+// A file for the --overlay2 media self and dir: beside what it overlays, or in the directory. It has no name, so that it
+// goes when the sandbox does, however that ends.
+absl::StatusOr<base::UniqueFd> OpenOverlayFile(const config::Overlay& overlay, const std::string& self) {
+  const std::string& directory = overlay.medium == config::Overlay::Medium::kDir ? overlay.dir : self;
   base::UniqueFd fd(open(directory.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd.valid() && (errno == EOPNOTSUPP || errno == EISDIR)) {  // not every file system has nameless files
+    std::string path = directory + "/.runsc.filestore.XXXXXX";
+    fd.reset(mkostemp(path.data(), O_CLOEXEC));
+    if (fd.valid()) unlink(path.c_str());
+  }
   if (!fd.valid()) return host::ErrnoStatus(errno, "--overlay2: cannot make a file in " + directory);
   return fd;
+}
+
+absl::Status OpenOverlayFiles(const config::Overlay& overlay, const std::string& rootfs, BootPlan& plan) {
+  if (overlay.medium == config::Overlay::Medium::kMemory) return absl::OkStatus();
+  if (plan.boot.root_overlay == sentry::boot::OverlayMedium::kFile) {
+    ASSIGN_OR_RETURN(plan.boot.overlay_file, OpenOverlayFile(overlay, rootfs));
+  }
+  for (sentry::boot::MountSpec& mount : plan.boot.mounts) {
+    if (mount.overlay != sentry::boot::OverlayMedium::kFile) continue;
+    const std::string& source = plan.trees[static_cast<size_t>(mount.gofer_mount)].source;
+    ASSIGN_OR_RETURN(mount.overlay_file, OpenOverlayFile(overlay, source));
+  }
+  return absl::OkStatus();
 }
 
 std::string OwnerName() {
@@ -230,10 +249,7 @@ absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& flags, co
   state.creator = {getpid(), host::GetProcessStatus(getpid()).start_time};
   state.annotations = spec.annotations;
   ASSIGN_OR_RETURN(BootPlan plan, MakeBootPlan(spec, config, options.id, options.bundle, state.rootfs));
-  if (config.overlay.scope != config::Overlay::Scope::kNone &&
-      config.overlay.medium != config::Overlay::Medium::kMemory) {
-    ASSIGN_OR_RETURN(plan.boot.overlay_file, OpenOverlayFile(config.overlay, state.rootfs));
-  }
+  RETURN_IF_ERROR(OpenOverlayFiles(config.overlay, state.rootfs, plan));
 
   Undo undo;
   ASSIGN_OR_RETURN(container.directory, StateDirectory::Create(config.root, options.id));

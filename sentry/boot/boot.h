@@ -40,7 +40,7 @@ enum class HostUds : uint8_t { kNone = 0, kOpen = 1, kCreate = 2, kAll = 3 };  /
 enum class OverlayMedium : uint8_t {
   kNone,    // writes go to the gofer's tree
   kMemory,  // sandbox memory
-  kFile,    // BootSpec::overlay_file, which has no name on the host any more
+  kFile,    // overlay_file of the root or the mount, which has no name on the host
 };
 
 struct MountSpec {
@@ -53,6 +53,7 @@ struct MountSpec {
   FileAccess access = FileAccess::kShared;
   bool source_is_file = false;  // bind: the tree is one file (or socket), not a directory
   OverlayMedium overlay = OverlayMedium::kNone;
+  base::UniqueFd overlay_file;  // with OverlayMedium::kFile: empty, open for reading and writing
 };
 
 struct BootSpec {
@@ -71,7 +72,7 @@ struct BootSpec {
   FileAccess root_access = FileAccess::kExclusive;
   OverlayMedium root_overlay = OverlayMedium::kMemory;
   uint64_t overlay_size_limit = 0;  // bytes per upper layer; 0: the default of tmpfs
-  base::UniqueFd overlay_file;
+  base::UniqueFd overlay_file;  // as in MountSpec
   std::vector<MountSpec> mounts;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;

@@ -46,7 +46,7 @@ absl::StatusOr<VfsPath> MountPoint(VfsContext& ctx, const MountSpec& spec) {
   return found->path;
 }
 
-absl::Status MountOne(Kernel& kernel, VfsContext& ctx, BootSpec& boot, RootFileSystems& roots, const MountSpec& spec) {
+absl::Status MountOne(Kernel& kernel, VfsContext& ctx, BootSpec& boot, RootFileSystems& roots, MountSpec& spec) {
   vfs::NewMount fresh;
   std::string source = spec.source.empty() ? spec.type : spec.source;
   if (spec.type == "bind") {
@@ -164,7 +164,7 @@ absl::StatusOr<RefPtr<MountNamespace>> BuildFileTree(Kernel& kernel, BootSpec& s
     absl::Status status = MountOne(kernel, ctx, spec, roots, extra);
     if (!status.ok()) LOG_WARNING("%s", std::string(status.message()).c_str());
   }
-  for (const MountSpec& m : spec.mounts) RETURN_IF_ERROR(MountOne(kernel, ctx, spec, roots, m));
+  for (MountSpec& m : spec.mounts) RETURN_IF_ERROR(MountOne(kernel, ctx, spec, roots, m));
   for (const std::string& path : spec.readonly_paths) RETURN_IF_ERROR(RemountReadOnly(ctx, path));
   for (const std::string& path : spec.masked_paths) RETURN_IF_ERROR(Mask(ctx, path));
   if (spec.root_readonly) ctx.root.mount->set_flags(ctx.root.mount->flags() | MS_RDONLY);

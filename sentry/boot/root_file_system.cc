@@ -24,25 +24,21 @@ absl::StatusOr<vfs::NewMount> RootFileSystems::Root() {
     if (!root.ok()) return absl::InternalError(absl::StrCat("cannot make the root: ", strerror(root.error().value())));
     return *root;
   }
-  return Tree(0, spec_->root_access, spec_->root_overlay, "the root file system");
+  return Tree(0, spec_->root_access, spec_->root_overlay, spec_->overlay_file, "the root file system");
 }
 
-absl::StatusOr<vfs::NewMount> RootFileSystems::Bind(const MountSpec& mount) {
+absl::StatusOr<vfs::NewMount> RootFileSystems::Bind(MountSpec& mount) {
   if (!client_ || mount.gofer_mount < 0) {
     return absl::InternalError(absl::StrCat("bind mount ", mount.destination, ": no gofer serves it"));
   }
-  return Tree(mount.gofer_mount, mount.access, mount.overlay, mount.destination);
+  return Tree(mount.gofer_mount, mount.access, mount.overlay, mount.overlay_file, mount.destination);
 }
 
 absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access, OverlayMedium overlay,
-                                                    const std::string& what) {
+                                                    base::UniqueFd& file, const std::string& what) {
   auto failed = [&](base::Errno error) {
     return absl::InternalError(absl::StrCat("cannot serve ", what, ": ", strerror(error.value())));
   };
-  if (overlay == OverlayMedium::kFile) {
-    return absl::UnimplementedError(
-        absl::StrCat(what, ": an overlay in a file is not supported; use --overlay2=root:memory or none"));
-  }
   goferfs::Options options;
   // Under an overlay nobody writes the tree but the host, and a tree that is only read may be cached as long as the
   // mount says so.
@@ -60,7 +56,17 @@ absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access
   memory.uid = attr->uid;
   memory.gid = attr->gid;
   if (spec_->overlay_size_limit != 0) memory.size = spec_->overlay_size_limit;
-  Result<vfs::NewMount> upper = tmpfs::Create(kernel_->memory_file(), memory);
+  Result<vfs::NewMount> upper = Errno(EINVAL);
+  if (overlay == OverlayMedium::kFile) {
+    auto disk = platform::MemoryFile::CreateOn(std::move(file), {});
+    if (!disk.ok()) {
+      return absl::InternalError(absl::StrCat("--overlay2: the file that holds the changes to ", what,
+                                              " cannot be used: ", strerror(disk.error().value())));
+    }
+    upper = tmpfs::Create(std::move(*disk), memory);
+  } else {
+    upper = tmpfs::Create(kernel_->memory_file(), memory);
+  }
   if (!upper.ok()) return failed(upper.error());
   Result<vfs::NewMount> joined = overlay::Create({*upper, *tree});
   if (!joined.ok()) return failed(joined.error());

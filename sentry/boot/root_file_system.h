@@ -15,11 +15,13 @@ class RootFileSystems {
   // Takes the connection out of the spec. Without one (tests) the root is an empty tmpfs.
   static absl::StatusOr<RootFileSystems> Open(Kernel& kernel, BootSpec& spec);
   absl::StatusOr<vfs::NewMount> Root();
-  absl::StatusOr<vfs::NewMount> Bind(const MountSpec& mount);
+  absl::StatusOr<vfs::NewMount> Bind(MountSpec& mount);
 
  private:
   RootFileSystems(Kernel& kernel, BootSpec& spec) : kernel_(&kernel), spec_(&spec) {}
-  absl::StatusOr<vfs::NewMount> Tree(int index, FileAccess access, OverlayMedium overlay, const std::string& what);
+  // `file`: taken with OverlayMedium::kFile.
+  absl::StatusOr<vfs::NewMount> Tree(int index, FileAccess access, OverlayMedium overlay, base::UniqueFd& file,
+                                     const std::string& what);
   Kernel* kernel_;
   BootSpec* spec_;
   RefPtr<gofer::Client> client_;

@@ -155,7 +155,10 @@ Result<size_t> TmpfsFile::Read(IoBuffer& to, int64_t offset, size_t max, bool to
     Piece piece = Find(at);
     size_t n = static_cast<size_t>(std::min<uint64_t>(max - done, piece.end - at));
     Result<size_t> moved = size_t{0};
-    if (piece.present) {
+    if (piece.present && sb().memory().on_host_file()) {
+      // Not through a mapping of ours: what it touches stays resident for our account.
+      moved = to.ReadFromHost(sb().memory().fd(), static_cast<int64_t>(piece.memory), n);
+    } else if (piece.present) {
       auto span = sb().memory().Map({piece.memory & ~kPageMask, PageRoundUp(piece.memory + n)});
       size_t skip = piece.memory & kPageMask;
       n = std::min(n, span.size() - skip);
@@ -203,7 +206,7 @@ Result<size_t> TmpfsFile::Write(IoBuffer& from, int64_t offset, size_t max) {
     }
     size_t n = static_cast<size_t>(std::min<uint64_t>(max - done, piece.end - at));
     Result<size_t> moved = size_t{0};
-    if (fresh) {
+    if (fresh || sb().memory().on_host_file()) {
       // One pwrite fills fresh pages at a third of the cost of faulting them into our mapping.
       moved = from.WriteToHost(sb().memory().fd(), static_cast<int64_t>(piece.memory), n);
     } else {
@@ -260,7 +263,7 @@ Result<HostPages> TmpfsFile::Translate(uint64_t offset, uint64_t length, bool fo
   return HostPages{.fd = sb().memory().fd(),
                    .offset = piece.memory,
                    .length = std::min(piece.end, std::max(limit, offset + kPageSize)) - offset,
-                   .memory_file = true};
+                   .memory_file = !sb().memory().on_host_file()};
 }
 
 Mappable::Identity TmpfsFile::MappedIdentity() const {

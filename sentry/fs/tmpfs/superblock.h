@@ -13,6 +13,8 @@ namespace sentry::tmpfs {
 class TmpfsSuperblock final : public Superblock {
  public:
   TmpfsSuperblock(platform::MemoryFile& memory, const Options& options) : memory_(memory), options_(options) {}
+  TmpfsSuperblock(std::unique_ptr<platform::MemoryFile> memory, const Options& options)
+      : owned_memory_(std::move(memory)), memory_(*owned_memory_), options_(options) {}
 
   std::string_view type_name() const override { return "tmpfs"; }
   Result<FsStat> StatFs() override;
@@ -27,6 +29,7 @@ class TmpfsSuperblock final : public Superblock {
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
+  const std::unique_ptr<platform::MemoryFile> owned_memory_;  // may be null
   platform::MemoryFile& memory_;
   const Options options_;
   std::atomic<uint64_t> used_bytes_{0};

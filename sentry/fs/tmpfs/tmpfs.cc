@@ -17,8 +17,9 @@
 
 namespace sentry::tmpfs {
 
-Result<vfs::NewMount> Create(platform::MemoryFile& memory, const Options& options) {
-  auto sb = base::MakeRef<TmpfsSuperblock>(memory, options);
+namespace {
+
+Result<vfs::NewMount> MountOf(RefPtr<TmpfsSuperblock> sb, const Options& options) {
   InodeCharge charge = TRY(InodeCharge::Take(*sb));
   auto root = base::MakeRef<TmpfsDirectory>(sb, NewNode{.mode = options.mode, .uid = options.uid, .gid = options.gid});
   charge.Keep();
@@ -26,6 +27,16 @@ Result<vfs::NewMount> Create(platform::MemoryFile& memory, const Options& option
   mount.superblock = std::move(sb);
   mount.root = Dentry::MakeRoot(std::move(root));
   return mount;
+}
+
+}  // namespace
+
+Result<vfs::NewMount> Create(platform::MemoryFile& memory, const Options& options) {
+  return MountOf(base::MakeRef<TmpfsSuperblock>(memory, options), options);
+}
+
+Result<vfs::NewMount> Create(std::unique_ptr<platform::MemoryFile> memory, const Options& options) {
+  return MountOf(base::MakeRef<TmpfsSuperblock>(std::move(memory), options), options);
 }
 
 void Register(platform::MemoryFile& memory, uint64_t total_memory) {

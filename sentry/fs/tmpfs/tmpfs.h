@@ -3,6 +3,7 @@
 #define SENTRY_FS_TMPFS_TMPFS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "platform/memory_file.h"
@@ -27,6 +28,8 @@ Result<Options> ParseOptions(std::string_view text, const Options& defaults, uin
 
 // A new file system; `memory` has to outlive everything in it.
 Result<vfs::NewMount> Create(platform::MemoryFile& memory, const Options& options);
+// One whose files are in a file of its own (MemoryFile::CreateOn).
+Result<vfs::NewMount> Create(std::unique_ptr<platform::MemoryFile> memory, const Options& options);
 
 // Registers "tmpfs" (and "ramfs", "shm" is tmpfs). Mounts without size= get half of `total_memory`, as on Linux.
 void Register(platform::MemoryFile& memory, uint64_t total_memory);

@@ -1,6 +1,7 @@
 #include "sentry/fs/overlay/overlay.h"
 
 #include <linux/fs.h>
+#include <sys/socket.h>
 
 #include <random>
 
@@ -233,7 +234,9 @@ TEST_F(OverlayTest, TmpfilesSocketsAndLinks) {
   ASSERT_OK(Symlink("file", "/dir/l"));
   EXPECT_EQ(*vfs::ReadLink(ctx_, {}, "/dir/l"), "file");
   auto special = base::MakeRef<Credentials>();  // any object
-  ASSERT_OK(vfs::BindSocket(ctx_, {}, "/dir/sock", 0777, base::RefPtr<base::RefCounted>(special)));
+  base::UniqueFd host;
+  ASSERT_OK(vfs::BindSocket(ctx_, {}, "/dir/sock", 0777, SOCK_STREAM, base::RefPtr<base::RefCounted>(special), host));
+  EXPECT_FALSE(host.valid());
   Forget();
   RefPtr<Inode> inode = At("/dir/sock")->inode();
   base::MutexLock l(inode->special_mu);

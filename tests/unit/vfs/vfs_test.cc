@@ -1,4 +1,5 @@
 #include <linux/fs.h>
+#include <sys/socket.h>
 
 #include "tests/unit/vfs/fixture.h"
 
@@ -331,8 +332,9 @@ TEST_F(VfsTest, DevicesAndFifosGoThroughTheRegistry) {
   ASSERT_OK(MountTmpfs("/m", {}, MS_NODEV));
   ASSERT_OK(vfs::Mknod(ctx_, {}, "/m/null", S_IFCHR | 0666, 0x103));
   EXPECT_ERRNO(EACCES, Open("/m/null", O_RDONLY));
-  ASSERT_OK(vfs::BindSocket(ctx_, {}, "/sock", 0777, nullptr));
-  EXPECT_ERRNO(EEXIST, vfs::BindSocket(ctx_, {}, "/sock", 0777, nullptr));
+  base::UniqueFd host;
+  ASSERT_OK(vfs::BindSocket(ctx_, {}, "/sock", 0777, SOCK_STREAM, nullptr, host));
+  EXPECT_ERRNO(EEXIST, vfs::BindSocket(ctx_, {}, "/sock", 0777, SOCK_STREAM, nullptr, host));
   EXPECT_ERRNO(ENXIO, Open("/sock", O_RDONLY));
 }
 

@@ -483,13 +483,10 @@ struct BindRequest {
   std::string_view name;
   template <typename C, typename M>
   static void Code(C& c, M& m) {
-    c.Int(m.directory);
+    CodeNewFile(c, m);
     c.Int(m.socket_type);
     c.Require(m.socket_type == 1 || m.socket_type == 2 || m.socket_type == 5);
     c.Bits(m.mode, uint32_t{07777});
-    c.Int(m.uid);
-    c.Int(m.gid);
-    c.Name(m.name);
   }
 };
 

@@ -46,7 +46,7 @@ ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
     args.open = [&](const std::string& path) { return OpenExecutable(ctx, task.fs().cwd(), path, 0); };
     ExecCredentials fresh;
     args.identify = [&](FileDescription& executable) -> Result<loader::ExecIdentity> {
-      fresh = TRY(CredentialsAfterExec(task.creds(), executable));
+      fresh = TRY(CredentialsAfterExec(task.creds(), executable, task.WatchedWithoutCapability()));
       return loader::ExecIdentity{fresh.creds->ruid, fresh.creds->euid, fresh.creds->rgid, fresh.creds->egid,
                                   fresh.secure};
     };

@@ -56,7 +56,7 @@ Result<FileCapabilities> ReadFileCapabilities(Inode& inode) {
 
 }  // namespace
 
-Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable) {
+Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable, bool watched) {
   RefPtr<Credentials> fresh = base::MakeRef<Credentials>(old);
   const bool nosuid = executable.path().mount && (executable.path().mount->flags() & MS_NOSUID);
   Attr attr = TRY(executable.GetAttr());
@@ -75,7 +75,7 @@ Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescrip
     file.permitted = file.inheritable = kAllCapabilities;
     if (fresh->euid == 0) file.effective = true;
   }
-  const bool ids_changed = fresh->euid != old.ruid || fresh->egid != old.rgid;
+  bool ids_changed = fresh->euid != old.ruid || fresh->egid != old.rgid;
   const bool privileged = fresh->euid != old.euid || fresh->egid != old.egid || file.present;
   fresh->ambient = privileged ? 0 : old.ambient;
   fresh->permitted = (old.inheritable & file.inheritable) | (file.permitted & old.bounding);
@@ -83,6 +83,15 @@ Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescrip
     return Errno(EPERM);
   }
   if (old.no_new_privs) fresh->permitted &= old.permitted;
+  if (watched && (ids_changed || (fresh->permitted & ~old.permitted) != 0)) {
+    // cap_bprm_creds_from_file, LSM_UNSAFE_PTRACE.
+    if (!old.Capable(CAP_SETUID)) {
+      fresh->euid = fresh->ruid;
+      fresh->egid = fresh->rgid;
+    }
+    fresh->permitted &= old.permitted;
+  }
+  ids_changed = fresh->euid != old.ruid || fresh->egid != old.rgid;
   fresh->permitted |= fresh->ambient;
   fresh->effective = file.effective ? fresh->permitted : fresh->ambient;
   fresh->suid = fresh->fsuid = fresh->euid;

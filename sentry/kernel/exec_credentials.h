@@ -15,8 +15,9 @@ struct ExecCredentials {
 };
 
 // `executable`: the file that supplies the program. EPERM for file capabilities that could not all be given
-// (F(effective) set), EINVAL for a malformed security.capability attribute.
-Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable);
+// (F(effective) set), EINVAL for a malformed security.capability attribute. `watched`: by a tracer without
+// CAP_SYS_PTRACE, which must not get hold of a program that can do more than it could before.
+Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable, bool watched = false);
 
 }  // namespace sentry
 

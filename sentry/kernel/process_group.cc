@@ -39,7 +39,7 @@ bool ProcessGroup::IsConnectedBy(const ThreadGroup& parent) const {
 
 bool ProcessGroup::IsOrphaned(const ThreadGroup* except) const {
   return std::none_of(members.begin(), members.end(), [&](const ThreadGroup* member) {
-    return member != except && !member->zombie && member->parent != nullptr && IsConnectedBy(*member->parent);
+    return member != except && member->live_count != 0 && member->parent != nullptr && IsConnectedBy(*member->parent);
   });
 }
 

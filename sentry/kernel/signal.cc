@@ -83,6 +83,22 @@ void PendingSignals::Discard(SignalSet signals) {
   }
 }
 
+std::vector<SignalInfo> PendingSignals::Peek(uint64_t offset, size_t count) const {
+  std::vector<SignalInfo> found;
+  for (const auto& queue : queues_) {
+    if (!queue) continue;
+    for (const QueuedSignal& s : *queue) {
+      if (found.size() == count) return found;
+      if (offset != 0) {
+        --offset;
+      } else {
+        found.push_back(s.info);
+      }
+    }
+  }
+  return found;
+}
+
 QueuedSignal* PendingSignals::FindTimer(const base::RefCounted* timer) {
   for (auto& queue : queues_) {
     if (!queue) continue;

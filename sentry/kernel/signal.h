@@ -8,6 +8,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
@@ -111,6 +112,8 @@ class PendingSignals {
   // The next signal in `deliverable`: synchronous ones first, then the lowest number.
   std::optional<QueuedSignal> Pop(SignalSet deliverable);
   void Discard(SignalSet signals);
+  // At most `count` of what is queued, from number `offset` on.
+  std::vector<SignalInfo> Peek(uint64_t offset, size_t count) const;
   size_t queued() const { return queued_; }
   // The queued notification of this timer, if any.
   QueuedSignal* FindTimer(const base::RefCounted* timer);

@@ -1,6 +1,7 @@
 // Task: a guest thread. A fiber whose body is: let the guest run, look at why it came back, serve the system call or
 // the fault, deliver signals, again (DESIGN.md §3). Its code is split by activity: task_run.cc, task_clone.cc,
-// task_exec.cc, task_exit.cc, task_signals.cc, task_block.cc, task_wait.cc.
+// task_exec.cc, task_exit.cc, task_signals.cc, task_stop.cc, task_block.cc, task_wait.cc, task_ptrace.cc,
+// task_ptrace_attach.cc.
 #ifndef SENTRY_KERNEL_TASK_H_
 #define SENTRY_KERNEL_TASK_H_
 
@@ -16,6 +17,7 @@
 #include "platform/platform.h"
 #include "sentry/kernel/fd_table.h"
 #include "sentry/kernel/fs_context.h"
+#include "sentry/kernel/ptrace_state.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/mm/memory_manager.h"
@@ -142,7 +144,7 @@ class Task final : public base::RefCounted, public Blocker {
   RefPtr<UtsNamespace> SnapshotUts() const EXCLUDES(mu_);
   RefPtr<base::RefCounted> SnapshotNet() const EXCLUDES(mu_);
   std::string comm() const EXCLUDES(mu_);
-  // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 'Z' zombie, 'X' dead.
+  // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 't' stopped for its tracer, 'Z' zombie, 'X' dead.
   char state() const { return state_.load(std::memory_order_relaxed); }
   Usage usage() const;
   const int64_t start_time_ns;
@@ -205,6 +207,15 @@ class Task final : public base::RefCounted, public Blocker {
   Result<abi::StackT> Sigaltstack(const abi::StackT* stack);
   Result<int64_t> Sigreturn();
 
+  // --- ptrace(2), the tracee's side (task_ptrace.cc) and the ties (task_ptrace_attach.cc). What a tracer does to a
+  // stopped tracee is in tracee.h.
+  bool traced() const { return slow_reasons_.load(std::memory_order_relaxed) & kSlowTraced; }
+  const PtraceState& ptrace_state() const { return ptrace_; }  // TaskSet::mu
+  bool WatchedWithoutCapability() const;                       // by a tracer that lacks CAP_SYS_PTRACE
+  Result<void> PtraceTraceMe();                                // EPERM
+  // PTRACE_ATTACH, PTRACE_SEIZE. ESRCH, EPERM. Parks.
+  Result<void> PtraceAttach(Task& target, bool seize, uint32_t options);
+
   // --- Life (task_clone.cc, task_exec.cc, task_exit.cc, task_wait.cc).
   Result<int> Clone(const CloneRequest& request);  // the child's tid in the caller's namespace
   struct ExecRequest {
@@ -250,7 +261,8 @@ class Task final : public base::RefCounted, public Blocker {
   void Interrupt();     // any thread: makes it look at its signals soon
   void KickForPause();  // any thread: leaves the guest, if it is there
   // Whether the kernel has to see every system call of this task, also those that a platform could answer by itself.
-  // Any thread. Each reason has one owner, which sets and clears it.
+  // Any thread. Each reason has one owner, which sets and clears it; when that is another thread's fiber it makes the
+  // task leave the guest afterwards (KickForPause), so that the platform finds out at the next Start.
   enum SlowReason : uint32_t { kSlowSeccomp = 1, kSlowTraced = 2 };
   bool NeedsSlowSyscalls() const { return slow_reasons_.load(std::memory_order_acquire) != 0; }
   void SetSlowReason(SlowReason reason, bool on) {
@@ -265,9 +277,12 @@ class Task final : public base::RefCounted, public Blocker {
  private:
   friend class Kernel;
   friend class ThreadGroup;
+  friend class Tracee;
+  friend void ReapLocked(ThreadGroup& tg);
   void Run();      // the fiber's body
   bool RunOnce();  // one trip to the guest; false: the task is finished
   void ServeSystemCall();
+  void MakeSystemCall();
   void ServeFault(const platform::Exit& exit);
   void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
   // What seccomp does with the call in the registers: its result without serving it, or nothing.
@@ -286,13 +301,44 @@ class Task final : public base::RefCounted, public Blocker {
   void RecalculateInterruptedLocked();
   bool HasDeliverableLocked() const;
   std::optional<QueuedSignal> DequeueLocked(SignalSet set);
-  void BeginGroupStop(int signo);  // takes TaskSet::mu
+  void KillLocked();                    // also TaskSet::mu
+  void BeginGroupStop(int signo);       // takes TaskSet::mu
+  bool ParticipateInGroupStopLocked();  // also TaskSet::mu; true: the stop is complete now
   Result<ProcessGroup*> ProcessGroupOfLocked(int pid);
-  void WaitWhileStopped();
+  void WaitWhileStopped();  // and PTRACE_EVENT_STOP
   void WaitWhilePaused();
   void ReleaseVfork();
   void DropResources();
   Result<void> KillOtherThreads();  // execve's de_thread
+  // The last thread has gone, and nobody waits for another: the process can be waited for. TaskSet::mu.
+  static void FinishProcessLocked(ThreadGroup& tg);
+  static void NotifyRealParentLocked(ThreadGroup& tg);
+  static void ReleaseThreadLocked(Task& thread);  // a dead one that is not the leader
+  void NotifyTracerOfExitLocked(int status);
+  bool WaitForTracees(const WaitRequest& request, bool& any, WaitOutcome& out);  // TaskSet::mu
+
+  // task_ptrace.cc; own fiber, no lock held.
+  // Stops for the tracer with `code` and returns the signal it goes on with; `otherwise` at once if there is no tracer
+  // or a SIGKILL is pending. `info`: what PTRACE_GETSIGINFO shows, and afterwards what PTRACE_SETSIGINFO made of it.
+  int PtraceStop(int code, int why, uint64_t message, SignalInfo* info, int otherwise);
+  int PtraceNotify(int code, int why, uint64_t message);
+  void PtraceReport(PtraceEvent event, uint64_t message);  // if the tracer has asked for it
+  bool PtraceEventEnabled(PtraceEvent event) const;
+  int PtraceTrap();                        // group-stop, PTRACE_EVENT_STOP
+  int PtraceSignal(QueuedSignal& signal);  // signal-delivery-stop; 0: forget it
+  bool PtraceSyscallEntry();               // false: do not make the call
+  void PtraceSyscallExit();
+  void PtraceReportSyscall(uint64_t message);
+  void NoteRestart();  // the registers may have changed: whether they ask for a restart
+  // TaskSet::mu held.
+  void NotifyTracerLocked(int why);
+  void ResumeTraceeLocked(int signo);
+  // task_ptrace_attach.cc; TaskSet::mu held.
+  void LinkTracerLocked(Task& tracer, bool seized, uint32_t options, CredentialsRef creds);
+  void UnlinkTracerLocked();
+  void InheritTracerLocked(Task& parent);
+  void DetachAllLocked();
+  bool ptrace_reparented() const;  // traced, and not by its parent's process; TaskSet::mu
 
   Kernel& kernel_;
   RefPtr<ThreadGroup> thread_group_;  // set once
@@ -316,7 +362,13 @@ class Task final : public base::RefCounted, public Blocker {
   PendingSignals pending_;
   std::atomic<uint64_t> blocked_{0};  // written by the own fiber under the siglock; read by senders under it
   bool stopped_ = false;              // in a group stop
+  bool stop_pending_ = false;         // has to take part in the group stop under way
+  bool stop_dequeued_ = false;        // took a stop signal, and no SIGCONT came since
+  int stop_signal_ = 0;               // of the last group stop
+  bool trap_stop_ = false;            // has to stop for its tracer (written with TaskSet::mu, too)
+  bool trap_notify_ = false;          // has to tell a PTRACE_SEIZE tracer that the group stop has changed (likewise)
   bool killed_ = false;               // SIGKILL or group exit: nothing else matters
+  bool fatal_pending_ = false;        // … and it has not begun to exit: no stop for a tracer (likewise)
 
   std::optional<SignalSet> saved_mask_;                                // own fiber
   abi::StackT altstack_{};                                             // own fiber
@@ -329,14 +381,15 @@ class Task final : public base::RefCounted, public Blocker {
   bool seccomp_released_ = false;               // siglock: it is exiting
   std::atomic<bool> take_no_new_privs_{false};  // set with a filter from another thread; own fiber obeys
   bool in_syscall_ = false;                     // own fiber: a restart may be due
-  uint64_t syscall_number_ = 0;
-  bool exiting_ = false;               // own fiber
+  bool stepping_ = false;                       // own fiber: the context does single steps
+  bool exiting_ = false;                        // own fiber
   std::atomic<bool> in_guest_{false};  // with interrupted_: each side writes its own, then reads the other's (seq_cst)
   int exit_status_ = 0;
   std::atomic<bool> interrupted_{
       false};  // something for HandleInterruptions; set under the siglock, cleared by the own fiber
   std::atomic<char> state_{'R'};
   std::atomic<uint32_t> slow_reasons_{0};  // SlowReason bits
+  PtraceState ptrace_;
   base::WaitQueue signal_events_;
   RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};

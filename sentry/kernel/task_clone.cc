@@ -38,6 +38,14 @@ Result<int> Task::Clone(const CloneRequest& request) {
     if (!Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
   }
   ThreadGroup& parent_group = *thread_group_;
+  // Which event a tracer sees (kernel: kernel_clone).
+  PtraceEvent event = PtraceEvent::kFork;
+  if (flags & CLONE_VFORK) {
+    event = PtraceEvent::kVfork;
+  } else if (request.exit_signal != kSIGCHLD) {
+    event = PtraceEvent::kClone;
+  }
+  const bool report = !(flags & CLONE_UNTRACED) && PtraceEventEnabled(event);
   {
     base::MutexLock tree(kernel_.tasks().mu);
     // man 2 fork: root (the user, not the capability) is exempt.
@@ -150,7 +158,7 @@ Result<int> Task::Clone(const CloneRequest& request) {
   }
 
   Fd pidfd = -1;
-  int child_tid = 0;
+  int child_tid = 0, tid_for_tracer = 0;
   Result<void> published = [&]() -> Result<void> {
     base::MutexLock tree(kernel_.tasks().mu);
     {
@@ -176,6 +184,15 @@ Result<int> Task::Clone(const CloneRequest& request) {
       if (group->process_group) group->process_group->members.push_back(group.get());
     }
     child_tid = child->TidIn(pid_namespace());
+    if (ptrace_.tracer != nullptr) tid_for_tracer = child->TidIn(ptrace_.tracer->pid_namespace());
+    if (report || (flags & CLONE_PTRACE)) child->InheritTracerLocked(*this);
+    if (flags & CLONE_THREAD) {
+      // Into a stop that is under way (kernel: task_join_group_stop).
+      base::MutexLock sig(parent_group.handlers->mu);
+      child->stop_pending_ = stop_pending_;
+      child->stop_signal_ = stop_signal_;
+      if (stop_pending_) child->interrupted_.store(true, std::memory_order_seq_cst);
+    }
     return {};
   }();
   if (!published.ok()) {
@@ -200,19 +217,22 @@ Result<int> Task::Clone(const CloneRequest& request) {
     if (cpu.rlim_cur != UINT64_MAX || cpu.rlim_max != UINT64_MAX) group->timers().SetCpuLimit(cpu);
   }
   child->Start();
+  if (report) PtraceReport(event, static_cast<uint64_t>(tid_for_tracer));
   if (vfork_done) {
     // Only a signal that kills ends this wait.
     base::WaitEntry entry(base::kEventIn);
     base::ScopedWait wait(vfork_done->queue, entry);
     state_.store('D', std::memory_order_relaxed);
+    bool killed = false;
     while (!vfork_done->done.load(std::memory_order_acquire)) {
       {
         base::MutexLock sig(thread_group_->handlers->mu);
-        if (killed_) break;
+        if ((killed = killed_)) break;
       }
       base::Fiber::Park();
     }
     state_.store('R', std::memory_order_relaxed);
+    if (!killed) PtraceReport(PtraceEvent::kVforkDone, static_cast<uint64_t>(tid_for_tracer));
   }
   return child_tid;
 }

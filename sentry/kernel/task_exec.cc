@@ -19,8 +19,7 @@ Result<void> Task::KillOtherThreads() {
     tg.group_stopped = false;
     for (Task* t : tg.tasks) {
       if (t == this || t->state() == 'Z') continue;
-      t->killed_ = true;
-      t->Interrupt();
+      t->KillLocked();
     }
   }
   for (;;) {
@@ -45,6 +44,9 @@ Result<void> Task::KillOtherThreads() {
     old->tid_.store(mine);
     for (auto& [ns, tid] : tids_) const_cast<PidNamespace*>(ns)->tasks[tid] = this;
     for (auto& [ns, tid] : old->tids_) const_cast<PidNamespace*>(ns)->tasks[tid] = old;
+    // A tracer that waits for the old leader looks again: it is not there any more.
+    if (old->ptrace_.tracer != nullptr) old->ptrace_.tracer->thread_group().child_events.Notify(base::kEventIn);
+    old->UnlinkTracerLocked();
     kernel_.RemoveIdsLocked(*old);
     tg.tasks.remove(old);
     tg.leader = this;
@@ -57,6 +59,11 @@ Result<void> Task::KillOtherThreads() {
 
 Result<void> Task::Exec(ExecRequest request) {
   ExecImage image = TRY(kernel_.exec_loader()(*this, request));
+  int former_tid = 0;  // as the tracer knows it
+  {
+    base::MutexLock tree(kernel_.tasks().mu);
+    if (ptrace_.tracer != nullptr) former_tid = TidIn(ptrace_.tracer->pid_namespace());
+  }
   // The point of no return is behind the loader: what fails from here on kills.
   Result<void> alone = KillOtherThreads();
   if (!alone.ok()) {
@@ -109,7 +116,10 @@ Result<void> Task::Exec(ExecRequest request) {
   old_mm->DropUser();
 
   platform::Registers& regs = registers();
+  const uint64_t number = regs.orig_rax;
   regs = {};
+  regs.orig_rax = number;
+  regs.rax = static_cast<uint64_t>(-int64_t{ENOSYS});  // as a tracer sees it; the call's result comes at the end
   regs.rip = image.entry;
   regs.rsp = image.stack;
   regs.cs = 0x33;
@@ -118,6 +128,19 @@ Result<void> Task::Exec(ExecRequest request) {
   std::vector<std::byte> fresh(platform::XStateSize());
   platform::InitXState(fresh.data());
   context_->SetXState(fresh);
+  if (traced()) {
+    if (PtraceEventEnabled(PtraceEvent::kExec)) {
+      PtraceReport(PtraceEvent::kExec, static_cast<uint64_t>(former_tid));
+    } else {
+      // What tracers got before there were events (kernel: ptrace_event).
+      bool legacy;
+      {
+        base::MutexLock tree(kernel_.tasks().mu);
+        legacy = ptrace_.tracer != nullptr && !ptrace_.seized;
+      }
+      if (legacy) (void)SendSignal(UserSignal(kSIGTRAP, thread_group_->pid(), creds_->ruid));
+    }
+  }
   return {};
 }
 

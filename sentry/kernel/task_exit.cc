@@ -24,9 +24,7 @@ void Task::ExitGroup(int code) {
     tg.group_exit_status = exit_status_ = (code & 0xff) << 8;
     tg.group_stopped = false;
     for (Task* t : tg.tasks) {
-      if (t == this) continue;
-      t->killed_ = true;
-      t->Interrupt();
+      if (t != this) t->KillLocked();
     }
   }
   exiting_ = true;
@@ -71,7 +69,7 @@ void HangUpIfOrphaned(const ThreadGroup& member, const ThreadGroup* parent, cons
   RefPtr<ProcessGroup> group = member.process_group;
   if (!group->IsConnectedBy(*parent) || !group->IsOrphaned(ending)) return;
   const bool has_stopped = std::any_of(group->members.begin(), group->members.end(), [&](const ThreadGroup* m) {
-    return m != ending && !m->zombie && m->group_stopped;
+    return m != ending && m->live_count != 0 && m->group_stopped;
   });
   if (has_stopped) group->HangUpLocked();
 }
@@ -81,6 +79,7 @@ void HangUpIfOrphaned(const ThreadGroup& member, const ThreadGroup* parent, cons
 void ReapLocked(ThreadGroup& tg) {
   Task* leader = tg.leader;
   Kernel& kernel = tg.kernel();
+  leader->UnlinkTracerLocked();
   if (tg.parent != nullptr) tg.parent->children.remove(&tg);
   tg.parent = nullptr;
   if (tg.process_group) {
@@ -98,6 +97,7 @@ void ReapLocked(ThreadGroup& tg) {
 
 void Task::ExitMain() {
   ThreadGroup& tg = *thread_group_;
+  PtraceReport(PtraceEvent::kExit, static_cast<uint64_t>(exit_status_));
   kernel_.futexes().ExitRobustList(*this);
   if (clear_child_tid != 0) {
     // Only if somebody else can look (kernel: mm_release).
@@ -123,8 +123,10 @@ void Task::ExitMain() {
     base::MutexLock tree(kernel_.tasks().mu);
     Usage mine = usage();
     tg.dead_threads_usage.Add(mine);
+    DetachAllLocked();
     state_.store('Z', std::memory_order_relaxed);
     --tg.live_count;
+    ++tg.leaving;
     auto& counts = kernel_.tasks().tasks_of_user;
     if (--counts[creds_->ruid] == 0) counts.erase(creds_->ruid);
     --kernel_.tasks().live_tasks;
@@ -172,22 +174,25 @@ void Task::ExitMain() {
     if (tg.pid_namespace().dying && tg.pid_namespace().init != nullptr) {
       tg.pid_namespace().init->child_events.Notify(base::kEventIn);
     }
+    --tg.leaving;
     if (tg.leader != this) {
-      // A thread's ids go at once; nobody waits for it.
-      kernel_.RemoveIdsLocked(*this);
-      tg.tasks.remove(this);
-      Unref();  // the tree's; the fiber has another
+      if (ptrace_.tracer != nullptr) {
+        ptrace_.exited = true;
+        NotifyTracerOfExitLocked(tg.group_exiting ? tg.group_exit_status : exit_status_);
+      } else {
+        // Nobody waits for a thread.
+        kernel_.RemoveIdsLocked(*this);
+        tg.tasks.remove(this);
+        Unref();  // the tree's; the fiber has another
+      }
     }
-    if (tg.live_count > 0) return;
+    if (tg.live_count > 0 || tg.leaving > 0) return;
 
     // --- The last thread: the process ends.
     {
       base::MutexLock sig(tg.handlers->mu);
-      tg.wait_status = tg.group_exiting ? tg.group_exit_status : exit_status_;
+      tg.wait_status = tg.group_exiting ? tg.group_exit_status : tg.leader->exit_status_;
     }
-    status = tg.wait_status;
-    tg.zombie = true;
-
     // Orphans go to the nearest subreaper, else to the namespace's init.
     ThreadGroup* reaper = nullptr;
     for (ThreadGroup* p = tg.parent; p != nullptr; p = p->parent) {
@@ -231,40 +236,90 @@ void Task::ExitMain() {
     }
     if (tg.pid_namespace().init == &tg) tg.pid_namespace().init = nullptr;
 
-    tg.exit_events.Notify(base::kEventAll);
-    on_exit = std::move(tg.on_exit);
-    tg.on_exit = nullptr;
-    if (on_exit || tg.parent == nullptr) {
-      if (on_exit) ReapLocked(tg);
-      // Without either nobody could wait for it: a process of `runsc exec` whose waiter has not been registered yet
-      // stays.
+    // Threads that a tracer has not reaped hold it up.
+    if (tg.tasks.size() != 1) return;
+    if (tg.on_exit && !tg.leader->ptrace_reparented()) {
+      on_exit = std::exchange(tg.on_exit, nullptr);
+      status = tg.wait_status;
+      tg.zombie = true;
+      tg.exit_events.Notify(base::kEventAll);
+      ReapLocked(tg);
     } else {
-      ThreadGroup& parent = *tg.parent;
-      bool autoreap = false;
-      if (tg.exit_signal == kSIGCHLD) {
-        base::MutexLock sig(parent.handlers->mu);
-        const abi::KSigaction& action = parent.handlers->actions[kSIGCHLD - 1];
-        autoreap = action.handler == kSigIgn || (action.flags & kSaNoCldWait);
-      }
-      if (tg.exit_signal > 0) {
-        SignalInfo info{};
-        info.si_signo = tg.exit_signal;
-        info.si_code = ChildCode(status);
-        info.chld.pid = tg.leader->TidIn(parent.pid_namespace());
-        info.chld.uid = creds_->ruid;
-        info.chld.status = (status & 0x7f) ? (status & 0x7f) : (status >> 8);
-        info.chld.utime = tg.dead_threads_usage.user_ns / 10'000'000;
-        info.chld.stime = tg.dead_threads_usage.system_ns / 10'000'000;
-        (void)SendGroupSignalLocked(parent, info);
-      }
-      if (autoreap) {
-        parent.children_usage.Add(tg.dead_threads_usage);
-        ReapLocked(tg);
-      }
-      parent.child_events.Notify(base::kEventIn);
+      FinishProcessLocked(tg);
     }
   }
   if (on_exit) on_exit(status);
+}
+
+void Task::ReleaseThreadLocked(Task& thread) {
+  ThreadGroup& tg = *thread.thread_group_;
+  thread.ptrace_.exited = false;
+  thread.UnlinkTracerLocked();
+  tg.kernel().RemoveIdsLocked(thread);
+  tg.tasks.remove(&thread);
+  if (tg.live_count == 0 && tg.tasks.size() == 1 && !tg.zombie) FinishProcessLocked(tg);
+  thread.Unref();  // the tree's
+}
+
+void Task::NotifyTracerOfExitLocked(int status) {
+  ThreadGroup& theirs = ptrace_.tracer->thread_group();
+  SignalInfo info{};
+  info.si_signo = kSIGCHLD;
+  info.si_code = ChildCode(status);
+  info.chld.pid = TidIn(theirs.pid_namespace());
+  info.chld.uid = creds_->ruid;
+  info.chld.status = (status & 0x7f) ? (status & 0x7f) : (status >> 8);
+  (void)SendGroupSignalLocked(theirs, info);
+  theirs.child_events.Notify(base::kEventIn);
+}
+
+void Task::FinishProcessLocked(ThreadGroup& tg) {
+  tg.zombie = true;
+  tg.exit_events.Notify(base::kEventAll);
+  // The real parent is told when the tracer has reaped it, unless they are the same.
+  if (tg.leader->ptrace_reparented()) {
+    tg.leader->NotifyTracerOfExitLocked(tg.wait_status);
+  } else {
+    NotifyRealParentLocked(tg);
+  }
+}
+
+void Task::NotifyRealParentLocked(ThreadGroup& tg) {
+  const int status = tg.wait_status;
+  if (tg.on_exit) {
+    // Not under the lock: it may do anything.
+    RefPtr<ThreadGroup> keep(&tg);
+    tg.kernel().scheduler().LeastLoaded().Post([keep, status, on_exit = std::move(tg.on_exit)] { on_exit(status); });
+    tg.on_exit = nullptr;
+    ReapLocked(tg);
+    return;
+  }
+  // Without a parent nobody could wait for it: a process of `runsc exec` whose waiter has not been registered yet
+  // stays.
+  if (tg.parent == nullptr) return;
+  ThreadGroup& parent = *tg.parent;
+  bool autoreap = false;
+  if (tg.exit_signal == kSIGCHLD && tg.leader->ptrace_.tracer == nullptr) {
+    base::MutexLock sig(parent.handlers->mu);
+    const abi::KSigaction& action = parent.handlers->actions[kSIGCHLD - 1];
+    autoreap = action.handler == kSigIgn || (action.flags & kSaNoCldWait);
+  }
+  if (tg.exit_signal > 0) {
+    SignalInfo info{};
+    info.si_signo = tg.exit_signal;
+    info.si_code = ChildCode(status);
+    info.chld.pid = tg.leader->TidIn(parent.pid_namespace());
+    info.chld.uid = tg.leader->SnapshotCreds()->ruid;
+    info.chld.status = (status & 0x7f) ? (status & 0x7f) : (status >> 8);
+    info.chld.utime = tg.dead_threads_usage.user_ns / 10'000'000;
+    info.chld.stime = tg.dead_threads_usage.system_ns / 10'000'000;
+    (void)SendGroupSignalLocked(parent, info);
+  }
+  if (autoreap) {
+    parent.children_usage.Add(tg.dead_threads_usage);
+    ReapLocked(tg);
+  }
+  parent.child_events.Notify(base::kEventIn);
 }
 
 }  // namespace sentry

@@ -9,6 +9,11 @@
 
 namespace sentry {
 
+namespace {
+// What debuggers and the restart rules see of a thread that is not in a system call.
+constexpr uint64_t kNoSystemCall = ~uint64_t{0};
+}  // namespace
+
 Task* Task::Current() {
   base::Fiber* fiber = base::Fiber::Current();
   return fiber == nullptr ? nullptr : static_cast<Task*>(fiber->user_data());
@@ -44,6 +49,10 @@ bool Task::RunOnce() {
     in_guest_.store(false, std::memory_order_relaxed);
     return true;
   }
+  if (const bool step = ptrace_.step.load(std::memory_order_relaxed); step || stepping_) {
+    context_->SetSingleStep(step);
+    stepping_ = step;
+  }
   int64_t start = base::MonotonicNow();
   guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
@@ -59,9 +68,11 @@ bool Task::RunOnce() {
       system_ns_.fetch_add(std::max<int64_t>(base::MonotonicNow() - end - parked_ns_, 0), std::memory_order_relaxed);
       break;
     case platform::ExitReason::kFault:
+      registers().orig_rax = kNoSystemCall;
       ServeFault(exit);
       break;
     case platform::ExitReason::kException: {
+      registers().orig_rax = kNoSystemCall;
       SignalInfo info{};
       info.si_signo = exit.signo;
       info.si_code = exit.si_code;
@@ -72,6 +83,7 @@ bool Task::RunOnce() {
       break;
     }
     case platform::ExitReason::kInterrupted:
+      registers().orig_rax = kNoSystemCall;
       break;
     case platform::ExitReason::kDead: {
       // The host killed the stub (out of memory): the whole process goes, as if the guest's OOM killer had chosen it.
@@ -86,20 +98,27 @@ bool Task::RunOnce() {
 }
 
 void Task::ServeSystemCall() {
-  platform::Registers& regs = registers();
-  syscall_number_ = regs.orig_rax;
+  // The tracer comes before seccomp, which sees what the tracer has made of the call.
+  if (!NeedsSlowSyscalls() || PtraceSyscallEntry()) MakeSystemCall();
+  if (NeedsSlowSyscalls() && !exiting_) PtraceSyscallExit();
+}
+
+void Task::MakeSystemCall() {
+  const platform::Registers& regs = registers();
   if (seccomp_mode() != 0) {
     if (std::optional<Result<int64_t>> result = RunSeccomp()) {
       if (exiting_) return;
       if (result->ok()) {
-        regs.rax = static_cast<uint64_t>(**result);
+        registers().rax = static_cast<uint64_t>(**result);
       } else {
-        FinishSystemCall(syscall_number_, *result);
+        FinishSystemCall(regs.orig_rax, *result);
       }
       return;
     }
   }
+  // Changed to −1 by a tracer it is none: rax is what the tracer has put there.
   const uint64_t number = regs.orig_rax;
+  if (static_cast<int32_t>(number) == -1 && traced()) return;
   const uint64_t args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
   Result<int64_t> result = kernel_.system_call_handler()(*this, number, args);
   if (!exiting_) FinishSystemCall(number, result);
@@ -107,11 +126,11 @@ void Task::ServeSystemCall() {
 
 void Task::FinishSystemCall(uint64_t number, const Result<int64_t>& result) {
   if (result.ok()) {
-    // Handlers that replace the registers (execve, rt_sigreturn) leave rax as it has to be.
-    if (number != SYS_rt_sigreturn && number != SYS_execve && number != SYS_execveat) registers().rax = *result;
+    // rt_sigreturn leaves rax as it has to be.
+    if (number != SYS_rt_sigreturn) registers().rax = static_cast<uint64_t>(*result);
     return;
   }
-  int error = result.error().value();
+  const int error = result.error().value();
   registers().rax = static_cast<uint64_t>(-static_cast<int64_t>(error));
   // A restart code has to be resolved before the guest sees it; a signal that is pending as well decides how.
   in_syscall_ = error >= base::ERESTARTSYS_ && error <= base::ERESTART_RESTARTBLOCK_;

@@ -103,9 +103,6 @@ int Task::seccomp_filters() const {
   return filter == nullptr ? 0 : filter->depth();
 }
 
-// What the tracer of SECCOMP_RET_TRACE is asked: nobody traces, so the call fails (man 2 seccomp).
-bool Task::StopForSeccompTrace(uint16_t data) { return false; }
-
 void Task::DieFromSeccomp(int signo, bool process) {
   LOG_INFO("[%d] %s: killed by seccomp in system call %lu at %#lx", tid(), comm().c_str(), registers().orig_rax,
            registers().rip);
@@ -122,10 +119,7 @@ void Task::DieFromSeccomp(int signo, bool process) {
     thread_group_->group_exiting = true;
     thread_group_->group_exit_status = signo;
   }
-  for (Task* t : thread_group_->tasks) {
-    t->killed_ = true;
-    t->Interrupt();
-  }
+  for (Task* t : thread_group_->tasks) t->KillLocked();
 }
 
 std::optional<Result<int64_t>> Task::RunSeccomp() {

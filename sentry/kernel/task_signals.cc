@@ -21,6 +21,7 @@ constexpr SignalSet kAllSignals(~uint64_t{0});
 // Signals whose handler's absence makes them vanish. Tree and siglock held.
 bool IgnoredLocked(const ThreadGroup& tg, const Task* thread, int signo) {
   const abi::KSigaction& action = tg.handlers->actions[signo - 1];
+  if (thread != nullptr && thread->traced()) return false;  // its tracer wants to know
   if (action.handler == kSigDfl && tg.pid_namespace().init == &tg && !kUnblockable.Has(signo)) {
     // The init of a PID namespace gets only what it has a handler for (man 7 pid_namespaces). Faults are forced
     // elsewhere.
@@ -54,8 +55,14 @@ bool Task::HasDeliverableLocked() const {
 }
 
 void Task::RecalculateInterruptedLocked() {
-  bool stop = thread_group_->group_stopped && !stopped_;
+  const bool stop = stop_pending_ || trap_stop_ || trap_notify_;
   interrupted_.store(killed_ || stop || HasDeliverableLocked(), std::memory_order_seq_cst);
+}
+
+void Task::KillLocked() {
+  killed_ = true;
+  fatal_pending_ = true;
+  Interrupt();
 }
 
 // --- Sending.
@@ -92,19 +99,26 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
   } else if (signo == kSIGCONT) {
     CancelOpposites(tg, kStopSignals, &Task::pending_);
     if (tg.group_stopped) {
-      bool was_complete = std::all_of(tg.tasks.begin(), tg.tasks.end(), [](Task* t) { return t->stopped_; });
       tg.group_stopped = false;
-      if (was_complete) {
+      if (tg.group_stop_complete) {
         tg.continue_reported_pending = true;
         tg.continue_notify_due = true;
         tg.stop_reported_pending = false;
       }
-      for (Task* t : tg.tasks) {
-        if (t->fiber_) t->fiber_->Unpark();
-      }
+      tg.group_stop_complete = false;
       if (tg.parent != nullptr) {
         tg.parent->child_events.Notify(base::kEventIn);
       }
+    }
+    for (Task* t : tg.tasks) {
+      t->stop_pending_ = t->stop_dequeued_ = false;
+      if (t->traced() && t->ptrace_.seized && t->state() != 'Z') {
+        t->trap_notify_ = true;
+        t->Interrupt();
+      }
+      if (!t->stopped_) continue;
+      t->stopped_ = false;
+      if (t->fiber_) t->fiber_->Unpark();
     }
   }
 
@@ -113,10 +127,7 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
     tg.group_exiting = true;
     if (tg.exec_task == nullptr || tg.group_exit_status == 0) tg.group_exit_status = kSIGKILL;
     tg.group_stopped = false;
-    for (Task* t : tg.tasks) {
-      t->killed_ = true;
-      t->Interrupt();
-    }
+    for (Task* t : tg.tasks) t->KillLocked();
     return {};
   }
 
@@ -129,9 +140,16 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
   if (!tg.pending.Push({info, std::move(timer)})) return {};
   // Prefer the main thread, then any that does not block it (kernel: complete_signal).
   Task* target = nullptr;
+  bool target_stopped = false;
   for (Task* t : tg.tasks) {
     t->signal_events_.Notify(base::kEventIn);
-    if (target == nullptr && !t->blocked().Has(signo) && !t->killed_) target = t;
+    if (t->blocked().Has(signo) || t->killed_) continue;
+    // One that is stopped takes it only if there is no other.
+    const char state = t->state();
+    if (target == nullptr || (target_stopped && state != 'T' && state != 't')) {
+      target = t;
+      target_stopped = state == 'T' || state == 't';
+    }
   }
   if (target != nullptr) target->Interrupt();
   return {};
@@ -173,14 +191,11 @@ void Task::ForceSignal(const SignalInfo& info) {
     mask.Remove(signo);
     blocked_.store(mask.bits(), std::memory_order_relaxed);
   }
-  if (action.handler == kSigDfl) {
+  if (action.handler == kSigDfl && !traced()) {
     // Also for the init of a namespace, which could ignore it otherwise.
     thread_group_->group_exiting = true;
     thread_group_->group_exit_status = signo;
-    for (Task* t : thread_group_->tasks) {
-      t->killed_ = true;
-      t->Interrupt();
-    }
+    for (Task* t : thread_group_->tasks) t->KillLocked();
     return;
   }
   pending_.Push({info, nullptr});
@@ -312,15 +327,21 @@ bool Task::HandleInterruptions() {
     {
       base::MutexLock sig(thread_group_->handlers->mu);
       if (killed_) {
+        fatal_pending_ = false;
         exit_status_ = thread_group_->group_exit_status;
         return false;
       }
-      if (thread_group_->group_stopped) continue;
+      if (stop_pending_ || trap_stop_ || trap_notify_) continue;
       signal = DequeueLocked(kAllSignals.Without(blocked()));
       if (!signal) {
         interrupted_.store(false, std::memory_order_seq_cst);
         break;
       }
+      stop_dequeued_ = true;
+    }
+    if (traced() && PtraceSignal(*signal) == 0) continue;
+    {
+      base::MutexLock sig(thread_group_->handlers->mu);
       action = thread_group_->handlers->actions[signal->info.si_signo - 1];
       if (action.handler != kSigDfl && action.handler != kSigIgn && (action.flags & kSaResetHand)) {
         thread_group_->handlers->actions[signal->info.si_signo - 1].handler = kSigDfl;
@@ -349,10 +370,7 @@ bool Task::HandleInterruptions() {
           thread_group_->group_exiting = true;
           thread_group_->group_exit_status = signo;
         }
-        for (Task* t : thread_group_->tasks) {
-          t->killed_ = true;
-          if (t != this) t->Interrupt();
-        }
+        for (Task* t : thread_group_->tasks) t->KillLocked();
         break;
       }
     }
@@ -372,6 +390,7 @@ void Task::FinishRestart(bool handler_runs, const abi::KSigaction* action) {
   platform::Registers& regs = registers();
   const int code = static_cast<int>(-static_cast<int64_t>(regs.rax));
   bool restart = false;
+  if (static_cast<int32_t>(regs.orig_rax) == -1) return;  // a tracer has decided against it
   switch (code) {
     case base::ERESTARTNOINTR_:
       restart = true;
@@ -390,7 +409,7 @@ void Task::FinishRestart(bool handler_runs, const abi::KSigaction* action) {
     regs.rax = static_cast<uint64_t>(-int64_t{EINTR});
     return;
   }
-  regs.rax = code == base::ERESTART_RESTARTBLOCK_ ? uint64_t{SYS_restart_syscall} : syscall_number_;
+  regs.rax = code == base::ERESTART_RESTARTBLOCK_ ? uint64_t{SYS_restart_syscall} : regs.orig_rax;
   regs.rip -= 2;  // the `syscall` instruction
 }
 
@@ -425,6 +444,8 @@ void Task::DeliverSignal(const QueuedSignal& signal, const abi::KSigaction& acti
   SignalSet mask = blocked() | SignalSet(action.mask);
   if (!(action.flags & kSaNoDefer)) mask.Add(signo);
   SetBlocked(mask);
+  // A debugger that steps stops before the handler's first instruction (kernel: signal_setup_done).
+  if (ptrace_.step.load(std::memory_order_relaxed)) PtraceNotify(kSIGTRAP, kCldTrapped, 0);
 }
 
 Result<int64_t> Task::Sigreturn() {
@@ -438,79 +459,6 @@ Result<int64_t> Task::Sigreturn() {
   SetBlocked(SignalSet(frame->mask));
   (void)Sigaltstack(&frame->altstack);
   return static_cast<int64_t>(registers().rax);
-}
-
-// --- Stopping.
-
-void Task::BeginGroupStop(int signo) {
-  base::MutexLock tree(kernel_.tasks().mu);
-  // An orphaned process group is not stopped from the keyboard (man 2 setpgid): nobody could continue it.
-  if (signo != kSIGSTOP && thread_group_->process_group->IsOrphaned()) return;
-  base::MutexLock sig(thread_group_->handlers->mu);
-  if (thread_group_->group_exiting || thread_group_->group_stopped) return;
-  thread_group_->group_stopped = true;
-  thread_group_->group_stop_signal = signo;
-  thread_group_->continue_reported_pending = false;
-  for (Task* t : thread_group_->tasks) {
-    if (t != this) t->Interrupt();
-  }
-}
-
-void Task::WaitWhileStopped() {
-  {
-    base::MutexLock tree(kernel_.tasks().mu);
-    ThreadGroup& tg = *thread_group_;
-    base::MutexLock sig(tg.handlers->mu);
-    if (!tg.group_stopped || killed_) return;
-    stopped_ = true;
-    state_.store('T', std::memory_order_relaxed);
-    bool complete =
-        std::all_of(tg.tasks.begin(), tg.tasks.end(), [](Task* t) { return t->stopped_ || t->state() == 'Z'; });
-    if (complete) {
-      tg.stop_reported_pending = true;
-      tg.stop_notify_due = true;
-      tg.stop_signal_reported = tg.group_stop_signal;
-      if (tg.parent != nullptr) {
-        tg.parent->child_events.Notify(base::kEventIn);
-      }
-    }
-  }
-  thread_group_->NotifyParentStopped(/*stopped=*/true);
-  for (;;) {
-    {
-      base::MutexLock sig(thread_group_->handlers->mu);
-      if (!thread_group_->group_stopped || killed_) {
-        stopped_ = false;
-        break;
-      }
-    }
-    base::Fiber::Park();
-  }
-  state_.store('R', std::memory_order_relaxed);
-  thread_group_->NotifyParentStopped(/*stopped=*/false);
-}
-
-void ThreadGroup::NotifyParentStopped(bool stopped) {
-  base::MutexLock tree(kernel_.tasks().mu);
-  if (parent == nullptr || leader == nullptr) return;
-  bool& due = stopped ? stop_notify_due : continue_notify_due;
-  if (!due) return;  // another thread has told it
-  due = false;
-  bool no_cldstop;
-  {
-    base::MutexLock sig(parent->handlers->mu);
-    no_cldstop = parent->handlers->actions[kSIGCHLD - 1].flags & kSaNoCldStop;
-  }
-  if (!no_cldstop) {
-    SignalInfo info{};
-    info.si_signo = kSIGCHLD;
-    info.si_code = stopped ? 5 : 6;  // CLD_STOPPED, CLD_CONTINUED
-    info.chld.pid = leader->TidIn(parent->pid_namespace());
-    info.chld.uid = leader->SnapshotCreds()->ruid;
-    info.chld.status = stopped ? stop_signal_reported : kSIGCONT;
-    (void)Task::SendGroupSignalLocked(*parent, info);
-  }
-  parent->child_events.Notify(base::kEventIn);
 }
 
 int ChildCode(int status) { return CldCode(status); }

@@ -13,26 +13,28 @@ namespace {
 
 constexpr uint32_t kWNoThread = 0x20000000, kWAll = 0x40000000, kWClone = 0x80000000;
 
-bool Matches(const WaitRequest& request, ThreadGroup& child, Task& waiter) {
+// `task` is a child's leader, or a tracee.
+bool IsNamed(const WaitRequest& request, const Task& task, Task& waiter) {
+  ThreadGroup& tg = task.thread_group();
   switch (request.who) {
     case WaitRequest::Who::kAny:
-      break;
+      return true;
     case WaitRequest::Who::kPid:
-      if (child.PidIn(waiter.pid_namespace()) != request.id) return false;
-      break;
+      return task.TidIn(waiter.pid_namespace()) == request.id;
     case WaitRequest::Who::kProcessGroup: {
-      const ProcessGroup* group = child.process_group.get();
+      const ProcessGroup* group = tg.process_group.get();
       if (group == nullptr) return false;
-      if (request.id == 0 ? group != waiter.thread_group().process_group.get()
-                          : group->IdIn(waiter.pid_namespace()) != request.id) {
-        return false;
-      }
-      break;
+      return request.id == 0 ? group == waiter.thread_group().process_group.get()
+                             : group->IdIn(waiter.pid_namespace()) == request.id;
     }
     case WaitRequest::Who::kPidfdGroup:
-      if (&child != request.pidfd_target) return false;
-      break;
+      return &tg == request.pidfd_target && tg.leader == &task;
   }
+  return false;
+}
+
+bool IsWaitedFor(const WaitRequest& request, const ThreadGroup& child, Task& waiter) {
+  if (child.leader == nullptr || !IsNamed(request, *child.leader, waiter)) return false;
   if ((request.options & kWNoThread) && child.parent_task != &waiter) return false;
   // man 2 wait: a "clone" child is one that delivers no signal, or another than SIGCHLD, at its end.
   if (request.options & kWAll) return true;
@@ -40,7 +42,88 @@ bool Matches(const WaitRequest& request, ThreadGroup& child, Task& waiter) {
   return clone_child == ((request.options & kWClone) != 0);
 }
 
+WaitOutcome Identify(const Task& task, const Task& waiter) {
+  WaitOutcome out;
+  out.pid = task.TidIn(waiter.pid_namespace());
+  out.uid = task.SnapshotCreds()->ruid;
+  return out;
+}
+
+void SetExit(WaitOutcome& out, int status) {
+  out.status = status;
+  out.code = ChildCode(status);
+  out.value = (status & 0x7f) ? (status & 0x7f) : (status >> 8) & 0xff;
+}
+
+// Stopped or continued by job control.
+bool TakeJobControl(const WaitRequest& request, ThreadGroup& child, bool stops, WaitOutcome& out) {
+  if (stops && (request.options & WSTOPPED) && child.stop_reported_pending) {
+    out.status = (child.stop_signal_reported << 8) | 0x7f;
+    out.code = kCldStopped;
+    out.value = child.stop_signal_reported;
+    if (!(request.options & WNOWAIT)) child.stop_reported_pending = false;
+  } else if ((request.options & WCONTINUED) && child.continue_reported_pending) {
+    out.status = 0xffff;
+    out.code = kCldContinued;
+    out.value = kSIGCONT;
+    if (!(request.options & WNOWAIT)) child.continue_reported_pending = false;
+  } else {
+    return false;
+  }
+  out.usage = child.TotalUsageLocked();
+  return true;
+}
+
 }  // namespace
+
+// What this thread traces, whoever's child it is; the kind of child does not matter (kernel: eligible_child).
+bool Task::WaitForTracees(const WaitRequest& request, bool& any, WaitOutcome& out) {
+  for (Task* tracer : thread_group_->tasks) {
+    if ((request.options & kWNoThread) && tracer != this) continue;
+    for (Task* tracee : tracer->ptrace_.tracees) {
+      if (!IsNamed(request, *tracee, *this)) continue;
+      any = true;
+      out = Identify(*tracee, *this);
+      ThreadGroup& tg = *tracee->thread_group_;
+      PtraceState& p = tracee->ptrace_;
+      const bool process = tg.leader == tracee && tg.zombie;
+      if (p.exited || process) {
+        if (!(request.options & WEXITED)) continue;
+        const bool keep = request.options & WNOWAIT;
+        if (!process) {
+          base::MutexLock sig(tg.handlers->mu);
+          SetExit(out, tg.group_exiting ? tg.group_exit_status : tracee->exit_status_);
+          out.usage = tracee->usage();
+        } else {
+          SetExit(out, tg.wait_status);
+          out.usage = tg.dead_threads_usage;
+          out.usage.Add(tg.children_usage);
+        }
+        if (keep) return true;
+        if (!process) {
+          ReleaseThreadLocked(*tracee);
+        } else if (tracee->ptrace_reparented()) {
+          tracee->UnlinkTracerLocked();
+          NotifyRealParentLocked(tg);
+        } else {
+          thread_group_->children_usage.Add(out.usage);
+          ReapLocked(tg);
+        }
+        return true;
+      }
+      if (p.stopped && !p.listening && p.code != 0) {
+        out.status = (p.code << 8) | 0x7f;
+        out.code = kCldTrapped;
+        out.value = p.code;
+        out.usage = tracee->usage();
+        if (!(request.options & WNOWAIT)) p.code = 0;
+        return true;
+      }
+      if (tg.leader == tracee && TakeJobControl(request, tg, /*stops=*/false, out)) return true;
+    }
+  }
+  return false;
+}
 
 Result<WaitOutcome> Task::WaitChild(const WaitRequest& request) {
   base::WaitEntry entry(base::kEventIn);
@@ -50,41 +133,29 @@ Result<WaitOutcome> Task::WaitChild(const WaitRequest& request) {
       base::MutexLock tree(kernel_.tasks().mu);
       bool any = false;
       for (ThreadGroup* child : thread_group_->children) {
-        if (!Matches(request, *child, *this)) continue;
+        if (!IsWaitedFor(request, *child, *this)) continue;
         any = true;
-        WaitOutcome out;
-        out.pid = child->PidIn(pid_namespace());
-        out.uid = child->leader ? child->leader->SnapshotCreds()->ruid : 0;
-        if (child->zombie && (request.options & WEXITED)) {
-          out.status = child->wait_status;
-          out.code = ChildCode(out.status);
-          out.value = (out.status & 0x7f) ? (out.status & 0x7f) : (out.status >> 8) & 0xff;
+        const Task* tracer = child->leader->ptrace_.tracer;
+        if (child->zombie) {
+          // A traced one is its tracer's first.
+          if (tracer != nullptr || !(request.options & WEXITED)) continue;
+          WaitOutcome out = Identify(*child->leader, *this);
+          SetExit(out, child->wait_status);
           out.usage = child->dead_threads_usage;
           out.usage.Add(child->children_usage);
           if (!(request.options & WNOWAIT)) {
-            thread_group_->children_usage.Add(child->dead_threads_usage);
-            thread_group_->children_usage.Add(child->children_usage);
+            thread_group_->children_usage.Add(out.usage);
             ReapLocked(*child);
           }
           return out;
         }
-        if ((request.options & WSTOPPED) && child->stop_reported_pending && !child->zombie) {
-          out.status = (child->stop_signal_reported << 8) | 0x7f;
-          out.code = 5;  // CLD_STOPPED
-          out.value = child->stop_signal_reported;
-          out.usage = child->TotalUsageLocked();
-          if (!(request.options & WNOWAIT)) child->stop_reported_pending = false;
-          return out;
-        }
-        if ((request.options & WCONTINUED) && child->continue_reported_pending && !child->zombie) {
-          out.status = 0xffff;
-          out.code = 6;  // CLD_CONTINUED
-          out.value = kSIGCONT;
-          out.usage = child->TotalUsageLocked();
-          if (!(request.options & WNOWAIT)) child->continue_reported_pending = false;
-          return out;
-        }
+        WaitOutcome out = Identify(*child->leader, *this);
+        // Traced by this process, it stops for it once, not twice.
+        const bool stops = tracer == nullptr || tracer->thread_group_ != thread_group_;
+        if (TakeJobControl(request, *child, stops, out)) return out;
       }
+      WaitOutcome traced;
+      if (WaitForTracees(request, any, traced)) return traced;
       if (!any) return Errno(ECHILD);
     }
     if (request.options & WNOHANG) return WaitOutcome{};

@@ -62,6 +62,7 @@ class ThreadGroup final : public base::RefCounted {
   // --- Guarded by TaskSet::mu.
   std::list<Task*> tasks;         // live threads
   int live_count = 0;             // threads that have not exited
+  int leaving = 0;                // threads that have, and are not through with it: the last of them ends the process
   Task* leader = nullptr;         // stays until reaped (zombie)
   ThreadGroup* parent = nullptr;  // real parent process; null for the namespace's init of the sandbox
   Task* parent_task = nullptr;    // the thread that forked it (PDEATHSIG, __WNOTHREAD); null once that exited
@@ -90,8 +91,9 @@ class ThreadGroup final : public base::RefCounted {
   PendingSignals pending;      // process-directed
   bool group_exiting = false;  // exit_group, fatal signal or exec's de_thread under way
   int group_exit_status = 0;
-  Task* exec_task = nullptr;   // the thread that execs and outlives the others
-  bool group_stopped = false;  // every thread has to stop
+  Task* exec_task = nullptr;         // the thread that execs and outlives the others
+  bool group_stopped = false;        // every thread has to stop
+  bool group_stop_complete = false;  // … and has
   int group_stop_signal = 0;
   int exit_signal;  // to the parent at the end (SIGCHLD; −1 none)
 

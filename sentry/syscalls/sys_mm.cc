@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/ptrace_access.h"
 
 namespace sentry {
 
@@ -139,16 +140,6 @@ Result<std::vector<abi::Iovec>> ReadIovecs(Task& task, UserPtr<abi::Iovec> p, ui
   return v;
 }
 
-// man 2 process_vm_readv: PTRACE_MODE_ATTACH_REALCREDS.
-bool MayAccess(Task& task, Task& target) {
-  if (&task.thread_group() == &target.thread_group()) return true;
-  CredentialsRef theirs = target.SnapshotCreds();
-  const Credentials& mine = task.creds();
-  const bool same = mine.ruid == theirs->euid && mine.ruid == theirs->suid && mine.ruid == theirs->ruid &&
-                    mine.rgid == theirs->egid && mine.rgid == theirs->sgid && mine.rgid == theirs->rgid;
-  return same || mine.Capable(CAP_SYS_PTRACE);
-}
-
 Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t local_count,
                         UserPtr<abi::Iovec> remote, uint64_t remote_count, uint64_t flags, bool write) {
   if (flags != 0) return Errno(EINVAL);
@@ -158,7 +149,7 @@ Result<size_t> Transfer(Task& task, int pid, UserPtr<abi::Iovec> local, uint64_t
   if (!target) return Errno(ESRCH);
   RefPtr<MemoryManager> mm = target->SnapshotMm();
   if (!mm) return Errno(ESRCH);
-  if (!MayAccess(task, *target)) return Errno(EPERM);
+  TRY(CheckPtraceAccess(task, *target));  // man 2 process_vm_readv: PTRACE_MODE_ATTACH_REALCREDS
   size_t total = 0, i = 0, j = 0, at_i = 0, at_j = 0;
   std::vector<std::byte> bounce(64 << 10);
   while (i < here.size() && j < there.size()) {

@@ -64,7 +64,6 @@ inline constexpr Row kUnservedRows[] = {
     // Not there yet.
     SYSCALL_ERRNO(epoll_ctl_old, ENOSYS, "never implemented by Linux"),
     SYSCALL_ERRNO(epoll_wait_old, ENOSYS, "never implemented by Linux"),
-    SYSCALL_ERRNO(pidfd_getfd, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(cachestat, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(map_shadow_stack, EOPNOTSUPP, "shadow stacks are not offered"),
     SYSCALL_ERRNO(futex_wake, ENOSYS, "not implemented yet"),
@@ -73,10 +72,8 @@ inline constexpr Row kUnservedRows[] = {
     SYSCALL_ERRNO(lsm_get_self_attr, EOPNOTSUPP, "no security modules"),
     SYSCALL_ERRNO(lsm_set_self_attr, EOPNOTSUPP, "no security modules"),
     SYSCALL_ERRNO(lsm_list_modules, EOPNOTSUPP, "no security modules"),
-    SYSCALL_ERRNO(ptrace, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(rseq, ENOSYS, "restartable sequences need the scheduler's help"),
     SYSCALL_ERRNO(setns, ENOSYS, "not implemented yet"),
-    SYSCALL_ERRNO(kcmp, ENOSYS, "not implemented yet"),
     SYSCALL_ERRNO(shmget, ENOSYS, "System V IPC is not implemented yet"),
     SYSCALL_ERRNO(shmat, ENOSYS, "System V IPC is not implemented yet"),
     SYSCALL_ERRNO(shmctl, ENOSYS, "System V IPC is not implemented yet"),

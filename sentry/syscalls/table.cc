@@ -14,6 +14,7 @@
 #include "sentry/syscalls/sys_fd.h"
 #include "sentry/syscalls/sys_futex.h"
 #include "sentry/syscalls/sys_inotify.h"
+#include "sentry/syscalls/sys_inspect.h"
 #include "sentry/syscalls/sys_ioctl.h"
 #include "sentry/syscalls/sys_lock.h"
 #include "sentry/syscalls/sys_memfd.h"
@@ -25,6 +26,7 @@
 #include "sentry/syscalls/sys_pipe.h"
 #include "sentry/syscalls/sys_poll.h"
 #include "sentry/syscalls/sys_process.h"
+#include "sentry/syscalls/sys_ptrace.h"
 #include "sentry/syscalls/sys_read_write.h"
 #include "sentry/syscalls/sys_seccomp.h"
 #include "sentry/syscalls/sys_signal.h"
@@ -51,6 +53,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kFdRows,         //
     kFutexRows,      //
     kInotifyRows,    //
+    kInspectRows,    //
     kIoctlRows,      //
     kLockRows,       //
     kMemfdRows,      //
@@ -62,6 +65,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kPipeRows,       //
     kPollRows,       //
     kProcessRows,    //
+    kPtraceRows,     //
     kReadWriteRows,  //
     kSeccompRows,    //
     kSignalRows,     //

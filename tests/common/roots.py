@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 DEBIAN_PACKAGES = ("python3 perl gcc g++ make git xz-utils redis-server redis-tools sqlite3 coreutils bash "
-                   "nginx-light procps").split()
+                   "nginx-light procps strace gdb").split()
 MIRROR = os.environ.get("RUNSC_TEST_MIRROR", "http://deb.debian.org/debian")
 
 

@@ -21,6 +21,7 @@ conformance_test(
   pipe_test
   proc_contents_test
   proc_test
+  ptrace_test
   pthread_test
   pty_test
   rlimit_test

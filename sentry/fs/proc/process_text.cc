@@ -32,6 +32,8 @@ const char* StateName(char state) {
       return "D (disk sleep)";
     case 'T':
       return "T (stopped)";
+    case 't':
+      return "t (tracing stop)";
     case 'Z':
       return "Z (zombie)";
     default:
@@ -41,7 +43,7 @@ const char* StateName(char state) {
 
 // What the tree knows of a task.
 struct TreeInfo {
-  int tid = 0, tgid = 0, ppid = 0, pgid = 0, sid = 0, tty = 0, tpgid = -1, threads = 0, exit_signal = 17,
+  int tid = 0, tgid = 0, ppid = 0, tracer = 0, pgid = 0, sid = 0, tty = 0, tpgid = -1, threads = 0, exit_signal = 17,
       wait_status = 0;
   Usage usage, children;
   uint64_t pending = 0, shared_pending = 0, ignored = 0, caught = 0, queued = 0;
@@ -55,6 +57,7 @@ TreeInfo Snapshot(Task& task, const PidNamespace& ns, bool whole) {
   base::MutexLock tree(task.kernel().tasks().mu);
   info.tid = task.TidIn(ns);
   info.tgid = tg.PidIn(ns);
+  if (const Task* tracer = task.ptrace_state().tracer) info.tracer = tracer->TidIn(ns);
   info.ppid = tg.parent != nullptr ? tg.parent->PidIn(ns) : 0;
   if (tg.process_group) {
     info.pgid = tg.process_group->IdIn(ns);
@@ -195,8 +198,8 @@ std::string StatusText(Task& task, const PidNamespace& ns, bool whole) {
   std::string out;
   Append(out, "Name:\t%s\n", EscapedComm(task).c_str());
   if (RefPtr<FsContext> fs = task.SnapshotFs()) Append(out, "Umask:\t%04o\n", fs->umask());
-  Append(out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", StateName(task.state()), i.tgid,
-         i.tid, i.ppid);
+  Append(out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n", StateName(task.state()), i.tgid,
+         i.tid, i.ppid, i.tracer);
   Append(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->ruid, c->euid, c->suid, c->fsuid, c->rgid, c->egid,
          c->sgid, c->fsgid);
   RefPtr<FdTable> fds = task.SnapshotFds();

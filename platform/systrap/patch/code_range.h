@@ -16,6 +16,9 @@ struct CodeRange {
   // them, for unwinders that look up the address before the return address (glibc's __restore_rt does).
   bool signal_frame = false;
 
+  // From one symbol to the next (symbol_table.h), not an entry of the unwind table.
+  bool stretch = false;
+
   uint64_t size() const { return end - start; }
   bool contains(uint64_t address) const { return start <= address && address < end; }
   friend bool operator==(const CodeRange&, const CodeRange&) = default;

@@ -48,26 +48,35 @@ base::Result<ElfText> ElfText::Parse(ByteSource& file) {
       elf.unwind_index_ = Range{p.p_vaddr, p.p_filesz};
     }
   }
-  if (!elf.unwind_index_ && header.e_shentsize == sizeof(Elf64_Shdr) && header.e_shstrndx < header.e_shnum &&
+  if (header.e_shentsize == sizeof(Elf64_Shdr) && header.e_shstrndx < header.e_shnum &&
       header.e_shnum <= kMaxSectionHeaders && !Overflows(header.e_shoff, kMaxSectionHeaders * sizeof(Elf64_Shdr))) {
-    elf.FindUnwindSection(file, header.e_shoff, header.e_shnum, header.e_shstrndx);
+    elf.FindSections(file, header.e_shoff, header.e_shnum, header.e_shstrndx);
   }
   return elf;
 }
 
-void ElfText::FindUnwindSection(ByteSource& file, uint64_t headers, uint64_t count, uint64_t names) {
-  Elf64_Shdr strings;
-  if (!ReadObject(file, headers + names * sizeof strings, strings)) return;
-  for (uint64_t i = 0; i < count; ++i) {
+void ElfText::FindSections(ByteSource& file, uint64_t headers, uint64_t count, uint64_t names) {
+  std::vector<uint8_t> table(count * sizeof(Elf64_Shdr));
+  if (!file.ReadAll(headers, table)) return;
+  auto get = [&](uint64_t i) {
     Elf64_Shdr section;
-    if (!ReadObject(file, headers + i * sizeof section, section)) return;
-    if ((section.sh_flags & SHF_ALLOC) == 0 || Overflows(strings.sh_offset, section.sh_name)) continue;
+    std::memcpy(&section, table.data() + i * sizeof section, sizeof section);
+    return section;
+  };
+  const Elf64_Shdr strings = get(names);
+  for (uint64_t i = 0; i < count; ++i) {
+    const Elf64_Shdr s = get(i);
+    if (Overflows(s.sh_offset, s.sh_size) || Overflows(s.sh_addr, s.sh_size)) continue;
+    if (s.sh_type == SHT_SYMTAB || (s.sh_type == SHT_DYNSYM && !symbols_)) symbols_ = FileRange{s.sh_offset, s.sh_size};
+    if ((s.sh_flags & SHF_EXECINSTR) != 0 && code_sections_.size() < kMaxCodeSections) {
+      code_sections_.push_back({s.sh_addr, s.sh_size});
+    }
+    if (unwind_index_ || unwind_section_ || (s.sh_flags & SHF_ALLOC) == 0 || Overflows(strings.sh_offset, s.sh_name))
+      continue;
     constexpr char kName[] = ".eh_frame";
     char name[sizeof kName];
-    if (!ReadObject(file, strings.sh_offset + section.sh_name, name) || std::memcmp(name, kName, sizeof kName) != 0)
-      continue;
-    if (!Overflows(section.sh_addr, section.sh_size)) unwind_section_ = Range{section.sh_addr, section.sh_size};
-    return;
+    if (!ReadObject(file, strings.sh_offset + s.sh_name, name) || std::memcmp(name, kName, sizeof kName) != 0) continue;
+    unwind_section_ = Range{s.sh_addr, s.sh_size};
   }
 }
 

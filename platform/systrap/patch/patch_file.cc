@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "platform/systrap/patch/symbol_table.h"
 #include "platform/systrap/patch/unwind_table.h"
 
 namespace platform::patch {
@@ -18,6 +19,16 @@ std::vector<uint8_t> ReadText(ByteSource& file, const ElfText::Segment& segment,
   // The segment starts within its first page.
   file.Read(segment.offset + (first - segment.address), bytes);
   return bytes;
+}
+
+// True if nothing but padding is left between the functions.
+bool Covers(std::span<const CodeRange> functions, uint64_t first, uint64_t last) {
+  uint64_t covered = first;
+  for (const CodeRange& f : functions) {
+    if (f.start > covered + kMaxPadding) return false;
+    covered = std::max(covered, f.end);
+  }
+  return last <= covered + kMaxPadding;
 }
 
 }  // namespace
@@ -40,7 +51,14 @@ base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, co
   patch.scope = request.scope;
 
   const uint64_t page_end = request.page + kPageSize;
-  std::vector<CodeRange> functions = TRY(FunctionsAround(file, elf, request.page, page_end + kBehindPage));
+  auto known = FunctionsAround(file, elf, request.page, page_end + kBehindPage);
+  if (!known.ok() && !elf.symbols()) return known.error();
+  std::vector<CodeRange> functions = known.value_or({});
+  // A file whose unwind table knows some of its code alone is not uncommon: that of the compiler's run-time library,
+  // say.
+  if (!Covers(functions, request.page, page_end)) {
+    AddStretches(file, elf, request.page, page_end + kBehindPage, functions);
+  }
   // Functions outside of the segment, and what the patcher would not decode, need not be read.
   std::erase_if(functions, [&](const CodeRange& f) { return f.start < segment->address || f.end > segment_end; });
   uint64_t first = request.page, last = page_end + kBehindPage;

@@ -21,8 +21,8 @@ struct FilePatchRequest {
   Scope scope = Scope::kWholePage;
 };
 
-// ENOEXEC if the file has no usable unwind table there: nothing of it can be patched, and asking again for another page
-// may be spared. An answer without sites: nothing in this page.
+// ENOEXEC if the file has neither an unwind table nor symbols: nothing of it can be patched, and asking again for
+// another page may be spared. An answer without sites: nothing in this page.
 base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, const FilePatchRequest& request);
 
 }  // namespace platform::patch

@@ -1,5 +1,7 @@
 #include "platform/systrap/patch/patch_page.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <array>
 #include <bitset>
@@ -7,23 +9,15 @@
 #include <map>
 #include <utility>
 
+#include "base/check.h"
 #include "platform/systrap/patch/function_proof.h"
 #include "platform/systrap/patch/instruction.h"
+#include "platform/systrap/patch/padding.h"
 #include "platform/systrap/patch/relocate.h"
 #include "platform/systrap/patch/trampoline.h"
 
 namespace platform::patch {
 namespace {
-
-// A jump over the rest of the no-op, and the long jump.
-constexpr uint64_t kMinSkippedNop = kShortJumpSize + kLongJumpSize;
-
-// Padding that can hold a long jump.
-struct Padding {
-  uint64_t start = 0;
-  uint64_t end = 0;
-  bool skipped = false;  // a no-op that is executed: it has to become a jump over itself
-};
 
 class PagePatcher {
  public:
@@ -61,11 +55,10 @@ class PagePatcher {
   bool Unused(uint64_t address, uint64_t size) const;
   void Write(uint64_t address, std::span<const uint8_t> bytes);
   void PatchLong(const Candidate& c);
-  void PatchShort(const Candidate& c);
+  void PatchShort(const Candidate& c, PaddingPool& pool);
   Site MakeSite(const Candidate& c) const;
-  bool TryPadding(const Candidate& c, const Padding& padding);
-  bool TryGapBehind(const Candidate& c, size_t function);
-  bool TryNopsOf(const Candidate& c, const FunctionProof& proof);
+  PaddingPool FindPadding();
+  bool WriteRoute(const Candidate& c, PaddingPool& pool, const Route& route);
 
   const PatchRequest& request_;
   std::vector<CodeRange> functions_;
@@ -177,6 +170,9 @@ void PagePatcher::Consider(uint64_t syscall) {
     return Refuse(syscall, Refusal::kNotRelocatable);
   }
   if (!InPage(c.address, c.instruction.length)) return Refuse(syscall, Refusal::kCrossesPage);
+  if (functions_[function].stretch && ConstantEax(c.instruction, c.code) == uint32_t{SYS_rt_sigreturn}) {
+    return Refuse(syscall, Refusal::kSignalReturn);
+  }
   if (Forbidden(c)) return Refuse(syscall, Refusal::kNumberDiffers);
   if (long_.size() + short_.size() == kMaxSitesPerPage) return Refuse(syscall, Refusal::kNoSpace);
   (c.instruction.length >= kLongJumpSize ? long_ : short_).push_back(c);
@@ -223,7 +219,7 @@ void PagePatcher::PatchLong(const Candidate& c) {
   if (HasTargetIn(c.address + 1, c.syscall - 1)) return Refuse(c.syscall, Refusal::kTargetInside);
   if (block_.full()) return Refuse(c.syscall, Refusal::kNoSpace);
   std::array<uint8_t, kMaxInstruction> jump;
-  jump.fill(0xcc);
+  jump.fill(kFiller);
   const Site site = MakeSite(c);
   if (!WriteLongJump(jump, c.address, site.trampoline) || !block_.Add(c.instruction, c.code, c.address)) {
     return Refuse(c.syscall, Refusal::kOutOfReach);
@@ -232,86 +228,74 @@ void PagePatcher::PatchLong(const Candidate& c) {
   out_.sites.push_back(site);
 }
 
-bool PagePatcher::TryPadding(const Candidate& c, const Padding& padding) {
-  const uint64_t jump_at = padding.skipped ? padding.start + kShortJumpSize : padding.start;
-  std::array<uint8_t, kMaxInstruction> jump;
-  jump.fill(0xcc);
-  if (!WriteShortJump(jump, c.address, jump_at)) return false;
-  // What is skipped is written whole; of what is never executed, only the jump.
-  const uint64_t size = padding.skipped ? padding.end - padding.start : kLongJumpSize;
-  if (!InPage(padding.start, size) || !Unused(padding.start, size)) return false;
-  if (HasTargetIn(padding.skipped ? padding.start + 1 : padding.start, padding.start + size - 1)) return false;
-  std::array<uint8_t, kMaxInstruction> pad;
-  pad.fill(0xcc);
+// All of the page that is nobody's.
+PaddingPool PagePatcher::FindPadding() {
+  std::vector<Padding> all;
+  const uint64_t page_end = request_.page + kPageSize;
+  for (size_t f = 0; f < functions_.size() && functions_[f].start < page_end; ++f) {
+    if (functions_[f].end + kMaxPadding < request_.page) continue;
+    const FunctionProof* proof = Proof(f);
+    if (proof == nullptr) continue;
+    const CodeRange& range = functions_[f];
+    AddPaddingInside(*proof, Text(range.start, range.size()), request_.page, page_end, all);
+    if (f + 1 == functions_.size() || functions_[f + 1].start - range.end > kMaxPadding) continue;
+    AddPaddingBetween(range.end, Text(range.end, functions_[f + 1].start - range.end), proof->falls_through(), all);
+  }
+  std::vector<Padding> usable;
+  for (Padding p : all) {
+    if (!p.executed) {
+      p.start = std::max(p.start, request_.page);
+      p.end = std::min(p.end, page_end);
+    }
+    if (p.end <= p.start || !InPage(p.start, p.end - p.start) || !Unused(p.start, p.end - p.start)) continue;
+    // A no-op may be what stands before a `syscall`.
+    if (std::any_of(short_.begin(), short_.end(), [&](const Candidate& c) { return c.address == p.start; })) continue;
+    // Nothing jumps there, or the analysis is wrong about what it is.
+    if (!HasTargetIn(p.executed ? p.start + 1 : p.start, p.end - 1)) usable.push_back(p);
+  }
+  return PaddingPool(std::move(usable));
+}
+
+bool PagePatcher::WriteRoute(const Candidate& c, PaddingPool& pool, const Route& route) {
   Site site = MakeSite(c);
-  site.padding = jump_at;
-  if (padding.skipped && !WriteShortJump(pad, padding.start, padding.end)) return false;
-  if (!WriteLongJump(std::span(pad).subspan(jump_at - padding.start), jump_at, site.trampoline) ||
-      !block_.Add(c.instruction, c.code, c.address)) {
+  site.padding = pool[route.padding[route.size - 1]].jump();
+  std::array<uint8_t, kMaxInstruction> jump;
+  jump.fill(kFiller);
+  std::array<uint8_t, kLongJumpSize> last;
+  if (!WriteShortJump(jump, c.address, pool[route.padding[0]].jump()) ||
+      !WriteLongJump(last, site.padding, site.trampoline) || !block_.Add(c.instruction, c.code, c.address)) {
     return false;
   }
-  Write(padding.start, std::span(pad).first(size));
+  for (size_t i = 0; i < route.size; ++i) {
+    const Padding p = pool[route.padding[i]];
+    const bool is_last = i + 1 == route.size;
+    std::array<uint8_t, kMaxInstruction> bytes;
+    bytes.fill(kFiller);
+    const size_t skip = p.executed ? kShortJumpSize : 0;
+    const size_t size = is_last ? kLongJumpSize : kShortJumpSize;
+    if (is_last) {
+      std::copy(last.begin(), last.end(), bytes.begin() + skip);
+    } else {
+      CHECK(WriteShortJump(std::span(bytes).subspan(skip), p.jump(), pool[route.padding[i + 1]].jump()));
+      site.hops[site.hop_count++] = static_cast<uint16_t>(p.jump() - request_.page);
+    }
+    if (p.executed) CHECK(WriteShortJump(bytes, p.start, p.end));
+    // A no-op is written whole.
+    Write(p.start, std::span(bytes).first(p.executed ? p.end - p.start : size));
+    pool.Take(route.padding[i], size);
+  }
   Write(c.address, std::span(jump).first(c.instruction.length));
   out_.sites.push_back(site);
   return true;
 }
 
-// Between `function` and the next one.
-bool PagePatcher::TryGapBehind(const Candidate& c, size_t function) {
-  if (function + 1 >= functions_.size()) return false;
-  const uint64_t start = functions_[function].end, end = functions_[function + 1].start;
-  if (end - start < kLongJumpSize || end - start > kMaxPadding) return false;
-  auto code = Text(start, end - start);
-  if (code.empty()) return false;
-  const FunctionProof* proof = Proof(function);
-  if (proof == nullptr) return false;
-  // All of it has to be padding: anything else is code without an entry in the unwind table.
-  std::vector<Padding> nops;
-  Instruction instruction;
-  for (uint64_t at = 0; at < code.size(); at += instruction.length) {
-    if (!Decode(code.subspan(at), instruction)) return false;
-    const bool int3 = instruction.is(OpcodeMap::kOneByte, 0xcc);
-    if (!instruction.is_nop() && !int3) return false;
-    if (!int3) nops.push_back({start + at, start + at + instruction.length, true});
-  }
-  if (!proof->falls_through()) {
-    for (uint64_t at = start; at + kLongJumpSize <= end; ++at) {
-      if (TryPadding(c, {at, at + kLongJumpSize, false})) return true;
-    }
-    return false;
-  }
-  return std::any_of(nops.begin(), nops.end(),
-                     [&](const Padding& nop) { return nop.end - nop.start >= kMinSkippedNop && TryPadding(c, nop); });
-}
-
-// The padding in front of loops.
-bool PagePatcher::TryNopsOf(const Candidate& c, const FunctionProof& proof) {
-  const uint64_t first = std::max(proof.range().start, c.address > 140 ? c.address - 140 : 0);
-  const uint64_t last = std::min(proof.range().end, c.address + 140);
-  Instruction instruction;
-  for (uint64_t at = first; at < last; ++at) {
-    if (!proof.IsStart(at) || !InPage(at, kMinSkippedNop)) continue;
-    const auto code = Text(at, std::min<uint64_t>(kMaxInstruction, proof.range().end - at));
-    if (!Decode(code, instruction) || !instruction.is_nop() || instruction.length < kMinSkippedNop) continue;
-    if (TryPadding(c, {at, at + instruction.length, true})) return true;
-  }
-  return false;
-}
-
-void PagePatcher::PatchShort(const Candidate& c) {
+void PagePatcher::PatchShort(const Candidate& c, PaddingPool& pool) {
   if (HasTargetIn(c.address + 1, c.syscall - 1)) return Refuse(c.syscall, Refusal::kTargetInside);
   if (!Unused(c.address, c.instruction.length)) return Refuse(c.syscall, Refusal::kNoPadding);
   if (block_.full()) return Refuse(c.syscall, Refusal::kNoSpace);
-  // Functions from the last that starts in front of what a short jump reaches.
-  const uint64_t lowest = c.address > 140 ? c.address - 140 : 0;
-  size_t function = FunctionBefore(lowest);
-  if (function == functions_.size()) function = 0;
-  for (size_t f = function; f < functions_.size() && functions_[f].start < c.address + 140; ++f) {
-    if (TryGapBehind(c, f)) return;
-  }
-  const FunctionProof* own = Proof(FunctionBefore(c.syscall));
-  if (own != nullptr && TryNopsOf(c, *own)) return;
-  Refuse(c.syscall, Refusal::kNoPadding);
+  const auto route = pool.Find(c.address);
+  if (!route) return Refuse(c.syscall, Refusal::kNoPadding);
+  if (!WriteRoute(c, pool, *route)) Refuse(c.syscall, Refusal::kOutOfReach);
 }
 
 PatchedPage PagePatcher::Run() {
@@ -328,7 +312,10 @@ PatchedPage PagePatcher::Run() {
   if (long_.empty() && short_.empty()) return std::move(out_);
   out_.bytes.assign(page.begin(), page.end());
   for (const Candidate& c : long_) PatchLong(c);
-  for (const Candidate& c : short_) PatchShort(c);
+  if (!short_.empty()) {
+    PaddingPool pool = FindPadding();
+    for (const Candidate& c : short_) PatchShort(c, pool);
+  }
   if (out_.sites.empty()) {
     out_.bytes.clear();
   } else {

@@ -24,6 +24,8 @@ const char* RefusalName(Refusal refusal) {
       return "out of reach";
     case Refusal::kNoSpace:
       return "no space";
+    case Refusal::kSignalReturn:
+      return "signal return";
     case Refusal::kNumberDiffers:
       return "number differs";
   }
@@ -40,7 +42,10 @@ std::optional<OriginalPosition> FindOriginal(const PatchedPage& page, uint64_t r
     if (rip == site.trampoline + site.length + kLoadReturnSize) return OriginalPosition{site.syscall(), &site, true};
   }
   for (const Site& site : page.sites) {
-    if (site.padding != 0 && rip == site.padding) return OriginalPosition{site.address, &site, false};
+    if (site.padding == 0) continue;
+    bool on_the_way = rip == site.padding;
+    for (size_t i = 0; i < site.hop_count; ++i) on_the_way |= rip == page.page + site.hops[i];
+    if (on_the_way) return OriginalPosition{site.address, &site, false};
   }
   return {};
 }

@@ -2,6 +2,7 @@
 #ifndef PLATFORM_SYSTRAP_PATCH_PATCHED_PAGE_H_
 #define PLATFORM_SYSTRAP_PATCH_PATCHED_PAGE_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -17,6 +18,9 @@ enum class SiteKind : uint8_t {
   kViaPadding,  // one of two to four bytes, replaced by a short jump to padding that holds the long one
 };
 
+// Short jumps between the one at a site and the long one.
+inline constexpr size_t kMaxHops = 3;
+
 // One patched call. All addresses are the file's own (code_range.h).
 struct Site {
   uint64_t address = 0;  // of the replaced instruction
@@ -25,6 +29,8 @@ struct Site {
   std::optional<uint32_t> number;  // if the replaced instruction sets eax to a constant
   uint64_t trampoline = 0;         // of the moved instruction, which is as long as the original
   uint64_t padding = 0;            // of the long jump in padding; 0 without one
+  uint8_t hop_count = 0;
+  std::array<uint16_t, kMaxHops> hops{};  // of short jumps in padding on the way there, in order: offsets in the page
 
   uint64_t syscall() const { return address + length; }
   uint64_t after() const { return address + length + 2; }  // what the stub gets in rcx
@@ -43,6 +49,7 @@ enum class Refusal : uint8_t {
   kNoPadding,       // a short instruction, and no padding within reach
   kOutOfReach,      // the trampoline, or an operand of the moved instruction
   kNoSpace,         // no room left for trampolines, or too many sites
+  kSignalReturn,    // rt_sigreturn in code without unwind information: unwinders recognise it by its bytes
   kNumberDiffers,   // rax at the trap was not what the instruction before would have set
 };
 const char* RefusalName(Refusal refusal);

@@ -9,8 +9,6 @@
 namespace platform::patch {
 namespace {
 
-constexpr uint8_t kFiller = 0xcc;  // int3
-
 // The displacement of an instruction that ends at `end` and names `to`.
 template <typename T>
 bool WriteRelative(uint8_t* out, uint64_t end, uint64_t to) {

@@ -18,6 +18,7 @@
 
 namespace platform::patch {
 
+inline constexpr uint8_t kFiller = 0xcc;  // int3
 inline constexpr size_t kLongJumpSize = 5;
 inline constexpr size_t kShortJumpSize = 2;
 inline constexpr size_t kLoadReturnSize = 7;

@@ -225,6 +225,33 @@ GUEST nop_inside
 END nop_inside
 
   .space 256, 0x06
+// Two hops, over a no-op that is executed and over bytes that nothing reaches, to a place for the long jump.
+GUEST hops
+  mov $39, %eax
+  mov %rbx, %rsi
+  syscall
+  .rept 100
+  nop
+  .endr
+  .byte 0x0f, 0x1f, 0x40, 0x00
+  .rept 35
+  inc %r12
+  .endr
+  ret
+END hops
+  .byte 0x90, 0x90, 0xcc
+GUEST hopped_over
+  .rept 35
+  inc %r12
+  .endr
+  ret
+END hopped_over
+  .byte 0x90, 0x90, 0x90, 0x90, 0x90
+GUEST behind_hops
+  ret
+END behind_hops
+
+  .space 256, 0x06
 // What must stay: no padding, a branch into the middle, a call before the system call, nothing before it.
 GUEST no_padding
   mov $39, %eax

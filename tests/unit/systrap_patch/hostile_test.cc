@@ -61,6 +61,32 @@ class File {
     Put(kHeader + 16 + 8 * count_, static_cast<int32_t>(fde - kHeader));
     Put(kHeader + 8, ++count_);
   }
+  // Gives the file section headers: .text, and symbols for functions at these addresses.
+  void AddSymbols(std::vector<uint64_t> addresses) {
+    constexpr uint64_t kSections = 0x3800, kSymbols = 0x3a00;
+    Elf64_Ehdr e;
+    std::memcpy(&e, bytes_.data(), sizeof e);
+    e.e_shoff = kSections;
+    e.e_shentsize = sizeof(Elf64_Shdr);
+    e.e_shnum = 3;
+    Put(0, e);
+    Elf64_Shdr s[3] = {};
+    s[1].sh_type = SHT_PROGBITS;
+    s[1].sh_flags = SHF_ALLOC | SHF_EXECINSTR;
+    s[1].sh_addr = kText;
+    s[1].sh_size = 0x800;
+    s[2].sh_type = SHT_SYMTAB;
+    s[2].sh_offset = kSymbols;
+    s[2].sh_size = addresses.size() * sizeof(Elf64_Sym);
+    Put(kSections, s);
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      Elf64_Sym symbol{};
+      symbol.st_info = STT_FUNC;
+      symbol.st_shndx = 1;
+      symbol.st_value = addresses[i];
+      Put(kSymbols + i * sizeof symbol, symbol);
+    }
+  }
   void Code(uint64_t at, std::vector<uint8_t> code) { std::copy(code.begin(), code.end(), &bytes_[at]); }
   std::vector<uint8_t>& bytes() { return bytes_; }
 
@@ -136,6 +162,44 @@ TEST(FunctionsAround, WalksTheTableWhenThereIsNoIndex) {
   EXPECT_EQ(*found, (std::vector<CodeRange>{{File::kText, File::kText + 60},
                                             {File::kText + 64, File::kText + 124},
                                             {File::kText + 128, File::kText + 188}}));
+}
+
+// One symbol at a time, and the functions between them have none.
+TEST(PatchPage, TakesSymbolsWhereThereIsNoUnwindTable) {
+  File file;
+  std::fill_n(&file.bytes()[File::kText], 0x800, 0x90);
+  for (uint64_t at : {0x0, 0x10, 0x20, 0x30, 0x100}) file.Code(File::kText + at, kGetpid);
+  EXPECT_TRUE(file.Patch().sites.empty());
+  file.AddSymbols({File::kText + 0x10, File::kText + 0x30, File::kText + 0x30});
+  EXPECT_EQ(file.Patch().sites.size(), 5u);
+  // Data between two symbols: what comes before and after has its own start and end.
+  file.Code(File::kText + 0x28, {0x06, 0x06});
+  EXPECT_EQ(file.Patch().sites.size(), 3u);
+  // Data that swallows the start of the next function.
+  file.Code(File::kText + 0x28, {0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xb8});
+  EXPECT_EQ(file.Patch().sites.size(), 3u);
+}
+
+TEST(PatchPage, BelievesTheUnwindTableBeforeTheSymbols) {
+  File file;
+  std::fill_n(&file.bytes()[File::kText], 0x800, 0x90);
+  file.Code(File::kText + 0x10, {0xb9, 0x00, 0x00, 0x0f, 0x05, 0xc3});
+  file.AddFunction(File::kText + 0x10, 6);
+  // A symbol in the middle of an instruction.
+  file.AddSymbols({File::kText + 0x12, File::kText + 0x13});
+  EXPECT_TRUE(file.Patch().sites.empty());
+}
+
+TEST(PatchPage, LeavesSignalReturnsThatUnwindersKnowByTheirBytes) {
+  const std::vector<uint8_t> code = {0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05};
+  File file;
+  std::fill_n(&file.bytes()[File::kText], 0x800, 0x90);
+  file.Code(File::kText, code);
+  file.AddSymbols({File::kText});
+  const PatchedPage page = file.Patch();
+  EXPECT_TRUE(page.sites.empty());
+  ASSERT_EQ(page.refused.size(), 1u);
+  EXPECT_EQ(page.refused[0].reason, Refusal::kSignalReturn);
 }
 
 TEST(FunctionsAround, RefusesTablesThatContradictThemselves) {

@@ -172,8 +172,8 @@ class Native : public ::testing::Test {
   struct sigaction old_action_ {};
 };
 
-const std::set<std::string> kStay = {"no_padding",  "target_inside",     "target_of_another",
-                                     "call_before", "first_instruction", "fallen_into"};
+const std::set<std::string> kStay = {"no_padding",        "target_inside", "target_of_another", "call_before",
+                                     "first_instruction", "fallen_into",   "hopped_over",       "behind_hops"};
 
 TEST_F(Native, PatchesEveryFormAndLeavesTheRest) {
   const PatchedPage page = PatchPage(Request());
@@ -184,10 +184,14 @@ TEST_F(Native, PatchesEveryFormAndLeavesTheRest) {
       {"store_vector", SiteKind::kCopied},      {"xor_eax", SiteKind::kViaPadding},
       {"mov_r10", SiteKind::kViaPadding},       {"xor_sil", SiteKind::kViaPadding},
       {"falls_through", SiteKind::kViaPadding}, {"nop_inside", SiteKind::kViaPadding},
+      {"hops", SiteKind::kViaPadding},
   };
   for (const Guest* g = patch_guests_begin; g != patch_guests_end; ++g) {
     const Site* site = SiteOf(page, *g);
     EXPECT_EQ(site == nullptr, kStay.count(g->name) == 1) << g->name;
+    if (site != nullptr) {
+      EXPECT_EQ(site->hop_count, std::string(g->name) == "hops" ? 2 : 0) << g->name;
+    }
     auto kind = kinds.find(g->name);
     if (site != nullptr && kind != kinds.end()) {
       EXPECT_EQ(site->kind, kind->second) << g->name;

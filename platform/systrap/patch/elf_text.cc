@@ -3,7 +3,9 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <string_view>
 
 #include "platform/systrap/patch/code_range.h"
 
@@ -71,12 +73,12 @@ void ElfText::FindSections(ByteSource& file, uint64_t headers, uint64_t count, u
     if ((s.sh_flags & SHF_EXECINSTR) != 0 && code_sections_.size() < kMaxCodeSections) {
       code_sections_.push_back({s.sh_addr, s.sh_size});
     }
-    if (unwind_index_ || unwind_section_ || (s.sh_flags & SHF_ALLOC) == 0 || Overflows(strings.sh_offset, s.sh_name))
-      continue;
-    constexpr char kName[] = ".eh_frame";
-    char name[sizeof kName];
-    if (!ReadObject(file, strings.sh_offset + s.sh_name, name) || std::memcmp(name, kName, sizeof kName) != 0) continue;
-    unwind_section_ = Range{s.sh_addr, s.sh_size};
+    if ((s.sh_flags & SHF_ALLOC) == 0 || Overflows(strings.sh_offset, s.sh_name)) continue;
+    std::array<uint8_t, 32> name{};
+    file.Read(strings.sh_offset + s.sh_name, std::span(name).first(name.size() - 1));
+    const std::string_view view(reinterpret_cast<const char*>(name.data()));
+    if (view == ".eh_frame" && !unwind_index_) unwind_section_ = Range{s.sh_addr, s.sh_size};
+    if (view == ".gopclntab" || view == ".data.rel.ro.gopclntab") go_table_ = FileRange{s.sh_offset, s.sh_size};
   }
 }
 

@@ -45,6 +45,8 @@ class ElfText {
   // Symbols (Elf64_Sym), in the file alone or loaded: the full table if it was not stripped, or the dynamic one.
   const std::optional<FileRange>& symbols() const { return symbols_; }
 
+  // Go's .gopclntab.
+  const std::optional<FileRange>& go_table() const { return go_table_; }
   // Sections of code (.text and the like): their ends are ends of instructions. At most kMaxCodeSections.
   std::span<const Range> code_sections() const { return code_sections_; }
 
@@ -63,7 +65,7 @@ class ElfText {
   std::vector<Segment> segments_;
   std::optional<Range> unwind_index_;
   std::optional<Range> unwind_section_;
-  std::optional<FileRange> symbols_;
+  std::optional<FileRange> symbols_, go_table_;
   std::vector<Range> code_sections_;
 };
 

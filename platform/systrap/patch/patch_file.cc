@@ -52,7 +52,7 @@ base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, co
 
   const uint64_t page_end = request.page + kPageSize;
   auto known = FunctionsAround(file, elf, request.page, page_end + kBehindPage);
-  if (!known.ok() && !elf.symbols()) return known.error();
+  if (!known.ok() && !elf.symbols() && !elf.go_table()) return known.error();
   std::vector<CodeRange> functions = known.value_or({});
   // A file whose unwind table knows some of its code alone is not uncommon: that of the compiler's run-time library,
   // say.

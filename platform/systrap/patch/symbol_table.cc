@@ -6,6 +6,8 @@
 #include <cstring>
 #include <optional>
 
+#include "platform/systrap/patch/go_table.h"
+
 namespace platform::patch {
 namespace {
 
@@ -32,7 +34,7 @@ void ForEachFunctionSymbol(ByteSource& file, const ElfText::FileRange& table, F 
 
 void AddStretches(ByteSource& file, const ElfText& elf, uint64_t first, uint64_t last,
                   std::vector<CodeRange>& functions) {
-  if (!elf.symbols() || elf.symbols()->size / sizeof(Elf64_Sym) > kMaxSymbols || last <= first) return;
+  if (last <= first) return;
   // The starts in between, a bit each, for there may be any number of symbols for one address.
   std::vector<bool> inside(last - first);
   std::optional<uint64_t> before, behind;
@@ -45,7 +47,10 @@ void AddStretches(ByteSource& file, const ElfText& elf, uint64_t first, uint64_t
       inside[address - first] = true;
     }
   };
-  ForEachFunctionSymbol(file, *elf.symbols(), add);
+  if (elf.symbols() && elf.symbols()->size / sizeof(Elf64_Sym) <= kMaxSymbols) {
+    ForEachFunctionSymbol(file, *elf.symbols(), add);
+  }
+  for (uint64_t start : GoFunctionStarts(file, elf, first, last)) add(start);
   for (const CodeRange& f : functions) add(f.start);
   for (const ElfText::Range& section : elf.code_sections()) {
     add(section.address);

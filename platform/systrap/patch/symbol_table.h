@@ -20,9 +20,9 @@ namespace platform::patch {
 // Longer tables are not read: asking costs one pass over all of it.
 inline constexpr uint64_t kMaxSymbols = 256 * 1024;
 
-// Adds to `functions`, which the unwind table knows (ascending, disjoint), the stretches between symbols that touch
-// [first, last) and lie outside of them. Ascending and disjoint again. Leaves `functions` alone if there are no
-// symbols.
+// Adds to `functions`, which the unwind table knows (ascending, disjoint), the stretches between symbols, or functions
+// of Go's table, that touch [first, last) and lie outside of them. Ascending and disjoint again. Leaves `functions`
+// alone if there are no symbols.
 void AddStretches(ByteSource& file, const ElfText& elf, uint64_t first, uint64_t last,
                   std::vector<CodeRange>& functions);
 

@@ -61,6 +61,31 @@ class File {
     Put(kHeader + 16 + 8 * count_, static_cast<int32_t>(fde - kHeader));
     Put(kHeader + 8, ++count_);
   }
+  // Gives the file section headers, and a .gopclntab with functions at these addresses.
+  void AddGoTable(std::vector<uint64_t> addresses) {
+    constexpr uint64_t kSections = 0x3800, kTable = 0x3a00, kNames = 0x3f00;
+    Elf64_Ehdr e;
+    std::memcpy(&e, bytes_.data(), sizeof e);
+    e.e_shoff = kSections;
+    e.e_shentsize = sizeof(Elf64_Shdr);
+    e.e_shnum = 2;
+    Put(0, e);
+    Elf64_Shdr s[2] = {};
+    s[0].sh_offset = kNames;
+    s[1].sh_name = 1;
+    s[1].sh_flags = SHF_ALLOC;
+    s[1].sh_offset = kTable;
+    s[1].sh_size = 72 + addresses.size() * 8;
+    Put(kSections, s);
+    std::memcpy(&bytes_[kNames + 1], ".gopclntab", 11);
+    Put(kTable, uint32_t{0xfffffff1});
+    bytes_[kTable + 6] = 1;
+    bytes_[kTable + 7] = 8;
+    Put(kTable + 8, uint64_t{addresses.size() - 1});
+    Put(kTable + 24, kText);
+    Put(kTable + 64, uint64_t{72});
+    for (size_t i = 0; i < addresses.size(); ++i) Put(kTable + 72 + i * 8, static_cast<uint32_t>(addresses[i] - kText));
+  }
   // Gives the file section headers: .text, and symbols for functions at these addresses.
   void AddSymbols(std::vector<uint64_t> addresses) {
     constexpr uint64_t kSections = 0x3800, kSymbols = 0x3a00;
@@ -178,6 +203,25 @@ TEST(PatchPage, TakesSymbolsWhereThereIsNoUnwindTable) {
   // Data that swallows the start of the next function.
   file.Code(File::kText + 0x28, {0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xb8});
   EXPECT_EQ(file.Patch().sites.size(), 3u);
+}
+
+TEST(PatchPage, TakesGosTable) {
+  File file;
+  std::fill_n(&file.bytes()[File::kText], 0x1000, 0xcc);
+  // mov %rbx,%rdi; syscall; ret, as in internal/runtime/syscall.Syscall6, and int3 up to the next function.
+  for (uint64_t at : {0x20, 0x40}) file.Code(File::kText + at, {0x48, 0x89, 0xdf, 0x0f, 0x05, 0xc3});
+  EXPECT_TRUE(file.Patch().sites.empty());
+  file.AddGoTable({File::kText + 0x20, File::kText + 0x40, File::kText + 0x60});
+  const PatchedPage page = file.Patch();
+  ASSERT_EQ(page.sites.size(), 2u);
+  EXPECT_EQ(page.sites[0].kind, SiteKind::kViaPadding);
+  EXPECT_EQ(page.sites[0].padding, File::kText + 0x26);
+  // Out of order.
+  file.AddGoTable({File::kText + 0x20, File::kText + 0x40, File::kText + 0x30});
+  EXPECT_TRUE(file.Patch().sites.empty());
+  file.AddGoTable({File::kText + 0x20, File::kText + 0x40, File::kText + 0x60});
+  file.Put(0x3a00 + 8, ~uint64_t{0});
+  EXPECT_TRUE(file.Patch().sites.empty());
 }
 
 TEST(PatchPage, BelievesTheUnwindTableBeforeTheSymbols) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace sentry {
 
@@ -15,19 +16,45 @@ Result<RefPtr<FileDescription>> FdTable::Get(Fd fd, bool allow_path) const {
 
 Fd FdTable::FindFreeLocked(Fd min) {
   Fd fd = std::max(min, lowest_free_);
-  while (static_cast<size_t>(fd) < entries_.size() && entries_[fd].file) ++fd;
+  while (static_cast<size_t>(fd) < entries_.size() && !entries_[fd].free()) ++fd;
+  return fd;
+}
+
+Result<Fd> FdTable::TakeLocked(Fd min, uint64_t limit) {
+  Fd fd = FindFreeLocked(min);
+  if (static_cast<uint64_t>(fd) >= limit) return Errno(EMFILE);
+  if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(fd + 1);
+  if (min <= lowest_free_) lowest_free_ = fd + 1;
   return fd;
 }
 
 Result<Fd> FdTable::Install(RefPtr<FileDescription> file, bool cloexec, uint64_t limit, Fd min) {
   base::MutexLock l(mu_);
   if (min < 0 || static_cast<uint64_t>(min) >= limit) return Errno(EINVAL);
-  Fd fd = FindFreeLocked(min);
-  if (static_cast<uint64_t>(fd) >= limit) return Errno(EMFILE);
-  if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(fd + 1);
+  Fd fd = TRY(TakeLocked(min, limit));
   entries_[fd] = {std::move(file), cloexec};
-  if (min <= lowest_free_) lowest_free_ = fd + 1;
   return fd;
+}
+
+Result<FdReservation> FdTable::Reserve(uint64_t limit) {
+  base::MutexLock l(mu_);
+  Fd fd = TRY(TakeLocked(0, limit));
+  entries_[fd].reserved = true;
+  return FdReservation(RefPtr<FdTable>(this), fd);
+}
+
+Fd FdReservation::Install(RefPtr<FileDescription> file, bool cloexec) && {
+  RefPtr<FdTable> table = std::move(table_);
+  base::MutexLock l(table->mu_);
+  table->entries_[fd_] = {std::move(file), cloexec};
+  return fd_;
+}
+
+FdReservation::~FdReservation() {
+  if (!table_) return;
+  base::MutexLock l(table_->mu_);
+  table_->entries_[fd_].reserved = false;
+  table_->lowest_free_ = std::min(table_->lowest_free_, fd_);
 }
 
 Result<void> FdTable::InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescription> b, bool cloexec, uint64_t limit,
@@ -46,6 +73,7 @@ Result<RefPtr<FileDescription>> FdTable::InstallAt(Fd fd, RefPtr<FileDescription
   if (fd < 0 || static_cast<uint64_t>(fd) >= limit) return Errno(EBADF);
   base::MutexLock l(mu_);
   if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(fd + 1);
+  if (entries_[fd].reserved) return Errno(EBUSY);
   RefPtr<FileDescription> old = std::move(entries_[fd].file);
   entries_[fd] = {std::move(file), cloexec};
   return old;
@@ -107,6 +135,11 @@ RefPtr<FdTable> FdTable::Fork() const {
   base::MutexLock l2(copy->mu_);
   copy->entries_ = entries_;
   copy->lowest_free_ = lowest_free_;
+  // What another thread has reserved is free in the copy.
+  for (size_t i = 0; i < copy->entries_.size(); ++i) {
+    if (!std::exchange(copy->entries_[i].reserved, false)) continue;
+    copy->lowest_free_ = std::min(copy->lowest_free_, static_cast<Fd>(i));
+  }
   return copy;
 }
 

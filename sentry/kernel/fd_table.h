@@ -16,6 +16,25 @@ namespace sentry {
 // A guest descriptor number as it came from a register.
 using Fd = int32_t;
 
+class FdTable;
+
+// A number that nobody else gets, for a file that is still to be opened or made: so that EMFILE comes before there is
+// anything to take back (get_unused_fd_flags). Gives the number back unless a file was installed.
+class FdReservation {
+ public:
+  FdReservation(FdReservation&&) noexcept = default;
+  FdReservation& operator=(FdReservation&&) = delete;
+  ~FdReservation();
+  Fd fd() const { return fd_; }
+  Fd Install(RefPtr<FileDescription> file, bool cloexec) &&;
+
+ private:
+  friend class FdTable;
+  FdReservation(RefPtr<FdTable> table, Fd fd) : table_(std::move(table)), fd_(fd) {}
+  RefPtr<FdTable> table_;  // null: done
+  Fd fd_;
+};
+
 class FdTable final : public base::RefCounted {
  public:
   FdTable() = default;
@@ -23,10 +42,13 @@ class FdTable final : public base::RefCounted {
   Result<RefPtr<FileDescription>> Get(Fd fd, bool allow_path = false) const EXCLUDES(mu_);
   // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit.
   Result<Fd> Install(RefPtr<FileDescription> file, bool cloexec, uint64_t limit, Fd min = 0) EXCLUDES(mu_);
+  // The lowest free number, for later. EMFILE.
+  Result<FdReservation> Reserve(uint64_t limit) EXCLUDES(mu_);
   // All or none (pipe, socketpair).
   Result<void> InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescription> b, bool cloexec, uint64_t limit,
                            Fd out[2]) EXCLUDES(mu_);
-  // dup2: what was there is returned, to be closed by the caller without the lock (see Close).
+  // dup2: what was there is returned, to be closed by the caller without the lock (see Close). EBUSY for a number that
+  // is reserved, as on Linux.
   Result<RefPtr<FileDescription>> InstallAt(Fd fd, RefPtr<FileDescription> file, bool cloexec, uint64_t limit)
       EXCLUDES(mu_);
   // EBADF. The caller calls OnDescriptorClosed on what it gets.
@@ -47,11 +69,15 @@ class FdTable final : public base::RefCounted {
   bool shared() const { return users_.load(std::memory_order_acquire) > 1; }
 
  private:
+  friend class FdReservation;
   struct Entry {
     RefPtr<FileDescription> file;
     bool cloexec = false;
+    bool reserved = false;
+    bool free() const { return !file && !reserved; }
   };
   Fd FindFreeLocked(Fd min) REQUIRES(mu_);
+  Result<Fd> TakeLocked(Fd min, uint64_t limit) REQUIRES(mu_);
   mutable base::Mutex mu_;
   std::vector<Entry> entries_ GUARDED_BY(mu_);
   std::atomic<int> users_{1};

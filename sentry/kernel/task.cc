@@ -74,6 +74,8 @@ Result<Fd> Task::InstallFile(RefPtr<FileDescription> file, bool cloexec) {
   return fds_->Install(std::move(file), cloexec, thread_group_->Limit(RLIMIT_NOFILE));
 }
 
+Result<FdReservation> Task::ReserveFd() { return fds_->Reserve(thread_group_->Limit(RLIMIT_NOFILE)); }
+
 MmLimits Task::mm_limits() const {
   MmLimits limits;
   Limits all = thread_group_->limits();

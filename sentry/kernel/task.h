@@ -124,6 +124,7 @@ class Task final : public base::RefCounted, public Blocker {
   Result<VfsPath> PathStart(Fd dirfd, std::string_view path);
   Result<RefPtr<FileDescription>> GetFile(Fd fd) { return fds_->Get(fd); }
   Result<Fd> InstallFile(RefPtr<FileDescription> file, bool cloexec);
+  Result<FdReservation> ReserveFd();
   MmLimits mm_limits() const;
   // Whole-object replacement; take the task's lock because others look through the Snapshot functions.
   void SetCredentials(CredentialsRef creds) EXCLUDES(mu_);

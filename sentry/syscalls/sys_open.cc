@@ -51,10 +51,10 @@ Result<Fd> Open(Task& task, Fd dirfd, UserPath path, const abi::OpenHow& how) {
   resolve(RESOLVE_CACHED, WalkFlag::kCached);
 
   PathArgs at = TRY(ReadPathArgs(task, dirfd, path));
-  // Differs from Linux: the descriptor number is taken after the file was opened, so that EMFILE can leave a file that
-  // O_CREAT made.
+  // First, so that EMFILE leaves no file that O_CREAT made.
+  FdReservation fd = TRY(task.ReserveFd());
   auto file = TRY(vfs::Open(at.ctx, at.start, at.path, args));
-  return task.InstallFile(std::move(file), (flags & O_CLOEXEC) != 0);
+  return std::move(fd).Install(std::move(file), (flags & O_CLOEXEC) != 0);
 }
 
 // build_open_how(): what open and openat do not know is ignored.

@@ -141,21 +141,16 @@ Result<Fd> SysAccept4(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<
   if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return Errno(EINVAL);
   auto socket = TRY(GetSocket(task, fd));
   VfsContext ctx = task.MakeVfsContext();
+  // First, so that EMFILE takes no connection out of the queue.
+  FdReservation reserved = TRY(task.ReserveFd());
   SocketAddress peer;
   RefPtr<SocketEvents> wait_on;
   const uint32_t file_flags = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
   RefPtr<Socket> accepted =
       TRY(RetrySocket(task, *socket, kReadEvents, socket->nonblocking(), socket->ReadDeadline(base::MonotonicNow()),
                       wait_on, [&]() -> Result<RefPtr<Socket>> { return socket->Accept(ctx, file_flags, &peer); }));
-  Fd number = TRY(task.InstallFile(std::move(accepted), (flags & SOCK_CLOEXEC) != 0));
-  if (address) {
-    auto written = WriteSocketAddress(task, peer, address.addr, length);
-    if (!written.ok()) {
-      CloseFd(task, number);
-      return written.error();
-    }
-  }
-  return number;
+  if (address) TRY(WriteSocketAddress(task, peer, address.addr, length));
+  return std::move(reserved).Install(std::move(accepted), (flags & SOCK_CLOEXEC) != 0);
 }
 
 Result<void> SysGetsockname(Task& task, FdArg fd, UserPtr<std::byte> address, UserPtr<int32_t> length) {

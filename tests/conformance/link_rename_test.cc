@@ -207,6 +207,23 @@ TEST(Renameat2, NoreplaceAndExchange) {
   EXPECT_TRUE(S_ISDIR(st.st_mode));
 }
 
+TEST(Renameat2, MayLeaveAWhiteout) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFile(dir / "a", "a"));
+  ASSERT_TRUE(WriteFile(dir / "b", "b"));
+  int renamed = Rename2(dir / "a", dir / "b", RENAME_WHITEOUT);
+  if (renamed == -1 && (errno == EPERM || errno == EINVAL)) GTEST_SKIP() << "the file system has no whiteouts";
+  ASSERT_OK(renamed);
+  EXPECT_EQ(ReadFile(dir / "b"), "a");
+  struct stat st;
+  ASSERT_OK(lstat((dir / "a").c_str(), &st));
+  EXPECT_TRUE(S_ISCHR(st.st_mode));
+  EXPECT_EQ(st.st_rdev, 0u);
+  EXPECT_ERRNO(Rename2(dir / "b", dir / "a", RENAME_WHITEOUT | RENAME_EXCHANGE), EINVAL);
+  EXPECT_ERRNO(Rename2(dir / "b", dir / "a", RENAME_WHITEOUT | RENAME_NOREPLACE), EEXIST);
+  EXPECT_OK(unlink((dir / "a").c_str()));
+}
+
 TEST(Rename, MovesTheLinkCountsOfDirectories) {
   TempDir dir;
   struct stat st;

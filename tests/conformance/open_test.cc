@@ -226,6 +226,24 @@ TEST(Open, TmpfileHasNoNameUntilItIsLinked) {
   EXPECT_ERRNO(open(dir.path().c_str(), O_TMPFILE | O_RDONLY, 0600), EINVAL);
 }
 
+TEST(Open, WithoutADescriptorLeftMakesNoFile) {
+  TempDir dir;
+  int status = RunInChild([&] {
+    struct rlimit limit = {64, 64};
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    int last = -1;
+    for (int fd; (fd = dup(0)) >= 0;) last = fd;
+    CHILD_CHECK(errno == EMFILE && last == 63);
+    CHILD_CHECK(open((dir / "new").c_str(), O_RDWR | O_CREAT, 0644) == -1 && errno == EMFILE);
+    CHILD_CHECK(access((dir / "new").c_str(), F_OK) == -1 && errno == ENOENT);
+    CHILD_CHECK(close(40) == 0);
+    // A failed open gives the number back, and the next one gets it.
+    CHILD_CHECK(open((dir / "absent").c_str(), O_RDWR) == -1 && errno == ENOENT);
+    CHILD_CHECK(open((dir / "new").c_str(), O_RDWR | O_CREAT, 0644) == 40);
+  });
+  EXPECT_EXITED(status, 0);
+}
+
 TEST(OpenAt, IsRelativeToItsDirectory) {
   TempDir dir;
   Fd d(open(dir.path().c_str(), O_RDONLY | O_DIRECTORY));

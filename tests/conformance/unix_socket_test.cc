@@ -1,6 +1,7 @@
 // UNIX sockets: stream, datagram, seqpacket; names in the file system and abstract ones; descriptors, credentials.
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -183,6 +184,24 @@ TEST(Listen, AcceptsConnectionsByName) {
   ASSERT_OK(unlink((dir / "s").c_str()));
   Fd late = Socket();
   EXPECT_ERRNO(connect(late.get(), address.get(), address.size), ENOENT);
+}
+
+TEST(Accept, WithoutADescriptorLeftTheConnectionWaits) {
+  TempDir dir;
+  int status = RunInChild([&] {
+    Address address(dir / "s");
+    Fd listener = Socket(), client = Socket();
+    CHILD_CHECK(bind(listener.get(), address.get(), address.size) == 0 && listen(listener.get(), 1) == 0);
+    CHILD_CHECK(connect(client.get(), address.get(), address.size) == 0);
+    struct rlimit limit = {64, 64};
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    while (dup(0) >= 0) {
+    }
+    CHILD_CHECK(accept(listener.get(), nullptr, nullptr) == -1 && errno == EMFILE);
+    CHILD_CHECK(close(40) == 0);
+    CHILD_CHECK(accept(listener.get(), nullptr, nullptr) == 40);
+  });
+  EXPECT_EXITED(status, 0);
 }
 
 TEST(Listen, AbstractNamesNeedNoFile) {

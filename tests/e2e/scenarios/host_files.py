@@ -329,3 +329,26 @@ w = os.open("/host/f", os.O_WRONLY); os.write(w, b"both"); print(os.read(r, 5))
     result = t.run(["/usr/bin/python3", "-c", script], root="debian", mounts=[bind(directory)],
                    flags=("--host-fifo=open",)).ok()
     equal(result.out.split(), ["interrupted", "interrupted", "ENXIO", "b''", "b'both'"])
+
+
+@scenario(overlays=("memory", "host"))
+def a_tree_of_the_host_has_nameless_files_exchanges_and_whiteouts(t):
+    directory = t.directory("tree")
+    script = r"""
+import ctypes, os, stat
+libc = ctypes.CDLL(None, use_errno=True)
+def renameat2(a, b, flags):
+    if libc.renameat2(-100, a.encode(), -100, b.encode(), flags) != 0: raise OSError(ctypes.get_errno(), a)
+fd = os.open("/host", os.O_TMPFILE | os.O_RDWR, 0o640)
+os.write(fd, b"nameless"); print(os.fstat(fd).st_nlink, os.listdir("/host"))
+os.link("/proc/self/fd/%d" % fd, "/host/named", src_dir_fd=0, follow_symlinks=True)
+print(open("/host/named").read(), oct(os.stat("/host/named").st_mode))
+with open("/host/other", "w") as f: f.write("other")
+renameat2("/host/named", "/host/other", 2)
+print(open("/host/named").read(), open("/host/other").read())
+renameat2("/host/other", "/host/moved", 4)
+st = os.stat("/host/other"); print(stat.S_ISCHR(st.st_mode), st.st_rdev, sorted(os.listdir("/host")))
+"""
+    result = t.run(["/usr/bin/python3", "-c", script], root="debian", mounts=[bind(directory)]).ok()
+    equal(result.out.split("\n"), ["0 []", "nameless 0o100640", "other nameless", "True 0 ['moved', 'named', 'other']", ""])
+    equal(sorted(os.listdir(directory)), ["moved", "named", "other"])

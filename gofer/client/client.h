@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,7 +72,19 @@ class Client final : public base::RefCounted {
 struct WalkOptions {
   bool open = false;        // open the last component, if it is a regular file
   uint32_t open_flags = 0;  // O_RDONLY … of kOpenFlagsMask
-  bool nodes = true;        // false: attributes only (revalidation); not together with open
+  bool nodes = true;        // false: attributes only (revalidation); not together with open or list
+  bool list = false;        // list the last component, if it is a directory
+};
+
+struct DirectoryEntry {
+  uint64_t ino;
+  uint64_t cookie;  // to continue after this entry
+  uint8_t type;     // DT_*, maybe DT_UNKNOWN
+  std::string name;
+};
+struct DirectoryChunk {
+  std::vector<DirectoryEntry> entries;  // never "." or ".."; names are valid components
+  bool end = false;                     // nothing follows
 };
 
 // How far a walk got; see WalkReply. The walk is complete if stop_errno is 0 and there are as many components as names,
@@ -87,17 +100,7 @@ struct WalkResult {
   std::string symlink_target;  // of the last component, if it is a symbolic link
   base::UniqueFd file;         // valid if `open` was asked and the last name is a regular file that could be opened
   int open_errno = 0;          // why it could not
-};
-
-struct DirectoryEntry {
-  uint64_t ino;
-  uint64_t cookie;  // to continue after this entry
-  uint8_t type;     // DT_*, maybe DT_UNKNOWN
-  std::string name;
-};
-struct DirectoryChunk {
-  std::vector<DirectoryEntry> entries;  // never "." or ".."; names are valid components
-  bool end = false;                     // nothing follows
+  std::optional<DirectoryChunk> listing;  // if `list` was asked, and the last name is a directory that could be listed
 };
 
 struct NewNode {

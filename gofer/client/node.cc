@@ -33,7 +33,20 @@ bool Plausible(const WalkReply& reply, size_t names, bool nodes) {
   // No names: the base itself, whose target nobody asked for.
   bool at_link = names != 0 && !components.empty() && S_ISLNK(components.back().attributes.mode);
   if (reply.stop_errno == 0 && components.size() < wanted && !at_link) return false;
+  // Only a directory has entries.
+  const bool listed = reply.listing.end != 0 || !reply.listing.entries.empty();
+  if (listed && (components.size() < wanted || !S_ISDIR(components.back().attributes.mode))) return false;
   return at_link || reply.symlink_target.empty();
+}
+
+DirectoryChunk ToChunk(const ReaddirReply& reply) {
+  DirectoryChunk chunk;
+  chunk.end = reply.end != 0;
+  chunk.entries.reserve(reply.entries.size());
+  for (const ReaddirReply::Entry& entry : reply.entries) {
+    chunk.entries.push_back({entry.ino, entry.cookie, entry.type, std::string(entry.name)});
+  }
+  return chunk;
 }
 
 }  // namespace
@@ -42,11 +55,11 @@ base::Result<WalkResult> Node::Walk(std::span<const std::string_view> names, con
   Client::Impl& impl = client_->impl();
   WalkRequest request;
   request.base = id_;
-  request.flags = (options.open ? kWalkOpen : 0) | (options.nodes ? 0 : kWalkNoNodes);
+  request.flags = (options.open ? kWalkOpen : 0) | (options.nodes ? 0 : kWalkNoNodes) | (options.list ? kWalkList : 0);
   request.open_flags = options.open ? options.open_flags : 0;
   const size_t count = std::min(names.size(), kMaxWalkNames);
-  // Opening is for the last name of all.
-  if (count < names.size()) request.flags &= ~kWalkOpen;
+  // Opening and listing are for the last name of all.
+  if (count < names.size()) request.flags &= ~(kWalkOpen | kWalkList);
   request.names.assign(names.begin(), names.begin() + static_cast<ptrdiff_t>(count));
   for (std::string_view name : request.names) TRY(CheckName(name));
   ReceivedReply received;
@@ -65,6 +78,10 @@ base::Result<WalkResult> Node::Walk(std::span<const std::string_view> names, con
   result.stop_errno = SaneErrno(reply.stop_errno);
   result.open_errno = SaneErrno(reply.open_errno);
   result.symlink_target = reply.symlink_target;
+  if (reply.listing.end != 0 || !reply.listing.entries.empty()) {
+    if ((request.flags & kWalkList) == 0) return impl.Malformed();
+    result.listing = ToChunk(reply.listing);
+  }
   return result;
 }
 
@@ -94,13 +111,7 @@ base::Result<DirectoryChunk> Node::Readdir(uint64_t cookie, size_t max_bytes) {
   ReceivedReply received;
   ReaddirReply reply = TRY(client_->impl().Call(request, received));
   if (reply.entries.empty() && reply.end == 0) return client_->impl().Malformed();
-  DirectoryChunk chunk;
-  chunk.end = reply.end != 0;
-  chunk.entries.reserve(reply.entries.size());
-  for (const ReaddirReply::Entry& entry : reply.entries) {
-    chunk.entries.push_back({entry.ino, entry.cookie, entry.type, std::string(entry.name)});
-  }
-  return chunk;
+  return ToChunk(reply);
 }
 
 base::Result<StatFsReply> Node::StatFs() {

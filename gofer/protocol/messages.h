@@ -123,25 +123,56 @@ struct AttachRequest {
   }
 };
 
+// Entries of a directory, without "." and ".."; see ReaddirRequest.
+struct ReaddirReply {
+  struct Entry {
+    uint64_t ino = 0;
+    uint64_t cookie = 0;
+    uint8_t type = 0;  // DT_*; DT_UNKNOWN where the file system does not tell
+    std::string_view name;
+    template <typename C, typename M>
+    static void Code(C& c, M& m) {
+      c.Int(m.ino);
+      c.Int(m.cookie);
+      c.Int(m.type);
+      c.Name(m.name);
+    }
+  };
+  static constexpr size_t kEntryBytes = 8 + 8 + 1 + 1;  // and the name
+  uint8_t end = 0;
+  std::vector<Entry> entries;
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.AtMost(m.end, uint8_t{1});
+    c.List(m.entries, kMaxReaddirBytes / (kEntryBytes + 1), kEntryBytes + 1,
+           [](auto& d, auto& e) { Entry::Code(d, e); });
+  }
+};
+
 // Walks `names` from `base`, at most kMaxWalkNames of them. The walk ends after the last name; after a symbolic link,
 // wherever it is (its target is in the reply: the client resolves it); after a file that is not a directory, with
 // stop_errno ENOTDIR if names are left; or before a name that cannot be had, with stop_errno saying why (ENOENT,
 // EACCES, ENFILE if the node limit is reached, …). Walking no names looks at `base` itself: one component, a second
 // node for it.
 inline constexpr uint32_t kWalkOpen = 1;     // open the last one, if it is a regular file, with open_flags
-inline constexpr uint32_t kWalkNoNodes = 2;  // attributes only: every node is kNone. Not with kWalkOpen.
+inline constexpr uint32_t kWalkNoNodes = 2;  // attributes only: every node is kNone. Not with kWalkOpen or kWalkList.
+inline constexpr uint32_t kWalkList =
+    4;  // list the last one, if it is a directory: kWalkListBytes of its first entries
+inline constexpr uint32_t kWalkListBytes = 16 << 10;
 struct WalkReply {
   using Component = NodeReply;
   uint32_t stop_errno = 0;
   uint32_t open_errno = 0;  // why kWalkOpen has no descriptor though the walk reached the end and a regular file
   std::string_view symlink_target;  // of the last component, if it is a symbolic link
   std::vector<Component> components;
+  ReaddirReply listing;  // neither entries nor `end`: nothing was listed
   template <typename C, typename M>
   static void Code(C& c, M& m) {
     c.AtMost(m.stop_errno, uint32_t{4095});
     c.AtMost(m.open_errno, uint32_t{4095});
     c.OptionalText(m.symlink_target, kMaxLinkBytes);
     c.List(m.components, kMaxWalkNames, 8 + kAttributesBytes, [](auto& d, auto& e) { Component::Code(d, e); });
+    ReaddirReply::Code(c, m.listing);
   }
 };
 struct WalkRequest {
@@ -154,7 +185,7 @@ struct WalkRequest {
   template <typename C, typename M>
   static void Code(C& c, M& m) {
     c.Int(m.base);
-    c.Bits(m.flags, kWalkOpen | kWalkNoNodes);
+    c.Bits(m.flags, kWalkOpen | kWalkNoNodes | kWalkList);
     c.Bits(m.open_flags, kOpenFlagsMask);
     c.List(m.names, kMaxWalkNames, 1 + 1, [](auto& d, auto& e) { d.Name(e); });
   }
@@ -335,30 +366,6 @@ using ReadLinkRequest = NodeRequest<MessageType::kReadLink, ReadLinkReply>;
 
 // Entries after the one with `cookie` (0: from the start), without "." and "..", at most max_bytes of them. No entries
 // and `end` is the end of the directory; no entries without `end` does not happen. Cookies are the host's d_off.
-struct ReaddirReply {
-  struct Entry {
-    uint64_t ino = 0;
-    uint64_t cookie = 0;
-    uint8_t type = 0;  // DT_*; DT_UNKNOWN where the file system does not tell
-    std::string_view name;
-    template <typename C, typename M>
-    static void Code(C& c, M& m) {
-      c.Int(m.ino);
-      c.Int(m.cookie);
-      c.Int(m.type);
-      c.Name(m.name);
-    }
-  };
-  static constexpr size_t kEntryBytes = 8 + 8 + 1 + 1;  // and the name
-  uint8_t end = 0;
-  std::vector<Entry> entries;
-  template <typename C, typename M>
-  static void Code(C& c, M& m) {
-    c.AtMost(m.end, uint8_t{1});
-    c.List(m.entries, kMaxReaddirBytes / (kEntryBytes + 1), kEntryBytes + 1,
-           [](auto& d, auto& e) { Entry::Code(d, e); });
-  }
-};
 struct ReaddirRequest {
   static constexpr MessageType kType = MessageType::kReaddir;
   using Reply = ReaddirReply;

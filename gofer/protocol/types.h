@@ -8,7 +8,7 @@
 namespace gofer {
 
 inline constexpr uint32_t kMagic = 0x52464f47;  // "GOFR"
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 
 inline constexpr size_t kHeaderBytes = 16;
 inline constexpr size_t kMaxMessageBytes = 68 << 10;  // an xattr of 64 KiB and everything around it

@@ -124,6 +124,9 @@ class Connection {
     uint64_t cookie = 0;
     uint64_t used = 0;
   };
+  // Entries of `directory` after the one with `cookie`, whose names point into buffers.blob.
+  base::Result<void> ReadEntries(HostNode& directory, uint64_t cookie, size_t max_bytes, ReaddirReply& reply,
+                                 ServerBuffers& buffers);
   base::Result<DirectoryStream*> StreamAt(HostNode& node, uint64_t cookie);
   void DropStreamsOf(const HostNode& node);
 

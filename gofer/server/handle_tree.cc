@@ -64,7 +64,8 @@ base::Result<std::string_view> Connection::ReadTarget(int fd, ServerBuffers& buf
 base::Result<void> Connection::Handle(const WalkRequest& r, WalkReply& reply, ServerBuffers& buffers) {
   const bool want_nodes = (r.flags & kWalkNoNodes) == 0;
   const bool want_open = (r.flags & kWalkOpen) != 0;
-  if (want_open && !want_nodes) return base::Errno(EINVAL);
+  const bool want_list = (r.flags & kWalkList) != 0;
+  if ((want_open || want_list) && !want_nodes) return base::Errno(EINVAL);
   base::RefPtr<HostNode> at(TRY(nodes_.Find(r.base)));
   reply.components.reserve(std::max<size_t>(r.names.size(), 1));
 
@@ -146,6 +147,10 @@ base::Result<void> Connection::Handle(const WalkRequest& r, WalkReply& reply, Se
       reply.open_errno = static_cast<uint32_t>(opened.error().value());
     }
   }
+  // A bonus: whoever wants to know why it cannot be listed asks for that.
+  if (want_list && at->type == S_IFDIR && !ReadEntries(*at, 0, kWalkListBytes, reply.listing, buffers).ok()) {
+    reply.listing = ReaddirReply();
+  }
   return {};
 }
 
@@ -195,11 +200,15 @@ void Connection::DropStreamsOf(const HostNode& node) {
 }
 
 base::Result<void> Connection::Handle(const ReaddirRequest& r, ReaddirReply& reply, ServerBuffers& buffers) {
-  HostNode* node = TRY(FindDirectory(r.node));
-  DirectoryStream* stream = TRY(StreamAt(*node, r.cookie));
+  return ReadEntries(*TRY(FindDirectory(r.node)), r.cookie, r.max_bytes, reply, buffers);
+}
+
+base::Result<void> Connection::ReadEntries(HostNode& directory, uint64_t cookie, size_t max_bytes, ReaddirReply& reply,
+                                           ServerBuffers& buffers) {
+  DirectoryStream* stream = TRY(StreamAt(directory, cookie));
   // The host's records are longer than ours (19 bytes and the name with its NUL, rounded up to 8, against 18 and the
   // name), so that as many as fit in max_bytes there fit in max_bytes here.
-  size_t capacity = std::clamp<size_t>(r.max_bytes, kMinReaddirBytes, kMaxReaddirBytes);
+  size_t capacity = std::clamp<size_t>(max_bytes, kMinReaddirBytes, kMaxReaddirBytes);
   buffers.blob.resize(kMaxReaddirBytes);
   std::span<uint8_t> all(reinterpret_cast<uint8_t*>(buffers.blob.data()), capacity);
   size_t filled = 0;
@@ -217,16 +226,16 @@ base::Result<void> Connection::Handle(const ReaddirRequest& r, ReaddirReply& rep
     }
     for (size_t at = filled; at < filled + *read;) {
       // Fixed offsets of struct linux_dirent64: u64 ino, s64 off, u16 reclen, u8 type, name.
-      uint64_t ino, cookie;
+      uint64_t ino, next;
       uint16_t record;
       memcpy(&ino, &all[at], 8);
-      memcpy(&cookie, &all[at + 8], 8);
+      memcpy(&next, &all[at + 8], 8);
       memcpy(&record, &all[at + 16], 2);
       const char* name_bytes = reinterpret_cast<const char*>(&all[at + 19]);
       std::string_view name(name_bytes, strnlen(name_bytes, record - 19));
-      stream->cookie = cookie;
+      stream->cookie = next;
       // A name that the protocol does not allow could only come from a broken file system: left out.
-      if (ValidName(name)) reply.entries.push_back({.ino = ino, .cookie = cookie, .type = all[at + 18], .name = name});
+      if (ValidName(name)) reply.entries.push_back({.ino = ino, .cookie = next, .type = all[at + 18], .name = name});
       at += record;
     }
     // No entries: only "." and ".." so far, and nothing points into the buffer.

@@ -42,9 +42,10 @@ class DirectoryDescription final : public FileDescription {
     }
     while (position != INT64_MAX) {
       size_t index = TRY(Seat(position));
-      if (index == chunk_->entries.size()) return position;  // the end
-      for (; index < chunk_->entries.size(); ++index) {
-        const gofer::DirectoryEntry& e = chunk_->entries[index];
+      const auto& entries = chunk_->chunk().entries;
+      if (index == entries.size()) return position;  // the end
+      for (; index < entries.size(); ++index) {
+        const gofer::DirectoryEntry& e = entries[index];
         int64_t next = PositionAfter(e.cookie);
         if (!sink({e.name, e.ino, e.type, next})) return position;
         position = next;
@@ -60,20 +61,25 @@ class DirectoryDescription final : public FileDescription {
   Result<size_t> Seat(int64_t position) REQUIRES(chunk_lock_) {
     if (chunk_) {
       if (chunk_position_ == position) return size_t{0};
-      for (size_t i = 0; i < chunk_->entries.size(); ++i) {
-        if (PositionAfter(chunk_->entries[i].cookie) != position) continue;
-        if (i + 1 < chunk_->entries.size() || chunk_->end) return i + 1;
+      const auto& entries = chunk_->chunk().entries;
+      for (size_t i = 0; i < entries.size(); ++i) {
+        if (PositionAfter(entries[i].cookie) != position) continue;
+        if (i + 1 < entries.size() || chunk_->chunk().end) return i + 1;
         break;
       }
     }
-    uint64_t cookie = position == kFirst ? 0 : static_cast<uint64_t>(position) - kCookieBase;
-    chunk_ = TRY(Directory().node().Readdir(cookie));
+    if (position == kFirst) {
+      chunk_ = TRY(Directory().List());
+    } else {
+      uint64_t cookie = static_cast<uint64_t>(position) - kCookieBase;
+      chunk_ = base::MakeRef<Listing>(TRY(Directory().node().Readdir(cookie)));
+    }
     chunk_position_ = position;
     return size_t{0};
   }
 
   base::FiberMutex chunk_lock_;  // held while the gofer is asked and while the sink takes
-  std::optional<gofer::DirectoryChunk> chunk_ GUARDED_BY(chunk_lock_);
+  RefPtr<const Listing> chunk_ GUARDED_BY(chunk_lock_);
   int64_t chunk_position_ GUARDED_BY(chunk_lock_) = 0;  // of its first entry
 };
 
@@ -89,6 +95,7 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
                                       const gofer::WalkOptions& options, std::vector<RefPtr<Inode>>& found) {
   GoferSuperblock& sb = from.sb();
   size_t before = found.size();
+  uint64_t changes = options.list ? sb.listings().changes() : 0;
   auto walk = [&] {
     Result<gofer::WalkResult> r = from.node().Walk(names, options);
     // Running out in the middle is as bad as at the start.
@@ -104,6 +111,9 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
     if (!inode) return {};  // asked for attributes only, and it is new to us
     if (last && result.file.valid() && inode->type() == FileType::kRegular) {
       static_cast<GoferFile&>(*inode).Adopt(std::move(result.file), (options.open_flags & O_ACCMODE) != O_RDONLY);
+    }
+    if (last && result.listing && inode->is_dir()) {
+      static_cast<GoferDirectory&>(*inode).AdoptListing(std::move(*result.listing), changes);
     }
     found.push_back(std::move(inode));
   }
@@ -130,7 +140,11 @@ Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupWith(std::span<const st
   if (names.size() > gofer::kMaxWalkNames) names = names.subspan(0, gofer::kMaxWalkNames);
   if (!sb().shared()) {
     if (KnownMissing(names[0])) return Errno(ENOENT);
-    TRY(WalkFrom(*this, names, options, found));
+    gofer::WalkOptions walk = options;
+    // A directory that is opened is mostly read; so are those below one that was read (find, du, tar).
+    walk.list = (options.open || (names.size() == 1 && was_listed_.load(std::memory_order_relaxed))) &&
+                sb().listings().PrefetchPays();
+    TRY(WalkFrom(*this, names, walk, found));
     return found;
   }
   // On a shared tree most walks repeat: attributes are enough to see that nothing changed. From where something did,
@@ -147,7 +161,31 @@ Result<std::vector<RefPtr<Inode>>> GoferDirectory::LookupWith(std::span<const st
 
 std::atomic<size_t> GoferDirectory::known_names_of_all_{0};
 
+Result<RefPtr<const Listing>> GoferDirectory::List() {
+  if (sb().shared()) return RefPtr<const Listing>(base::MakeRef<Listing>(TRY(node().Readdir(0))));
+  was_listed_.store(true, std::memory_order_relaxed);
+  ListingCache& listings = sb().listings();
+  if (RefPtr<const Listing> known = listings.Get(*this)) return known;
+  uint64_t changes = listings.changes();
+  RefPtr<const Listing> listing = base::MakeRef<Listing>(TRY(node().Readdir(0)));
+  has_listing_.store(true, std::memory_order_relaxed);
+  listings.Put(*this, listing, /*prefetched=*/false, changes);
+  return listing;
+}
+
+void GoferDirectory::AdoptListing(gofer::DirectoryChunk chunk, uint64_t changes) {
+  has_listing_.store(true, std::memory_order_relaxed);
+  sb().listings().Put(*this, base::MakeRef<Listing>(std::move(chunk)), /*prefetched=*/true, changes);
+}
+
+void GoferDirectory::NamesChange::Note() {
+  dir_.MarkStale();
+  // Before the change, so that no old listing is found after it; after it, so that none that was read before is kept.
+  if (!dir_.sb().shared()) dir_.sb().listings().Drop(dir_, /*changes=*/true);
+}
+
 GoferDirectory::~GoferDirectory() {
+  if (has_listing_.load(std::memory_order_relaxed)) sb().listings().Drop(*this, /*changes=*/false);
   base::MutexLock l(names_mu_);
   if (names_) known_names_of_all_.fetch_sub(names_->size(), std::memory_order_relaxed);
 }
@@ -183,7 +221,6 @@ void GoferDirectory::NameRemoved(std::string_view name) {
 
 Result<RefPtr<Inode>> GoferDirectory::Adopt(std::string_view name, Result<gofer::NewNode> made,
                                             std::string symlink_target) {
-  MarkStale();
   // Also if it failed: with EEXIST there is something after all.
   NameAdded(name);
   gofer::NewNode fresh = TRY(std::move(made));
@@ -199,7 +236,7 @@ gofer::CreateOptions OptionsFor(const NewNode& node) {
 }  // namespace
 
 Result<RefPtr<Inode>> GoferDirectory::Create(std::string_view name, const NewNode& node) {
-  MarkStale();
+  NamesChange change(*this);
   NameAdded(name);
   gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Create(name, O_RDWR, OptionsFor(node)); }));
   RefPtr<GoferInode> inode = sb().Find(std::move(made.node), made.attributes, "");
@@ -218,17 +255,20 @@ Result<RefPtr<Inode>> GoferDirectory::Tmpfile(const NewNode& node) {
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Mkdir(std::string_view name, const NewNode& node) {
+  NamesChange change(*this);
   RefPtr<Inode> made = TRY(Adopt(name, sb().WithRoom([&] { return this->node().Mkdir(name, OptionsFor(node)); })));
   if (made->is_dir()) static_cast<GoferDirectory&>(*made).StartKnowingNames();
   return made;
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Mknod(std::string_view name, const NewNode& node) {
+  NamesChange change(*this);
   return Adopt(
       name, sb().WithRoom([&] { return this->node().Mknod(name, node.mode & S_IFMT, node.rdev, OptionsFor(node)); }));
 }
 
 Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string_view target, const NewNode& node) {
+  NamesChange change(*this);
   return Adopt(name, sb().WithRoom([&] { return this->node().Symlink(name, target, node.uid, node.gid); }),
                std::string(target));
 }
@@ -236,6 +276,7 @@ Result<RefPtr<Inode>> GoferDirectory::Symlink(std::string_view name, std::string
 Result<RefPtr<Inode>> GoferDirectory::BindSocket(std::string_view name, const NewNode& node, int type,
                                                  base::UniqueFd& host) {
   if (!sb().host_uds_create()) return Mknod(name, node);
+  NamesChange change(*this);
   gofer::NewFile made = TRY(sb().WithRoom([&] { return this->node().Bind(name, type, OptionsFor(node)); }));
   host = std::move(made.file);
   return Adopt(name, gofer::NewNode{std::move(made.node), made.attributes});
@@ -243,14 +284,14 @@ Result<RefPtr<Inode>> GoferDirectory::BindSocket(std::string_view name, const Ne
 
 Result<void> GoferDirectory::Link(std::string_view name, Inode& target) {
   auto& inode = static_cast<GoferInode&>(target);
-  MarkStale();
+  NamesChange change(*this);
   NameAdded(name);
   inode.Update(TRY(node().Link(inode.node(), name)));
   return {};
 }
 
 Result<void> GoferDirectory::Unlink(std::string_view name, Inode& child) {
-  MarkStale();
+  NamesChange change(*this);
   TRY(node().Unlink(name));
   NameRemoved(name);
   static_cast<GoferInode&>(child).DropLink();
@@ -258,7 +299,7 @@ Result<void> GoferDirectory::Unlink(std::string_view name, Inode& child) {
 }
 
 Result<void> GoferDirectory::Rmdir(std::string_view name, Inode& child) {
-  MarkStale();
+  NamesChange change(*this);
   TRY(node().Rmdir(name));
   NameRemoved(name);
   static_cast<GoferInode&>(child).DropLink();
@@ -273,8 +314,7 @@ Result<void> GoferDirectory::Rename(std::string_view old_name, Inode& moved, Ino
   if (flags & RENAME_EXCHANGE) gofer_flags |= gofer::kRenameExchange;
   // EINVAL where the host's file system has no whiteouts, as on Linux.
   if (flags & RENAME_WHITEOUT) gofer_flags |= gofer::kRenameWhiteout;
-  MarkStale();
-  to.MarkStale();
+  NamesChange change(*this), change_there(to);
   to.NameAdded(new_name);
   TRY(node().Rename(old_name, to.node(), new_name, gofer_flags));
   if (!(flags & (RENAME_EXCHANGE | RENAME_WHITEOUT))) NameRemoved(old_name);

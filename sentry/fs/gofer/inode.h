@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "gofer/client/client.h"
+#include "sentry/fs/gofer/listing_cache.h"
 #include "sentry/fs/gofer/superblock.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/inode.h"
@@ -96,7 +97,27 @@ class GoferDirectory final : public GoferInode {
   Result<RefPtr<Inode>> Tmpfile(const NewNode& node) override;
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override;
 
+  // The first entries, known already or from the gofer.
+  Result<RefPtr<const Listing>> List();
+
  private:
+  // Alive while a name of the directory appears or disappears.
+  class NamesChange {
+   public:
+    explicit NamesChange(GoferDirectory& dir) : dir_(dir) { Note(); }
+    ~NamesChange() { Note(); }
+    NamesChange(const NamesChange&) = delete;
+    NamesChange& operator=(const NamesChange&) = delete;
+
+   private:
+    void Note();
+    GoferDirectory& dir_;
+  };
+  // That came with a walk; `changes` as for ListingCache::Put.
+  void AdoptListing(gofer::DirectoryChunk chunk, uint64_t changes);
+  std::atomic<bool> was_listed_{false};
+  std::atomic<bool> has_listing_{false};  // maybe: in the superblock's cache
+
   // Walks `names` from `from` and appends what was found; a null for a name that does not exist. The error of the first
   // name if nothing was appended.
   static Result<void> WalkFrom(GoferInode& from, std::span<const std::string_view> names,

@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "gofer/client/client.h"
 #include "sentry/fs/gofer/gofer_fs.h"
+#include "sentry/fs/gofer/listing_cache.h"
 #include "sentry/vfs/inode.h"
 
 namespace sentry::goferfs {
@@ -31,6 +32,7 @@ class GoferSuperblock final : public Superblock {
   bool host_fifo() const { return attachment_.host_fifo; }
   gofer::Client& client() const { return *client_; }
   gofer::Node& root_node() const { return *attachment_.root; }
+  ListingCache& listings() { return listings_; }  // exclusive only
 
   // The inode for a file of the host: the one that is known already (links, walks that are repeated), with its
   // attributes brought up to date, or a new one. `node` null: only a known one, or null.
@@ -59,6 +61,7 @@ class GoferSuperblock final : public Superblock {
   const RefPtr<gofer::Client> client_;
   const gofer::Attachment attachment_;
   const Options options_;
+  ListingCache listings_;
   base::Mutex mu_;
   absl::flat_hash_map<Key, GoferInode*> inodes_ GUARDED_BY(mu_);     // weak: they leave by Forget
   absl::flat_hash_map<uint64_t, uint64_t> devices_ GUARDED_BY(mu_);  // of the host, in the order seen

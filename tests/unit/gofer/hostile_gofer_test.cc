@@ -184,6 +184,18 @@ TEST(HostileGofer, WalksThatCannotBe) {
   reply.symlink_target = {};
   FakeGofer good(answer(reply));
   EXPECT_EQ(walk(good.root()), 0);
+  // Entries that nobody asked for, and entries of a file.
+  reply.listing.entries = {{.ino = 1, .cookie = 1, .type = 8, .name = "c"}};
+  ExpectBroken(answer(reply), walk);
+  auto list = [](Node& node) {
+    std::vector<std::string_view> names = {"a", "b"};
+    return Error(node.Walk(names, {.list = true}));
+  };
+  ExpectBroken(answer(reply), list);
+  reply.components = {directory, directory};
+  ExpectBroken(answer(reply), walk);
+  FakeGofer listing(answer(reply));
+  EXPECT_EQ(list(listing.root()), 0);
 }
 
 TEST(HostileGofer, AnErrnoOfTheKernelsInsideDoesNotComeThrough) {

@@ -167,6 +167,52 @@ TEST_F(GoferTest, ANodeStaysItselfWhenItsNameGoes) {
   EXPECT_EQ(pread(file->get(), buffer, sizeof(buffer), 0), 3);
 }
 
+TEST_F(GoferTest, AWalkListsTheDirectoryItEndsAt) {
+  dir_.MakeDirectory("d/sub");
+  dir_.Write("d/file", "");
+  const std::string_view to_directory[] = {"d"}, to_file[] = {"d", "file"}, to_nothing[] = {"d", "none"};
+  auto walk = root_->Walk(to_directory, {.list = true});
+  ASSERT_OK(walk);
+  ASSERT_TRUE(walk->listing.has_value());
+  EXPECT_TRUE(walk->listing->end);
+  std::set<std::string> names;
+  for (const DirectoryEntry& entry : walk->listing->entries) names.insert(entry.name);
+  EXPECT_EQ(names, (std::set<std::string>{"file", "sub"}));
+  // A file or nothing has no entries; an empty directory has none either, but an end.
+  EXPECT_FALSE(root_->Walk(to_file, {.list = true})->listing.has_value());
+  EXPECT_FALSE(root_->Walk(to_nothing, {.list = true})->listing.has_value());
+  EXPECT_FALSE(root_->Walk(to_directory)->listing.has_value());
+  const std::string_view to_empty[] = {"d", "sub"};
+  walk = root_->Walk(to_empty, {.list = true});
+  ASSERT_TRUE(walk->listing.has_value());
+  EXPECT_TRUE(walk->listing->end && walk->listing->entries.empty());
+  EXPECT_ERRNO(EINVAL, root_->Walk(to_directory, {.nodes = false, .list = true}));
+}
+
+TEST_F(GoferTest, AWalkListsTheBeginningOfALargeDirectory) {
+  dir_.MakeDirectory("large");
+  dir_.Write("file", "");
+  for (int i = 0; i < 2'000; ++i) {
+    ASSERT_EQ(link((dir_ / "file").c_str(), (dir_ / ("large/name-" + std::to_string(i))).c_str()), 0);
+  }
+  const std::string_view names[] = {"large"};
+  auto walk = root_->Walk(names, {.list = true});
+  ASSERT_OK(walk);
+  ASSERT_TRUE(walk->listing.has_value());
+  EXPECT_FALSE(walk->listing->end);
+  size_t entries = walk->listing->entries.size();
+  EXPECT_GT(entries, 100u);
+  uint64_t cookie = walk->listing->entries.back().cookie;
+  for (bool end = false; !end;) {
+    auto chunk = walk->components[0].node->Readdir(cookie);
+    ASSERT_OK(chunk);
+    entries += chunk->entries.size();
+    if (!chunk->entries.empty()) cookie = chunk->entries.back().cookie;
+    end = chunk->end;
+  }
+  EXPECT_EQ(entries, 2'000u);
+}
+
 TEST_F(GoferTest, ReaddirDeliversTenThousandEntriesOnce) {
   dir_.MakeDirectory("big");
   // Links: making that many inodes takes seconds on some hosts.

@@ -257,6 +257,53 @@ TEST_P(ExclusiveGoferTest, AsksNobodyAboutWhatIsCached) {
   EXPECT_EQ(*ReadFrom(*f, 10), "text");
 }
 
+TEST_P(ExclusiveGoferTest, ListingsComeWithLookupsBelowAListedDirectory) {
+  host_.MakeDirectory("d/sub");
+  host_.Write("d/sub/f", "text");
+  EXPECT_THAT(*List("/d"), ElementsAre("sub"));
+  EXPECT_TRUE(Stat("/d/sub").ok());
+  client_->Disconnect();  // from now on every message fails
+  EXPECT_THAT(*List("/d"), ElementsAre("sub"));
+  EXPECT_THAT(*List("/d/sub"), ElementsAre("f"));
+}
+
+TEST_P(ExclusiveGoferTest, ListingsShowEveryChangeOfNames) {
+  host_.MakeDirectory("d");
+  host_.MakeDirectory("e");
+  host_.Write("d/a", "");
+  EXPECT_THAT(*List("/d"), ElementsAre("a"));
+  ASSERT_OK(Put("/d/b", ""));
+  EXPECT_THAT(*List("/d"), ElementsAre("a", "b"));
+  ASSERT_OK(Mkdir("/d/c"));
+  EXPECT_THAT(*List("/d"), ElementsAre("a", "b", "c"));
+  ASSERT_OK(vfs::Unlink(ctx_, {}, "/d/a"));
+  EXPECT_THAT(*List("/d"), ElementsAre("b", "c"));
+  ASSERT_OK(vfs::Rmdir(ctx_, {}, "/d/c"));
+  EXPECT_THAT(*List("/d"), ElementsAre("b"));
+  EXPECT_TRUE(List("/e")->empty());
+  ASSERT_OK(vfs::Rename(ctx_, {}, "/d/b", {}, "/e/b", 0));
+  EXPECT_TRUE(List("/d")->empty());
+  EXPECT_THAT(*List("/e"), ElementsAre("b"));
+  ASSERT_OK(vfs::Symlink(ctx_, "b", {}, "/e/l"));
+  ASSERT_OK(vfs::Link(ctx_, {}, "/e/b", {}, "/e/h", 0));
+  EXPECT_THAT(*List("/e"), ElementsAre("b", "h", "l"));
+}
+
+TEST_P(ExclusiveGoferTest, ManyListingsAreNotKept) {
+  // More than fits; what is dropped is asked for again, and what is large comes in parts.
+  host_.Write("f", "");
+  for (int d = 0; d < 20; ++d) {
+    std::string dir = "d" + std::to_string(d);
+    host_.MakeDirectory(dir);
+    for (int i = 0; i < 300; ++i) {
+      std::filesystem::create_hard_link(host_ / "f", host_ / (dir + "/a-name-that-needs-memory-" + std::to_string(i)));
+    }
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (int d = 0; d < 20; ++d) EXPECT_EQ(List("/d" + std::to_string(d))->size(), 300u);
+  }
+}
+
 TEST_P(ExclusiveGoferTest, ACreationInAStaleNegativeNameFindsTheFile) {
   EXPECT_ERRNO(ENOENT, At("/f"));
   host_.Write("f", "host");

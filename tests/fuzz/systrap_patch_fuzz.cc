@@ -21,10 +21,15 @@ void CheckPage(const PatchedPage& page, std::span<const uint8_t> original, uint6
   for (const Site& site : page.sites) {
     CHECK(site.trampoline >= page.trampoline_address);
     CHECK(site.trampoline - page.trampoline_address < page.trampolines.size());
-    Instruction jump;
-    CHECK(Decode(std::span(page.bytes).subspan(site.address - page.page), jump));
-    const uint64_t to = site.address + jump.length + static_cast<uint64_t>(int64_t{jump.target});
-    CHECK(jump.flow == Flow::kJump && to == (site.padding != 0 ? site.padding : site.trampoline));
+    // Jump after jump, all of the way is known to be that of the site.
+    uint64_t at = site.address;
+    for (size_t n = 0; at != site.trampoline; ++n) {
+      Instruction jump;
+      CHECK(n < kMaxHops + 2 && at >= page.page && at < page.page + kPageSize);
+      CHECK(Decode(std::span(page.bytes).subspan(at - page.page), jump) && jump.flow == Flow::kJump);
+      CHECK(n == 0 || FindOriginal(page, at)->rip == site.address);
+      at += jump.length + static_cast<uint64_t>(int64_t{jump.target});
+    }
     CHECK(FindOriginal(page, site.trampoline)->rip == site.address);
     CHECK(FindOriginal(page, site.resume())->rip == site.syscall());
   }

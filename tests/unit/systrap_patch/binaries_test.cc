@@ -1,4 +1,5 @@
 // The patcher on the programs and libraries of the machine it runs on.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <time.h>
 
@@ -10,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
+#include "platform/systrap/patch/fd_source.h"
 #include "platform/systrap/patch/function_proof.h"
 #include "platform/systrap/patch/instruction.h"
 #include "platform/systrap/patch/patch_file.h"
@@ -196,6 +199,23 @@ TEST(Libc, SignalTrampolineIsFound) {
     }
   }
   EXPECT_EQ(found, 1);
+}
+
+// As a sandbox does it: from a descriptor, one page, the headers known.
+TEST(Libc, IsReadThroughADescriptorAlike) {
+  const base::UniqueFd fd(open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) GTEST_SKIP() << "no libc";
+  FdSource file(fd.get());
+  const auto contents = ReadFile("/lib/x86_64-linux-gnu/libc.so.6");
+  MemorySource memory(contents);
+  auto elf = ElfText::Parse(file);
+  ASSERT_TRUE(elf.ok());
+  const uint64_t begin = ThreadMicroseconds();
+  const Patched all = PatchEverything(file, *elf);
+  std::cout << "through a descriptor: " << all.pages << " pages in " << ThreadMicroseconds() - begin << " us\n";
+  const Patched same = PatchEverything(memory, *elf);
+  ASSERT_EQ(all.changed.size(), same.changed.size());
+  for (size_t i = 0; i < all.changed.size(); ++i) EXPECT_EQ(all.changed[i].bytes, same.changed[i].bytes);
 }
 
 // Functions of a patched page decode as before, but for the instructions that were replaced.

@@ -45,8 +45,8 @@ class [[nodiscard]] Result {
   Result(Errno error) : data_(std::in_place_index<1>, error) {}  // NOLINT: implicit by design
   template <typename U = T>
   requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
-           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
-      : data_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT: implicit by design
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)  // NOLINT: implicit by design
+      : data_(std::in_place_index<0>, std::forward<U>(value)) {}
 
   bool ok() const { return data_.index() == 0; }
   explicit operator bool() const = delete;  // Result<bool> would be ambiguous: write ok().

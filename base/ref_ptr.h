@@ -57,8 +57,8 @@ class RefPtr {
   template <typename U>
   requires std::is_convertible_v<U*, T*> RefPtr(const RefPtr<U>& o) : RefPtr(o.get()) {}  // NOLINT: implicit by design
   template <typename U>
-  requires std::is_convertible_v<U*, T*> RefPtr(RefPtr<U>&& o)
-  noexcept : object_(o.release()) {}  // NOLINT: implicit by design
+  requires std::is_convertible_v<U*, T*> RefPtr(RefPtr<U>&& o)  // NOLINT: implicit by design
+  noexcept : object_(o.release()) {}
   RefPtr& operator=(RefPtr o) noexcept {
     std::swap(object_, o.object_);
     return *this;

@@ -48,6 +48,7 @@ struct ExecFlags {
 };
 
 bool ParseId(std::string_view text, uint32_t* id) {
+  *id = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *id);
   return error == std::errc() && end == text.data() + text.size() && *id != 0xffffffff;
 }

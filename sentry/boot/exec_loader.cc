@@ -34,7 +34,7 @@ Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& s
 }  // namespace
 
 ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
-  return [&kernel, vdso](Task& task, const Task::ExecRequest& request) -> Result<ExecImage> {
+  return [&kernel, vdso = std::move(vdso)](Task& task, const Task::ExecRequest& request) -> Result<ExecImage> {
     VfsContext ctx = task.MakeVfsContext();
     ctx.blocker = nullptr;
     loader::LoadArgs args;

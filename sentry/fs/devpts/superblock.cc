@@ -201,7 +201,8 @@ Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, 
 
 RootInode::RootInode(RefPtr<DevptsSuperblock> sb, uint32_t ptmx_mode)
     : DevptsInode(sb, DevptsSuperblock::kRootIno, S_IFDIR | 0755, 0, 0, 0),
-      ptmx_(base::MakeRef<DevptsInode>(sb, DevptsSuperblock::kPtmxIno, S_IFCHR | ptmx_mode, 0, 0, makedev(5, 2))) {}
+      ptmx_(base::MakeRef<DevptsInode>(std::move(sb), DevptsSuperblock::kPtmxIno, S_IFCHR | ptmx_mode, 0, 0,
+                                       makedev(5, 2))) {}
 
 Result<RefPtr<Inode>> RootInode::Lookup(std::string_view name) {
   if (name == "ptmx") return RefPtr<Inode>(ptmx_);

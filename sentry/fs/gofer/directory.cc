@@ -107,7 +107,7 @@ Result<void> GoferDirectory::WalkFrom(GoferInode& from, std::span<const std::str
     auto& c = result.components[i];
     bool last = i + 1 == result.components.size();
     RefPtr<GoferInode> inode =
-        sb.Find(std::move(c.node), c.attributes, last ? std::move(result.symlink_target) : std::string());
+        sb.Find(std::move(c.node), c.attributes, last ? std::exchange(result.symlink_target, {}) : std::string());
     if (!inode) return {};  // asked for attributes only, and it is new to us
     if (last && result.file.valid() && inode->type() == FileType::kRegular) {
       static_cast<GoferFile&>(*inode).Adopt(std::move(result.file), (options.open_flags & O_ACCMODE) != O_RDONLY);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "platform/systrap/patch/block_cache.h"
 #include "platform/systrap/patch/code_range.h"
 
 namespace platform::patch {
@@ -28,7 +29,8 @@ bool Overflows(uint64_t a, uint64_t b) { return a + b < a; }
 
 }  // namespace
 
-base::Result<ElfText> ElfText::Parse(ByteSource& file) {
+base::Result<ElfText> ElfText::Parse(ByteSource& source) {
+  BlockCache file(source);
   Elf64_Ehdr header;
   if (!ReadObject(file, 0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
       header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "platform/systrap/patch/block_cache.h"
 #include "platform/systrap/patch/symbol_table.h"
 #include "platform/systrap/patch/unwind_table.h"
 
@@ -33,7 +34,8 @@ bool Covers(std::span<const CodeRange> functions, uint64_t first, uint64_t last)
 
 }  // namespace
 
-base::Result<PatchedPage> PatchFilePage(ByteSource& file, const ElfText& elf, const FilePatchRequest& request) {
+base::Result<PatchedPage> PatchFilePage(ByteSource& source, const ElfText& elf, const FilePatchRequest& request) {
+  BlockCache file(source);
   const ElfText::Segment* segment = nullptr;
   for (const auto& s : elf.segments()) {
     const uint64_t first = s.address / kPageSize * kPageSize;

@@ -43,9 +43,4 @@ std::optional<uint64_t> FunctionProof::InstructionBefore(uint64_t address) const
   return {};
 }
 
-bool FunctionProof::HasTargetIn(uint64_t first, uint64_t last) const {
-  auto it = std::lower_bound(targets_.begin(), targets_.end(), first);
-  return it != targets_.end() && *it <= last;
-}
-
 }  // namespace platform::patch

@@ -27,16 +27,16 @@ class FunctionProof {
   bool IsStart(uint64_t address) const;
   // The start of the instruction that ends at `address`, itself a start or the end of the range.
   std::optional<uint64_t> InstructionBefore(uint64_t address) const;
-  // True if a direct branch of this function lands in [first, last]: both ends count.
-  bool HasTargetIn(uint64_t first, uint64_t last) const;
+  // Where its direct branches land, in it and outside. Ascending, not unique.
+  std::span<const uint64_t> targets() const { return targets_; }
   // False if the last instruction is one after which execution never goes on behind the range. (It may after a call,
   // though the callee, abort() say, does not return.)
   bool falls_through() const { return falls_through_; }
 
  private:
   CodeRange range_;
-  std::vector<uint64_t> starts_;   // a bit for each byte
-  std::vector<uint64_t> targets_;  // sorted, not unique; those outside of the range too
+  std::vector<uint64_t> starts_;  // a bit for each byte
+  std::vector<uint64_t> targets_;
   bool falls_through_ = true;
 };
 

@@ -51,7 +51,9 @@ class PagePatcher {
   bool InPage(uint64_t address, uint64_t size) const {
     return address >= request_.page && size <= kPageSize && address - request_.page <= kPageSize - size;
   }
-  bool HasTargetIn(uint64_t first, uint64_t last) const;
+  void TakeTargets(const FunctionProof& proof);
+  // True if a direct branch of a function that was decoded lands in [first, last], a part of the page: both ends count.
+  bool HasTargetIn(uint64_t first, uint64_t last);
   bool Unused(uint64_t address, uint64_t size) const;
   void Write(uint64_t address, std::span<const uint8_t> bytes);
   void PatchLong(const Candidate& c);
@@ -63,6 +65,8 @@ class PagePatcher {
   const PatchRequest& request_;
   std::vector<CodeRange> functions_;
   std::map<size_t, std::optional<FunctionProof>> proofs_;
+  std::vector<uint64_t> targets_;  // in the page, of all proofs
+  bool targets_sorted_ = true;
   std::vector<Candidate> long_, short_;
   TrampolineBlock block_;
   std::bitset<kPageSize> used_;
@@ -114,6 +118,7 @@ const FunctionProof* PagePatcher::Proof(size_t function) {
   if (fresh && CheckStart(function)) {
     const CodeRange& range = functions_[function];
     it->second = FunctionProof::Prove(range, Text(range.start, range.size()));
+    if (it->second) TakeTargets(*it->second);
   }
   return it->second ? &*it->second : nullptr;
 }
@@ -135,6 +140,7 @@ bool PagePatcher::ExtendOverGap(size_t function) {
   auto extended = FunctionProof::Prove(whole, Text(whole.start, whole.size()));
   if (!extended) return false;
   range = whole;
+  TakeTargets(*extended);
   proofs_[function] = std::move(extended);
   return true;
 }
@@ -178,9 +184,22 @@ void PagePatcher::Consider(uint64_t syscall) {
   (c.instruction.length >= kLongJumpSize ? long_ : short_).push_back(c);
 }
 
-bool PagePatcher::HasTargetIn(uint64_t first, uint64_t last) const {
-  return std::any_of(proofs_.begin(), proofs_.end(),
-                     [&](const auto& entry) { return entry.second && entry.second->HasTargetIn(first, last); });
+void PagePatcher::TakeTargets(const FunctionProof& proof) {
+  const auto all = proof.targets();
+  const auto first = std::lower_bound(all.begin(), all.end(), request_.page);
+  const auto last = std::lower_bound(first, all.end(), request_.page + kPageSize);
+  targets_.insert(targets_.end(), first, last);
+  targets_sorted_ = false;
+}
+
+bool PagePatcher::HasTargetIn(uint64_t first, uint64_t last) {
+  if (!targets_sorted_) {
+    std::sort(targets_.begin(), targets_.end());
+    targets_.erase(std::unique(targets_.begin(), targets_.end()), targets_.end());
+    targets_sorted_ = true;
+  }
+  const auto it = std::lower_bound(targets_.begin(), targets_.end(), first);
+  return it != targets_.end() && *it <= last;
 }
 
 bool PagePatcher::Unused(uint64_t address, uint64_t size) const {

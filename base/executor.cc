@@ -25,12 +25,12 @@ constexpr int kStealScan = 32;
 constexpr int kFibersPerPoll = 8;
 constexpr MonotonicNs kPollInterval = 20'000;
 
-thread_local Executor::Impl* current_executor = nullptr;
+thread_local Executor::Carrier* current_carrier = nullptr;
 
 // Not inlined, and opaque: its result must not be kept across a switch (DESIGN.md §3).
-[[gnu::noinline]] Executor::Impl* CurrentImpl() {
+[[gnu::noinline]] Executor::Carrier* CurrentCarrier() {
   asm volatile("");
-  return current_executor;
+  return current_carrier;
 }
 
 // Sleeps on a futex word.
@@ -43,6 +43,7 @@ class FutexIdle final : public IdleStrategy {
     }
     word_.store(kNone, std::memory_order_relaxed);
   }
+  bool MayMove() const override { return true; }
   void Wake() override {
     if (word_.exchange(kWoken, std::memory_order_acq_rel) == kSleeping) FutexWake(&word_, 1);
   }
@@ -108,8 +109,8 @@ Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_-
 Executor::~Executor() = default;
 
 Executor* Executor::Current() {
-  Impl* impl = CurrentImpl();
-  return impl != nullptr ? impl->self : nullptr;
+  Carrier* carrier = CurrentCarrier();
+  return carrier != nullptr ? carrier->executor.self : nullptr;
 }
 
 int Executor::index() const { return impl_->index; }
@@ -121,8 +122,8 @@ void Executor::Post(std::function<void()> work) { impl_->Post(std::move(work)); 
 IdleStrategy& Executor::idle() const { return *impl_->idle; }
 
 Fiber* Fiber::Current() {
-  Executor::Impl* impl = CurrentImpl();
-  return impl != nullptr ? impl->current : nullptr;
+  Executor::Carrier* carrier = CurrentCarrier();
+  return carrier != nullptr ? carrier->current : nullptr;
 }
 
 bool IsFiberStackOverflow(uint64_t fault_address) {
@@ -131,14 +132,20 @@ bool IsFiberStackOverflow(uint64_t fault_address) {
 }
 
 Executor::Impl::Impl(Scheduler& scheduler, Scheduler::Shared& shared, int index, int cpu,
-                     std::unique_ptr<IdleStrategy> idle, bool default_idle)
-    : scheduler(scheduler), shared(shared), index(index), cpu(cpu), idle(std::move(idle)), default_idle(default_idle) {}
+                     std::unique_ptr<IdleStrategy> idle, bool default_idle, MonotonicNs replace_after_ns)
+    : scheduler(scheduler),
+      shared(shared),
+      index(index),
+      cpu(cpu),
+      idle(std::move(idle)),
+      default_idle(default_idle),
+      replace_after_ns(this->idle->MayMove() ? replace_after_ns : 0) {}
 
 // While another thread adds work. What it adds may run, end the last fiber and so let the scheduler be destroyed while
-// that thread is still waking the executor: the destructor waits for visitors.
+// that thread is still waking the executor: the destructor waits for visitors, and for the executor's own threads.
 class Executor::Impl::Visit {
  public:
-  explicit Visit(Impl& impl) : impl_(CurrentImpl() != &impl ? &impl : nullptr) {
+  explicit Visit(Impl& impl) : impl_(IsOwn(impl) ? nullptr : &impl) {
     if (impl_ != nullptr) impl_->visitors.fetch_add(1, std::memory_order_relaxed);
   }
   ~Visit() {
@@ -147,13 +154,23 @@ class Executor::Impl::Visit {
   Visit(const Visit&) = delete;
 
  private:
+  static bool IsOwn(const Impl& impl) {
+    Carrier* carrier = CurrentCarrier();
+    return carrier != nullptr && &carrier->executor == &impl;
+  }
   Impl* impl_;
 };
 
 const FiberStack& Executor::Impl::StackOf(const Fiber& fiber) { return fiber.impl_->stack; }
 
 void Executor::Impl::Start() {
-  CHECK(thread.Start("executor-" + std::to_string(index), [this] { Loop(); }));
+  if (replace_after_ns != 0) watch = std::make_unique<Timer>(scheduler.reactor(), [this] { OnWatch(); });
+  {
+    MutexLock lock(mu);
+    carriers.push_back(std::make_unique<Carrier>(*this));
+    active = carriers.back().get();
+    CHECK(active->Start(Carrier::kGo));
+  }
   // host_tid and cpu are valid when the Scheduler's constructor returns.
   while (started.load(std::memory_order_acquire) == 0) FutexWait(started, 0);
 }
@@ -171,7 +188,9 @@ void Executor::Impl::Enqueue(Fiber& fiber, bool stealable) {
     crowded = this->stealable > 0 && head != nullptr && f.queued_at - head->impl_->queued_at > kLongWait;
     (tail != nullptr ? tail->impl_->next : head) = &fiber;
     tail = &fiber;
-    queue_length.fetch_add(1, std::memory_order_relaxed);
+    // With `busy` in RunFiber: each side writes its own, then reads the other's, so that one of them sets the watch.
+    queue_length.fetch_add(1, std::memory_order_seq_cst);
+    if (replace_after_ns != 0 && busy.load(std::memory_order_seq_cst)) WatchLocked();
     wake = std::exchange(is_idle, false);
   }
   if (wake) idle->Wake();
@@ -184,7 +203,8 @@ void Executor::Impl::Post(std::function<void()> work) {
   {
     MutexLock lock(mu);
     posted.push_back(std::move(work));
-    has_posted.store(true, std::memory_order_relaxed);
+    has_posted.store(true, std::memory_order_seq_cst);
+    if (replace_after_ns != 0 && busy.load(std::memory_order_seq_cst)) WatchLocked();
     wake = std::exchange(is_idle, false);
   }
   if (wake) idle->Wake();
@@ -196,8 +216,20 @@ void Executor::Impl::Stop() {
     MutexLock lock(mu);
     stop = true;
     wake = std::exchange(is_idle, false);
+    for (Carrier* carrier : stand_bys) carrier->GiveTurn(Carrier::kEnd);
+    stand_bys.clear();
   }
   if (wake) idle->Wake();
+}
+
+void Executor::Impl::Join() {
+  watch.reset();  // nobody sets it any more: that needs the mutex and looks at `stop`
+  std::list<std::unique_ptr<Carrier>> all;
+  {
+    MutexLock lock(mu);
+    all.swap(carriers);
+  }
+  for (auto& carrier : all) carrier->thread.Join();
 }
 
 bool Executor::Impl::Nudge() {
@@ -230,6 +262,7 @@ Fiber* Executor::Impl::Pop() {
 }
 
 bool Executor::Impl::ShouldYield() {
+  if (CurrentCarrier()->replaced()) return true;  // two threads share what is one CPU's
   if (queue_length.load(std::memory_order_relaxed) == 0) return has_posted.load(std::memory_order_relaxed);
   MonotonicNs now = MonotonicNow();
   MutexLock lock(mu);
@@ -295,13 +328,23 @@ bool Executor::Impl::EnterIdle() {
   return true;
 }
 
-void Executor::Impl::Loop() {
-  current_executor = this;
+void Executor::Carrier::Main() {
+  current_carrier = this;
   AlternateSignalStack alternate_stack;
+  tracker.InitHostThread();
+  for (;;) {
+    while (turn.load(std::memory_order_acquire) == kStandBy) FutexWait(turn, kStandBy);
+    if (turn.load(std::memory_order_acquire) == kEnd) break;
+    if (executor.Loop(*this) || !executor.StandBy(*this)) break;
+  }
+  current_carrier = nullptr;
+}
+
+bool Executor::Impl::Loop(Carrier& carrier) {
   int wanted_cpu = cpu.load(std::memory_order_relaxed);
   if (wanted_cpu >= 0 && !BindToCpu(wanted_cpu)) cpu.store(-1, std::memory_order_relaxed);
   host_tid.store(static_cast<int>(RawSyscall(SYS_gettid)), std::memory_order_relaxed);
-  tracker.InitHostThread();
+  busy.store(false, std::memory_order_relaxed);
   started.store(1, std::memory_order_release);
   FutexWake(&started);
   // Other executors' threads may still be starting, but the vector that Steal looks at is complete by now.
@@ -311,7 +354,7 @@ void Executor::Impl::Loop() {
     Fiber* fiber = Pop();
     if (fiber == nullptr) fiber = Steal();
     if (fiber != nullptr) {
-      RunFiber(*fiber);
+      if (!RunFiber(carrier, *fiber)) return false;
       MaybePoll();
       continue;
     }
@@ -324,23 +367,41 @@ void Executor::Impl::Loop() {
       continue;
     }
     MutexLock lock(mu);
-    if (stop && head == nullptr && posted.empty()) break;
+    if (stop && head == nullptr && posted.empty()) return true;
   }
-  current_executor = nullptr;
 }
 
-void Executor::Impl::RunFiber(Fiber& fiber) {
+bool Executor::Impl::RunFiber(Carrier& carrier, Fiber& fiber) {
   Fiber::Impl& f = *fiber.impl_;
-  current = &fiber;
-  busy.store(true, std::memory_order_relaxed);
-  tracker.Leave(f.tracker);
-  auto transfer = boost::context::detail::jump_fcontext(f.context, this);
-  tracker.Arrive(f.tracker);
+  carrier.current = &fiber;
+  uint64_t run = carrier.run.load(std::memory_order_relaxed) + 1;
+  if (replace_after_ns == 0) {
+    busy.store(true, std::memory_order_relaxed);
+  } else {
+    carrier.run.store(run, std::memory_order_relaxed);
+    busy.store(true, std::memory_order_seq_cst);
+    const bool others_wait =
+        queue_length.load(std::memory_order_seq_cst) != 0 || has_posted.load(std::memory_order_seq_cst);
+    if (others_wait && !watched.load(std::memory_order_relaxed)) Watch();
+  }
+  carrier.tracker.Leave(f.tracker);
+  auto transfer = boost::context::detail::jump_fcontext(f.context, &carrier);
+  carrier.tracker.Arrive(f.tracker);
   f.context = transfer.fctx;
-  current = nullptr;
+  carrier.current = nullptr;
+  Settle(carrier, fiber);
+  // Not from here on, if it was replaced, but somebody else is in the loop.
+  if (replace_after_ns != 0 && !carrier.run.compare_exchange_strong(run, run + 1, std::memory_order_acq_rel)) {
+    return false;
+  }
   busy.store(false, std::memory_order_relaxed);
+  return true;
+}
 
-  switch (after) {
+// Does what the fiber has switched away for.
+void Executor::Impl::Settle(Carrier& carrier, Fiber& fiber) {
+  Fiber::Impl& f = *fiber.impl_;
+  switch (carrier.after) {
     case After::kPark: {
       uint32_t state = f.state.load(std::memory_order_relaxed);
       do {
@@ -357,8 +418,8 @@ void Executor::Impl::RunFiber(Fiber& fiber) {
       Enqueue(fiber, true);
       return;
     case After::kMove:
-      f.executor.store(move_target, std::memory_order_relaxed);
-      move_target->impl().Enqueue(fiber, false);
+      f.executor.store(carrier.move_target, std::memory_order_relaxed);
+      carrier.move_target->impl().Enqueue(fiber, false);
       return;
     case After::kFinish:
       Finish(fiber);
@@ -368,24 +429,24 @@ void Executor::Impl::RunFiber(Fiber& fiber) {
 
 void Executor::Impl::SwitchOut(Fiber& fiber, After after, Executor* target) {
   Fiber::Impl& f = *fiber.impl_;
-  Impl* executor = CurrentImpl();
-  CHECK(executor != nullptr && executor->current == &fiber);
-  executor->after = after;
-  executor->move_target = target;
-  f.tracker.Leave(executor->tracker, after == After::kFinish);
-  auto transfer = boost::context::detail::jump_fcontext(executor->loop_context, nullptr);
+  Carrier* carrier = CurrentCarrier();
+  CHECK(carrier != nullptr && carrier->current == &fiber);
+  carrier->after = after;
+  carrier->move_target = target;
+  f.tracker.Leave(carrier->tracker, after == After::kFinish);
+  auto transfer = boost::context::detail::jump_fcontext(carrier->loop_context, nullptr);
   // Perhaps another host thread by now: only what came with the switch is valid.
-  executor = static_cast<Impl*>(transfer.data);
-  f.tracker.Arrive(executor->tracker);
-  executor->loop_context = transfer.fctx;
+  carrier = static_cast<Carrier*>(transfer.data);
+  f.tracker.Arrive(carrier->tracker);
+  carrier->loop_context = transfer.fctx;
 }
 
 void Executor::Impl::FiberMain(boost::context::detail::transfer_t transfer) {
-  Impl* executor = static_cast<Impl*>(transfer.data);
-  Fiber& fiber = *executor->current;
+  Carrier* carrier = static_cast<Carrier*>(transfer.data);
+  Fiber& fiber = *carrier->current;
   Fiber::Impl& f = *fiber.impl_;
-  f.tracker.Arrive(executor->tracker);
-  executor->loop_context = transfer.fctx;
+  f.tracker.Arrive(carrier->tracker);
+  carrier->loop_context = transfer.fctx;
   f.body();
   // What the body owns dies on the fiber, where destructors may park; and before anybody is told that it is finished.
   f.body = nullptr;
@@ -421,6 +482,7 @@ void Executor::Impl::Finish(Fiber& fiber) {
 Scheduler::Scheduler(Options options) : shared_(std::make_unique<Shared>()) {
   std::vector<int> cpus = AllowedCpus();
   const auto make_idle = std::move(options.idle);
+  const MonotonicNs replace_after = options.replace_stuck_after_ns;
   int count = options.executors > 0 ? options.executors : static_cast<int>(cpus.size());
   reactor_ = std::make_unique<Reactor>();
   workers_ = std::make_unique<WorkerPool>(options.max_workers);
@@ -430,7 +492,7 @@ Scheduler::Scheduler(Options options) : shared_(std::make_unique<Shared>()) {
     if (default_idle) idle = std::make_unique<FutexIdle>();
     int cpu = options.bind_cpus ? cpus[i % cpus.size()] : -1;
     executors_.push_back(std::make_unique<Executor>(
-        std::make_unique<Executor::Impl>(*this, *shared_, i, cpu, std::move(idle), default_idle)));
+        std::make_unique<Executor::Impl>(*this, *shared_, i, cpu, std::move(idle), default_idle, replace_after)));
   }
   // Only now, when the vector does not change any more.
   for (auto& executor : executors_) executor->impl().Start();
@@ -449,7 +511,7 @@ Scheduler::~Scheduler() {
     }
   }
   for (auto& executor : executors_) executor->impl().Stop();
-  for (auto& executor : executors_) executor->impl().thread.Join();
+  for (auto& executor : executors_) executor->impl().Join();
   workers_.reset();
   reactor_.reset();
   for (auto& executor : executors_) {

@@ -20,8 +20,11 @@ class WorkerPool;
 class IdleStrategy {
  public:
   virtual ~IdleStrategy() = default;
-  // Called once on the executor's thread before its first fiber.
+  // Called on the executor's thread before its first fiber; again on a thread that takes its place.
   virtual void Attach(Executor& executor) {}
+  // Whether another host thread may take the executor over, and fibers of the executor go on at the same time on the
+  // one that it had (Scheduler::Options::replace_stuck_after_ns). Not where the host binds guests to a thread (ptrace).
+  virtual bool MayMove() const { return false; }
   // Collects what has happened without waiting (completions that unpark fibers of this executor). Called between
   // fibers, so it has to be cheap; `busy_ns` is how long ago it was last called.
   virtual void Poll() {}
@@ -36,9 +39,9 @@ class Executor {
   // The executor that runs on this host thread, or null. Not inlined for the same reason as Fiber::Current.
   [[gnu::noinline]] static Executor* Current();
 
-  int index() const;  // 0 … Scheduler::executors().size() − 1
-  int cpu() const;    // the host CPU it prefers, −1 if the thread is not bound
-  int host_tid() const;
+  int index() const;            // 0 … Scheduler::executors().size() − 1
+  int cpu() const;              // the host CPU it prefers, −1 if the thread is not bound
+  int host_tid() const;         // of the thread that runs its queue now
   size_t queue_length() const;  // a hint; any thread
   Scheduler& scheduler() const;
   // Runs `work` on this executor's thread, outside of any fiber, soon. It must not park or block. Any thread.
@@ -46,6 +49,7 @@ class Executor {
   IdleStrategy& idle() const;
 
   struct Impl;
+  struct Carrier;
   explicit Executor(std::unique_ptr<Impl> impl);
   ~Executor();
   Impl& impl() { return *impl_; }
@@ -61,6 +65,9 @@ class Scheduler {
     bool bind_cpus = true;  // executor i prefers the i-th CPU of the affinity mask
     std::function<std::unique_ptr<IdleStrategy>(int index)> idle;  // null: the futex one
     int max_workers = 8;
+    // An executor whose fiber has not given way for so long while others wait, most likely because it is in a host call
+    // that takes its time, goes on with a stand-by thread (DESIGN.md §3). 0: never. Only for strategies that may move.
+    MonotonicNs replace_stuck_after_ns = 0;
   };
   // Starts the host threads. Before the seccomp filter; threads that are started later (workers) need only clone and
   // mmap.

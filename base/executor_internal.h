@@ -9,6 +9,7 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,18 +65,49 @@ struct Fiber::Impl {
   void Wake(Fiber& fiber, uint32_t bit);
 };
 
-struct Executor::Impl {
+// A host thread that runs an executor's loop. An executor has one at a time; when that one is stuck, a stand-by takes
+// the loop over, and the stuck one leaves as soon as its fiber gives way, to be the next stand-by.
+struct Executor::Carrier {
   // What the loop does with a fiber that has switched away.
   enum class After : uint8_t { kPark, kYield, kMove, kFinish };
+  // Values of `run` besides the numbers of its stays: even in the loop, odd in a fiber.
+  static constexpr uint64_t kReplaced = UINT64_MAX;
+  // Values of `turn`, on which a stand-by sleeps.
+  static constexpr uint32_t kStandBy = 0, kGo = 1, kEnd = 2;
+
+  explicit Carrier(Impl& executor) : executor(executor) {}
+  [[nodiscard]] bool Start(uint32_t first_turn);
+  void Main();
+  void GiveTurn(uint32_t value);
+  bool replaced() const { return run.load(std::memory_order_relaxed) == kReplaced; }
+
+  Impl& executor;
+  HostThread thread;
+  std::atomic<uint32_t> turn{kStandBy};
+  // Which stay in a fiber or in the loop this is. Who replaces the carrier changes it from an odd number to kReplaced,
+  // which fails if the fiber has given way; so the loop is never run by two.
+  std::atomic<uint64_t> run{0};
+
+  // The thread's own.
+  Fiber* current = nullptr;
+  fcontext_t loop_context = nullptr;
+  StackTracker tracker;
+  After after = After::kPark;
+  Executor* move_target = nullptr;
+};
+
+struct Executor::Impl {
+  using After = Carrier::After;
 
   Impl(Scheduler& scheduler, Scheduler::Shared& shared, int index, int cpu, std::unique_ptr<IdleStrategy> idle,
-       bool default_idle);
+       bool default_idle, MonotonicNs replace_after_ns);
 
-  void Start();
+  void Start() EXCLUDES(mu);
   // Adds a runnable fiber, and wakes the executor if it sleeps. Any thread.
   void Enqueue(Fiber& fiber, bool stealable) EXCLUDES(mu);
   void Post(std::function<void()> work) EXCLUDES(mu);
   void Stop() EXCLUDES(mu);
+  void Join() EXCLUDES(mu);  // after Stop
   // Wakes the executor if it sleeps, for it to look whether there is something to steal. False if it did not sleep.
   bool Nudge() EXCLUDES(mu);
 
@@ -85,13 +117,16 @@ struct Executor::Impl {
   // True if a fiber has waited so long that the running one should make room for it.
   bool ShouldYield() EXCLUDES(mu);
 
-  void Loop();
+  // False: the carrier has been replaced. True: the executor ends.
+  bool Loop(Carrier& carrier);
   void RunPosted() EXCLUDES(mu);
   Fiber* Pop() EXCLUDES(mu);
   Fiber* Steal();
   void WakeAThief();
   Fiber* GiveAway(MonotonicNs now) EXCLUDES(mu);
-  void RunFiber(Fiber& fiber);
+  // False if the carrier was replaced meanwhile.
+  bool RunFiber(Carrier& carrier, Fiber& fiber);
+  void Settle(Carrier& carrier, Fiber& fiber);
   void Finish(Fiber& fiber);
   void MaybePoll();
   // True if the executor may sleep: from then on, who adds work has to wake it.
@@ -100,6 +135,15 @@ struct Executor::Impl {
   void Prepare(Fiber& fiber, size_t stack_bytes);
   static const FiberStack& StackOf(const Fiber& fiber);
   static void FiberMain(boost::context::detail::transfer_t transfer);
+
+  // carrier.cc: a tick while fibers wait behind one that runs.
+  void Watch() EXCLUDES(mu);
+  void WatchLocked() REQUIRES(mu);
+  void OnWatch() EXCLUDES(mu);
+  // False if the active carrier is not in this stay any more, or no thread can be had.
+  bool ReplaceLocked(uint64_t run) REQUIRES(mu);
+  // For a carrier that has been replaced: whether there may be another turn for it.
+  bool StandBy(Carrier& carrier) EXCLUDES(mu);
 
   class Visit;
   std::atomic<uint32_t> visitors{0};  // threads that are in Enqueue or Post and are not this executor's
@@ -111,7 +155,7 @@ struct Executor::Impl {
   std::atomic<int> cpu;
   const std::unique_ptr<IdleStrategy> idle;
   const bool default_idle;
-  HostThread thread;
+  const MonotonicNs replace_after_ns;  // 0: never
   std::atomic<int> host_tid{0};
   std::atomic<uint32_t> started{0};
   std::atomic<size_t> queue_length{0};
@@ -125,13 +169,14 @@ struct Executor::Impl {
   bool is_idle GUARDED_BY(mu) = false;
   bool stop GUARDED_BY(mu) = false;
   std::atomic<bool> has_posted{false};  // lets the loop skip the lock
+  std::list<std::unique_ptr<Carrier>> carriers GUARDED_BY(mu);
+  Carrier* active GUARDED_BY(mu) = nullptr;
+  std::vector<Carrier*> stand_bys GUARDED_BY(mu);
+  std::atomic<bool> watched{false};  // the watch is set; changed under mu
+  uint64_t watched_run GUARDED_BY(mu) = 0;
+  std::unique_ptr<Timer> watch;  // set once, by Start; reset by Join
 
   // The loop's own.
-  Fiber* current = nullptr;
-  fcontext_t loop_context = nullptr;
-  StackTracker tracker;
-  After after = After::kPark;
-  Executor* move_target = nullptr;
   int fibers_since_poll = 0;
   MonotonicNs last_poll = 0;
 };

@@ -7,7 +7,7 @@
 
 namespace base {
 
-using After = Executor::Impl::After;
+using After = Executor::Carrier::After;
 
 Fiber::Fiber() : impl_(std::make_unique<Impl>()) {}
 Fiber::~Fiber() = default;

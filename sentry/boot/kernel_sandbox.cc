@@ -92,6 +92,7 @@ absl::Status KernelSandbox::Prepare() {
 
   base::Scheduler::Options options;
   options.executors = spec_.cpu_count;
+  options.replace_stuck_after_ns = 10'000'000;  // on platforms whose executors are not bound to their threads
   options.idle = [this](int index) { return platform_->NewIdleStrategy(index); };
   scheduler_ = std::make_unique<base::Scheduler>(options);
   memory_file_->StartTrimming(scheduler_->reactor());

@@ -21,6 +21,8 @@ conformance_test(
   pipe_test
   proc_contents_test
   proc_test
+  ptrace_event_test
+  ptrace_signal_test
   ptrace_test
   pthread_test
   pty_test

@@ -4,19 +4,24 @@
 
 #include "base/logging.h"
 #include "base/syscall_unsafe.h"
+#include "sentry/kernel/ipc/ipc_namespace.h"
 
 namespace sentry {
 
 void ReapLocked(ThreadGroup& tg);  // task_exit.cc
 
-Kernel::Kernel(Options options) : options_(options), time_(options.cpus, options.allow_tsc) {
+Kernel::Kernel(Options options)
+    : options_(options),
+      time_(options.cpus, options.allow_tsc),
+      async_signals_(base::MakeRef<AsyncSignals>(*this)),
+      root_ipc_(base::MakeRef<IpcNamespace>(IpcNamespace::kInitialNumber)) {
   mm_env_.platform = options_.platform;
   mm_env_.memory_file = options_.memory_file;
   base::MutexLock l(tasks_.mu);
   tasks_.root = base::MakeRef<PidNamespace>(nullptr);
 }
 
-Kernel::~Kernel() = default;
+Kernel::~Kernel() { async_signals_->Stop(); }
 
 Result<void> Kernel::AddTaskLocked(Task& task, const std::vector<int>& set_tid) {
   ThreadGroup& tg = task.thread_group();
@@ -100,6 +105,7 @@ Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(ProcessSpec spec) {
   init.creds = spec.creds;
   init.context = TRY(options_.platform->NewContext());
   RefPtr<Task> task = base::MakeRef<Task>(*this, std::move(init));
+  task->ipc_ = root_ipc_;
 
   auto prepare = [&]() -> Result<void> {
     VfsContext ctx = task->MakeVfsContext();

@@ -10,6 +10,7 @@
 #include "base/executor.h"
 #include "platform/memory_file.h"
 #include "platform/platform.h"
+#include "sentry/kernel/async_signals.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/load_average.h"
 #include "sentry/kernel/pid_namespace.h"
@@ -18,6 +19,8 @@
 #include "sentry/time/time_keeper.h"
 
 namespace sentry {
+
+class IpcNamespace;
 
 // Serves a system call: set by sentry/syscalls, because the table is above the kernel. Returns the value for rax or an
 // Errno, the ERESTART ones included.
@@ -58,6 +61,8 @@ class Kernel {
   TaskSet& tasks() { return tasks_; }
   FutexManager& futexes() { return futexes_; }
   TimeKeeper& time() { return time_; }
+  AsyncSignals& async_signals() { return *async_signals_; }
+  const RefPtr<IpcNamespace>& root_ipc() const { return root_ipc_; }
   int cpus() const { return options_.cpus; }
 
   // Wiring (boot, before the first task).
@@ -128,6 +133,8 @@ class Kernel {
   FutexManager futexes_;
   TimeKeeper time_;
   LoadAverage load_{base::HostClockNs(CLOCK_BOOTTIME)};
+  const RefPtr<AsyncSignals> async_signals_;
+  const RefPtr<IpcNamespace> root_ipc_;
   SystemCallHandler handler_ = nullptr;
   ExecLoader loader_;
   PidfdFactory pidfd_factory_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/time.h"
+#include "sentry/kernel/ipc/ipc_namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/seccomp.h"
 
@@ -98,6 +99,7 @@ DEFINE_SETTER(SetFs, RefPtr<FsContext>, fs_)
 DEFINE_SETTER(SetMounts, RefPtr<MountNamespace>, mounts_)
 DEFINE_SETTER(SetUts, RefPtr<UtsNamespace>, uts_)
 DEFINE_SETTER(SetNet, RefPtr<base::RefCounted>, net_)
+DEFINE_SETTER(SetIpc, RefPtr<IpcNamespace>, ipc_)
 #undef DEFINE_SETTER
 
 void Task::SetCredentials(CredentialsRef creds) {
@@ -143,6 +145,10 @@ RefPtr<UtsNamespace> Task::SnapshotUts() const {
 RefPtr<base::RefCounted> Task::SnapshotNet() const {
   base::MutexLock l(mu_);
   return net_;
+}
+RefPtr<IpcNamespace> Task::SnapshotIpc() const {
+  base::MutexLock l(mu_);
+  return ipc_;
 }
 std::string Task::comm() const {
   base::MutexLock l(mu_);

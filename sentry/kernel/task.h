@@ -26,8 +26,10 @@
 
 namespace sentry {
 
+class IpcNamespace;
 class Kernel;
 class SeccompFilter;
+class SemUndoList;
 class Task;
 
 // Namespaces of a task that are not elsewhere (Linux: nsproxy). Replaced as a whole by its own task.
@@ -119,6 +121,7 @@ class Task final : public base::RefCounted, public Blocker {
   platform::Registers& registers() { return context_->registers(); }
   platform::Context& context() { return *context_; }
   base::RefCounted* net() { return net_.get(); }
+  IpcNamespace& ipc() { return *ipc_; }
   // For vfs calls; `start`: where a dirfd points (AT_FDCWD: the working directory). EBADF, ENOTDIR.
   VfsContext MakeVfsContext();
   Result<VfsPath> PathStart(Fd dirfd, std::string_view path);
@@ -134,6 +137,7 @@ class Task final : public base::RefCounted, public Blocker {
   void SetMounts(RefPtr<MountNamespace> mounts) EXCLUDES(mu_);
   void SetUts(RefPtr<UtsNamespace> uts) EXCLUDES(mu_);
   void SetNet(RefPtr<base::RefCounted> net) EXCLUDES(mu_);
+  void SetIpc(RefPtr<IpcNamespace> ipc) EXCLUDES(mu_);
   void SetComm(std::string_view comm) EXCLUDES(mu_);  // at most 15 bytes kept
 
   // --- Any fiber: what /proc, prlimit, process_vm_readv see. Null once the task has exited.
@@ -144,6 +148,7 @@ class Task final : public base::RefCounted, public Blocker {
   CredentialsRef SnapshotCreds() const EXCLUDES(mu_);
   RefPtr<UtsNamespace> SnapshotUts() const EXCLUDES(mu_);
   RefPtr<base::RefCounted> SnapshotNet() const EXCLUDES(mu_);
+  RefPtr<IpcNamespace> SnapshotIpc() const EXCLUDES(mu_);
   std::string comm() const EXCLUDES(mu_);
   // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 't' stopped for its tracer, 'Z' zombie, 'X' dead.
   char state() const { return state_.load(std::memory_order_relaxed); }
@@ -251,13 +256,17 @@ class Task final : public base::RefCounted, public Blocker {
   Result<int> AttachSeccompFilter(RefPtr<SeccompFilter> filter, bool all_threads);
   bool KillPending() const;  // SIGKILL, or the end of the process
 
-  Addr clear_child_tid = 0;   // own fiber
-  Addr robust_list_head = 0;  // own fiber
-  int pdeath_signal = 0;      // TaskSet::mu
-  uint64_t personality = 0;   // own fiber
+  RefPtr<SemUndoList> sem_undo;  // own fiber; made on first use, shared by CLONE_SYSVSEM
+  Addr clear_child_tid = 0;      // own fiber
+  Addr robust_list_head = 0;     // own fiber
+  int pdeath_signal = 0;         // TaskSet::mu
+  uint64_t personality = 0;      // own fiber
   int64_t timer_slack_ns = 50'000;
   std::atomic<int> nice{0};
   std::atomic<uint64_t> affinity{~uint64_t{0}};
+  // SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, which are remembered and shown; the host schedules.
+  std::atomic<int> sched_policy{0};
+  std::atomic<bool> sched_reset_on_fork{false};
 
   void Interrupt();     // any thread: makes it look at its signals soon
   void KickForPause();  // any thread: leaves the guest, if it is there
@@ -310,6 +319,7 @@ class Task final : public base::RefCounted, public Blocker {
   void WaitWhilePaused();
   void ReleaseVfork();
   void DropResources();
+  void ReleaseSemUndo();
   Result<void> KillOtherThreads();  // execve's de_thread
   // The last thread has gone, and nobody waits for another: the process can be waited for. TaskSet::mu.
   static void FinishProcessLocked(ThreadGroup& tg);
@@ -356,6 +366,7 @@ class Task final : public base::RefCounted, public Blocker {
   RefPtr<MountNamespace> mounts_;
   RefPtr<UtsNamespace> uts_;
   RefPtr<base::RefCounted> net_;
+  RefPtr<IpcNamespace> ipc_;
   CredentialsRef creds_;
   std::string comm_ GUARDED_BY(mu_);
 

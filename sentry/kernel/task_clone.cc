@@ -2,7 +2,10 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+
 #include "base/logging.h"
+#include "sentry/kernel/ipc/ipc_namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task.h"
@@ -33,8 +36,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
   TRY(CheckFlags(request));
   const uint64_t flags = request.flags;
   if (flags & kNamespaceFlags) {
-    // Differs from Linux: user, network, IPC and cgroup namespaces cannot be made inside a sandbox yet.
-    if (flags & (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWCGROUP)) return Errno(EPERM);
+    // Differs from Linux: user, network and cgroup namespaces cannot be made inside a sandbox yet.
+    if (flags & (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWCGROUP)) return Errno(EPERM);
     if (!Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
   }
   ThreadGroup& parent_group = *thread_group_;
@@ -124,9 +127,20 @@ Result<int> Task::Clone(const CloneRequest& request) {
   init.thread_group = group;
 
   RefPtr<Task> child = base::MakeRef<Task>(kernel_, std::move(init));
+  child->ipc_ = (flags & CLONE_NEWIPC) ? base::MakeRef<IpcNamespace>() : ipc_;
+  if (flags & CLONE_SYSVSEM) {
+    if (!sem_undo) sem_undo = base::MakeRef<SemUndoList>();
+    sem_undo->AddUser();
+    child->sem_undo = sem_undo;
+  }
   child->personality = personality;
   child->timer_slack_ns = timer_slack_ns;
   child->nice = nice.load();
+  if (sched_reset_on_fork) {
+    child->nice = std::max(nice.load(), 0);  // man 7 sched
+  } else {
+    child->sched_policy = sched_policy.load();
+  }
   child->affinity = affinity.load();
   child->blocked_.store(blocked_.load());
   // man 2 sigaltstack: kept by fork and vfork, dropped by threads.
@@ -246,7 +260,7 @@ Result<void> Task::Unshare(uint64_t flags) {
     if (thread_group_->live_count > 1) return Errno(EINVAL);
   }
   if (flags & kNamespaceFlags) {
-    if (flags & (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWPID)) return Errno(EPERM);
+    if (flags & (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWPID)) return Errno(EPERM);
     if (!Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
   }
   if (flags & CLONE_FILES) {
@@ -270,6 +284,8 @@ Result<void> Task::Unshare(uint64_t flags) {
   } else if (flags & CLONE_FS) {
     SetFs(fs_->Fork());
   }
+  if (flags & (CLONE_SYSVSEM | CLONE_NEWIPC)) ReleaseSemUndo();
+  if (flags & CLONE_NEWIPC) SetIpc(base::MakeRef<IpcNamespace>());
   if (flags & CLONE_NEWUTS) {
     RefPtr<UtsNamespace> uts = base::MakeRef<UtsNamespace>();
     {

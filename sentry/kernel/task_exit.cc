@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/logging.h"
+#include "sentry/kernel/ipc/ipc_namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task.h"
@@ -37,7 +38,13 @@ void Task::ReleaseVfork() {
   vfork_done_.reset();
 }
 
+void Task::ReleaseSemUndo() {
+  if (RefPtr<SemUndoList> undo = std::exchange(sem_undo, nullptr)) undo->DropUser(thread_group_->pid());
+}
+
 void Task::DropResources() {
+  ReleaseSemUndo();
+  SetIpc(nullptr);
   if (fds_) {
     RefPtr<FdTable> fds = fds_;
     if (fds->DropUser()) {

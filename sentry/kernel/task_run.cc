@@ -125,6 +125,7 @@ void Task::MakeSystemCall() {
 }
 
 void Task::FinishSystemCall(uint64_t number, const Result<int64_t>& result) {
+  if (kernel_.async_signals().pending()) kernel_.async_signals().Send();
   if (result.ok()) {
     // rt_sigreturn leaves rax as it has to be.
     if (number != SYS_rt_sigreturn) registers().rax = static_cast<uint64_t>(*result);

@@ -212,7 +212,10 @@ Result<FutexKey> MemoryManager::GetFutexKey(Addr addr, bool private_futex) {
       if (it != state_->vmas.end()) {
         const Vma& v = it->second.value;
         if (v.prot == 0) return Errno(EFAULT);
-        if (v.shared) return FutexKey{.object = v.file.get(), .offset = v.offset + (addr - it->first), .hold = v.file};
+        if (v.shared) {
+          RefPtr<Mappable> file(&v.file->FutexIdentity());
+          return FutexKey{.object = file.get(), .offset = v.offset + (addr - it->first), .hold = file};
+        }
         // Private memory, but not a private futex: waiters of the two kinds do not meet (FUT_OFF_MMSHARED).
         return FutexKey{.object = this, .offset = addr | 1};
       }

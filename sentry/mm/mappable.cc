@@ -17,6 +17,17 @@ void Mappable::RemoveMapping(const MappingRecord& record) {
   CHECK(mappings_.erase(record) == 1);
 }
 
+size_t Mappable::MappingCount() const {
+  base::MutexLock lock(mappings_mu_);
+  size_t count = 0;
+  const MemoryManager* last = nullptr;
+  for (const auto& [record, sequence] : mappings_) {
+    if (record.mm != last) ++count;  // sorted by mm
+    last = record.mm;
+  }
+  return count;
+}
+
 bool Mappable::HasSharedWritableMappings() const {
   base::MutexLock lock(mappings_mu_);
   for (const auto& [record, sequence] : mappings_) {

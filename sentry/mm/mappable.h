@@ -52,6 +52,10 @@ class Mappable : public virtual base::RefCounted {
   void InvalidateMappings(uint64_t offset, uint64_t end, bool keep_private = false) EXCLUDES(mappings_mu_);
   // Some address space has a MAP_SHARED mapping that is or can be made writable (F_ADD_SEALS, ETXTBSY).
   bool HasSharedWritableMappings() const EXCLUDES(mappings_mu_);
+  // Address spaces that map it.
+  size_t MappingCount() const EXCLUDES(mappings_mu_);
+  // What stands for this object's pages as futex words: the same for all that give access to the same pages.
+  virtual Mappable& FutexIdentity() { return *this; }
   // For /proc/pid/maps.
   struct Identity {
     std::string path;

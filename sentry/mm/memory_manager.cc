@@ -124,6 +124,27 @@ Result<void> MemoryManager::Munmap(Addr addr, uint64_t length) {
   return {};
 }
 
+Result<void> MemoryManager::UnmapFileAt(Addr addr, const std::function<bool(Mappable&)>& accept) {
+  if (addr & kPageMask) return Errno(EINVAL);
+  WriterLock lock(lock_);
+  State& s = *state_;
+  // Its first part may be gone, and it may have been cut into several (ipc/shm.c: ksys_shmdt).
+  RefPtr<Mappable> file;
+  std::vector<Range> parts;
+  for (auto it = s.vmas.LowerBound(addr); it != s.vmas.end(); ++it) {
+    const Vma& v = it->second.value;
+    if (!v.file || it->first - addr != v.offset) continue;
+    if (file ? v.file != file : !accept(*v.file)) continue;
+    file = v.file;
+    parts.push_back(VmaMap::RangeOf(it));
+  }
+  if (!file) return Errno(EINVAL);
+  HostBatch batch;
+  for (const Range& part : parts) s.RemoveRange(part, batch);
+  (void)s.Commit(batch).ok();
+  return {};
+}
+
 Result<void> MemoryManager::Mprotect(Addr addr, uint64_t length, uint8_t prot, bool grows_down, bool grows_up) {
   if (grows_down && grows_up) return Errno(EINVAL);
   if (addr & kPageMask) return Errno(EINVAL);

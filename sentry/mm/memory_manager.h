@@ -103,6 +103,10 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   // One byte per page, bit 0 = resident.
   Result<std::vector<uint8_t>> Mincore(Addr addr, uint64_t length);
 
+  // shmdt(2): unmaps what is left of the file that was mapped with its beginning at `addr`, if `accept` says that it is
+  // of the kind that is meant. EINVAL if there is none.
+  Result<void> UnmapFileAt(Addr addr, const std::function<bool(Mappable&)>& accept);
+
   // --- Faults. Success: the access can be repeated. May grow a MAP_GROWSDOWN VMA within limits.stack. Parks.
   std::optional<FaultSignal> HandleFault(Addr addr, AccessType access, const MmLimits& limits);
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "sentry/kernel/async_signals.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
 #include "sentry/socket/interface_ioctl.h"
@@ -363,9 +364,10 @@ Result<int64_t> Socket::Ioctl(const IoctlArgs& args) {
     case FIOSETOWN:
     case SIOCSPGRP: {
       int32_t pid = TRY(args.memory.Read(UserPtr<int32_t>{args.argument}));
-      base::MutexLock lock(owner_mu);
-      owner.type = pid < 0 ? F_OWNER_PGRP : F_OWNER_PID;
-      owner.id = pid < 0 ? -pid : pid;
+      if (pid == INT32_MIN) return Errno(EINVAL);
+      Task* task = Task::Current();
+      if (task == nullptr) return Errno(ENOTTY);
+      TRY(SetAsyncOwner(*task, *this, pid < 0 ? F_OWNER_PGRP : F_OWNER_PID, pid < 0 ? -pid : pid));
       return 0;
     }
     case FIOGETOWN:

@@ -7,12 +7,22 @@
 #include <sys/resource.h>
 
 #include "sentry/fs/pipe/pipe_file.h"
+#include "sentry/kernel/async_signals.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/path_args.h"
 #include "sentry/syscalls/sys_lock.h"
 #include "sentry/syscalls/sys_memfd.h"
+#include "sentry/vfs/file_locks.h"
 
 namespace sentry {
+
+// Pipes, sockets and terminals; other files keep the flag and send nothing, as those without a fasync operation do.
+bool SupportsAsync(FileDescription& file) {
+  const FileType type = file.inode()->type();
+  return file.wait_queue() != nullptr &&
+         (type == FileType::kFifo || type == FileType::kSocket || type == FileType::kCharDevice);
+}
+
 namespace {
 
 // fs/fcntl.c, SETFL_MASK.
@@ -22,7 +32,7 @@ struct OwnerEx {
   int32_t type, pid;
 };
 
-Result<int64_t> SetStatus(Task& task, FileDescription& file, uint32_t argument) {
+Result<int64_t> SetStatus(Task& task, FileDescription& file, Fd fd, uint32_t argument) {
   uint32_t old = file.flags();
   uint32_t flags = (old & ~kSetFlags) | (argument & kSetFlags);
   auto inode = file.inode();
@@ -35,23 +45,62 @@ Result<int64_t> SetStatus(Task& task, FileDescription& file, uint32_t argument) 
     return Errno(EINVAL);
   }
   TRY(file.SetStatusFlags(flags));
+  if (((flags ^ old) & O_ASYNC) && SupportsAsync(file)) SetAsync(task, file, fd, (flags & O_ASYNC) != 0);
   return 0;
 }
 
-// F_SETOWN and its like keep the words; nobody sends SIGIO (kFdRows says so).
 Result<int64_t> SetOwner(Task& task, FileDescription& file, int type, int id) {
-  if (id != 0) {
-    Kernel& kernel = task.kernel();
-    PidNamespace& ns = task.pid_namespace();
-    bool found = type == F_OWNER_TID   ? kernel.FindTask(id, ns) != nullptr
-                 : type == F_OWNER_PID ? kernel.FindThreadGroup(id, ns) != nullptr
-                                       : kernel.FindProcessGroup(id, ns) != nullptr;
-    if (!found) return Errno(ESRCH);
-  }
-  base::MutexLock lock(file.owner_mu);
-  file.owner.type = type;
-  file.owner.id = id;
+  TRY(SetAsyncOwner(task, file, type, id));
   return 0;
+}
+
+// fs/locks.c: fcntl_setlease.
+Result<int64_t> SetLease(Task& task, RefPtr<FileDescription> file, Fd fd, uint64_t argument) {
+  LockType type;
+  switch (argument) {
+    case F_RDLCK:
+      type = LockType::kRead;
+      break;
+    case F_WRLCK:
+      type = LockType::kWrite;
+      break;
+    case F_UNLCK:
+      type = LockType::kUnlock;
+      break;
+    default:
+      return Errno(EINVAL);
+  }
+  Inode& inode = *file->inode();
+  if (type != LockType::kUnlock) {
+    if (TRY(file->GetAttr()).uid != task.creds().fsuid && !task.Capable(CAP_LEASE)) return Errno(EACCES);
+    if (inode.type() != FileType::kRegular) return Errno(EINVAL);
+    bool unowned;
+    {
+      base::MutexLock lock(file->owner_mu);
+      file->owner.fd = fd;
+      unowned = !file->owner.target;
+    }
+    if (unowned) TRY(SetAsyncOwner(task, *file, F_OWNER_PID, task.thread_group().pid()));
+  }
+  // Called only as long as the description has the lease, which it gives back before it ends.
+  FileDescription* holder = file.get();
+  AsyncSignals& signals = task.kernel().async_signals();
+  TRY(inode.locks().SetLease(holder, type, inode.open_count.load(), inode.write_count.load(), file->writable(),
+                             [&signals, holder] { signals.Queue(*holder, PollCode::kMessage); }));
+  return 0;
+}
+
+int LeaseOf(FileDescription& file) {
+  FileLocks* locks = file.inode()->locks_if_any();
+  switch (locks == nullptr ? LockType::kUnlock : locks->GetLease(&file)) {
+    case LockType::kRead:
+      return F_RDLCK;
+    case LockType::kWrite:
+      return F_WRLCK;
+    case LockType::kUnlock:
+      break;
+  }
+  return F_UNLCK;
 }
 
 Result<int64_t> DupFrom(Task& task, RefPtr<FileDescription> file, uint64_t min, bool cloexec) {
@@ -138,7 +187,7 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
     case F_GETFL:
       return file->flags();
     case F_SETFL:
-      return SetStatus(task, *file, static_cast<uint32_t>(argument));
+      return SetStatus(task, *file, Fd(fd), static_cast<uint32_t>(argument));
     case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
@@ -181,9 +230,9 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       return file->owner.signal;
     }
     case F_GETLEASE:
-      return F_UNLCK;
+      return LeaseOf(*file);
     case F_SETLEASE:
-      return Errno(argument == F_UNLCK ? EAGAIN : EINVAL);
+      return SetLease(task, file, Fd(fd), argument);
     case F_SETPIPE_SZ: {
       PipeFile* pipe = AsPipe(*file);
       if (pipe == nullptr) return Errno(EBADF);

@@ -20,14 +20,13 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
 // What closing a descriptor means beyond its number: releases the process's record locks on the file (man 2 fcntl) and
 // tells the description. Used for every way in which a number goes away.
 void CloseDescription(Task& task, RefPtr<FileDescription> file);
+// Whether readiness can be told by signals (O_ASYNC).
+bool SupportsAsync(FileDescription& file);
 
 inline constexpr Row kFdRows[] = {
-    SYSCALL(close, SysClose),
-    SYSCALL(close_range, SysCloseRange),
-    SYSCALL(dup, SysDup),
-    SYSCALL(dup2, SysDup2),
-    SYSCALL(dup3, SysDup3),
-    SYSCALL_PARTIAL(fcntl, SysFcntl, "no leases but F_UNLCK, no F_NOTIFY; owners are kept and SIGIO is not sent"),
+    SYSCALL(close, SysClose), SYSCALL(close_range, SysCloseRange),
+    SYSCALL(dup, SysDup),     SYSCALL(dup2, SysDup2),
+    SYSCALL(dup3, SysDup3),   SYSCALL_PARTIAL(fcntl, SysFcntl, "no F_NOTIFY"),
 };
 
 }  // namespace sentry

@@ -4,7 +4,10 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include "sentry/kernel/async_signals.h"
+#include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/file_io.h"
+#include "sentry/syscalls/sys_fd.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry {
@@ -32,7 +35,9 @@ Result<int64_t> SysIoctl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       TRY(SetFlag(task, *file, argument, O_NONBLOCK));
       return 0;
     case FIOASYNC:
+      if (!SupportsAsync(*file)) return Errno(ENOTTY);
       TRY(SetFlag(task, *file, argument, O_ASYNC));
+      SetAsync(task, *file, Fd(fd), (file->flags() & O_ASYNC) != 0);
       return 0;
     case FIOQSIZE: {
       if (type != FileType::kRegular && type != FileType::kDirectory && type != FileType::kSymlink)

@@ -38,6 +38,8 @@ uint64_t CpuMask(Task& task) {
   return cpus == 64 ? ~uint64_t{0} : (uint64_t{1} << cpus) - 1;
 }
 
+constexpr uint64_t kResetOnFork = 1, kKeepPolicy = 8, kKeepParams = 0x10;  // SCHED_FLAG_*
+
 bool IsNormalPolicy(int policy) { return policy == SCHED_NORMAL || policy == SCHED_BATCH || policy == SCHED_IDLE; }
 bool IsRealtimePolicy(int policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
 
@@ -140,16 +142,40 @@ Result<void> SysSchedSetaffinity(Task& task, int pid, uint32_t size, UserPtr<uin
 }
 
 Result<int> SysSchedGetscheduler(Task& task, int pid) {
-  TRY(Target(task, pid));
-  return SCHED_NORMAL;
+  RefPtr<Task> target = TRY(Target(task, pid));
+  return target->sched_policy.load() | (target->sched_reset_on_fork.load() ? SCHED_RESET_ON_FORK : 0);
 }
+
+namespace {
+
+// kernel/sched/syscalls.c: user_check_sched_setscheduler, for the policies without real time.
+Result<void> SetPolicy(Task& task, Task& target, int policy, bool reset_on_fork, int nice) {
+  if (!task.Capable(CAP_SYS_NICE)) {
+    // RLIMIT_NICE counts from 20 - nice; idle counts as the end of the scale.
+    const int64_t floor = 20 - static_cast<int64_t>(std::min<uint64_t>(target.thread_group().Limit(RLIMIT_NICE), 40));
+    if (nice < target.nice.load() && nice < floor) return Errno(EPERM);
+    if (target.sched_policy.load() == SCHED_IDLE && policy != SCHED_IDLE && nice < floor) return Errno(EPERM);
+    if (!MayChange(task, target)) return Errno(EPERM);
+    if (target.sched_reset_on_fork.load() && !reset_on_fork) return Errno(EPERM);
+  }
+  target.sched_policy.store(policy);
+  target.sched_reset_on_fork.store(reset_on_fork);
+  target.nice.store(nice);
+  return {};
+}
+
+}  // namespace
 
 Result<void> SysSchedSetscheduler(Task& task, int pid, int policy, UserPtr<int32_t> param) {
   if (!param || policy < 0) return Errno(EINVAL);
   int32_t priority = TRY(task.mm().Read(param));
-  TRY(Target(task, pid));
+  RefPtr<Task> target = TRY(Target(task, pid));
+  const bool reset_on_fork = policy & SCHED_RESET_ON_FORK;
   policy &= ~SCHED_RESET_ON_FORK;
-  if (IsNormalPolicy(policy)) return priority == 0 ? Result<void>() : Errno(EINVAL);
+  if (IsNormalPolicy(policy)) {
+    if (priority != 0) return Errno(EINVAL);
+    return SetPolicy(task, *target, policy, reset_on_fork, target->nice.load());
+  }
   if (!IsRealtimePolicy(policy) || priority < 1 || priority > 99) return Errno(EINVAL);
   return Errno(EPERM);
 }
@@ -172,6 +198,8 @@ Result<void> SysSchedGetattr(Task& task, int pid, UserPtr<SchedAttr> attr, uint3
   RefPtr<Task> target = TRY(Target(task, pid));
   SchedAttr a{};
   a.size = sizeof(a);
+  a.sched_policy = static_cast<uint32_t>(target->sched_policy.load());
+  if (target->sched_reset_on_fork.load()) a.sched_flags |= kResetOnFork;
   a.sched_nice = target->nice.load();
   return task.mm().Write(attr, a);
 }
@@ -180,12 +208,12 @@ Result<void> SysSchedSetattr(Task& task, int pid, UserPtr<SchedAttr> attr, uint3
   if (!attr || flags != 0) return Errno(EINVAL);
   SchedAttr a = TRY(task.mm().Read(attr));
   RefPtr<Task> target = TRY(Target(task, pid));
+  if (a.sched_flags & kKeepPolicy) a.sched_policy = static_cast<uint32_t>(target->sched_policy.load());
+  if (a.sched_flags & kKeepParams) a.sched_nice = target->nice.load();
   if (!IsNormalPolicy(static_cast<int>(a.sched_policy)))
     return Errno(IsRealtimePolicy(static_cast<int>(a.sched_policy)) ? EPERM : EINVAL);
-  const int nice = std::clamp(a.sched_nice, -20, 19);
-  if (nice < target->nice.load() && !task.Capable(CAP_SYS_NICE)) return Errno(EPERM);
-  target->nice.store(nice);
-  return {};
+  return SetPolicy(task, *target, static_cast<int>(a.sched_policy), (a.sched_flags & kResetOnFork) != 0,
+                   std::clamp(a.sched_nice, -20, 19));
 }
 
 Result<int> SysSchedGetPriorityMax(Task& task, int policy) {

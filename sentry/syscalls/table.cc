@@ -16,11 +16,13 @@
 #include "sentry/syscalls/sys_inotify.h"
 #include "sentry/syscalls/sys_inspect.h"
 #include "sentry/syscalls/sys_ioctl.h"
+#include "sentry/syscalls/sys_ipc.h"
 #include "sentry/syscalls/sys_lock.h"
 #include "sentry/syscalls/sys_memfd.h"
 #include "sentry/syscalls/sys_misc.h"
 #include "sentry/syscalls/sys_mm.h"
 #include "sentry/syscalls/sys_mount.h"
+#include "sentry/syscalls/sys_mqueue.h"
 #include "sentry/syscalls/sys_open.h"
 #include "sentry/syscalls/sys_path.h"
 #include "sentry/syscalls/sys_pipe.h"
@@ -55,11 +57,13 @@ constexpr std::span<const Row> kFamilies[] = {
     kInotifyRows,    //
     kInspectRows,    //
     kIoctlRows,      //
+    kIpcRows,        //
     kLockRows,       //
     kMemfdRows,      //
     kMiscRows,       //
     kMmRows,         //
     kMountRows,      //
+    kMqueueRows,     //
     kOpenRows,       //
     kPathRows,       //
     kPipeRows,       //

@@ -1,6 +1,7 @@
 // chmod, chown, utimes, truncate, access (fs/open.c, fs/attr.c, fs/utimes.c).
 #include <sys/inotify.h>
 
+#include "sentry/vfs/file_locks.h"
 #include "sentry/vfs/inotify.h"
 #include "sentry/vfs/permission.h"
 #include "sentry/vfs/vfs.h"
@@ -95,6 +96,7 @@ Result<void> Truncate(VfsContext& ctx, const VfsPath& path, int64_t size) {
   if (inode->type() != FileType::kRegular) return Errno(EINVAL);
   if (path.mount) TRY(WantWrite(*path.mount));
   TRY(inode->CheckAccess(*ctx.creds, kMayWrite));
+  if (FileLocks* locks = inode->locks_if_any()) TRY(locks->BreakLeases(/*for_write=*/true, ctx.blocker));
   TRY(inode->GetWriteAccess());
   auto truncate = [&]() -> Result<void> {
     base::WriterLock l(inode->dir_lock);

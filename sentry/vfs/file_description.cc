@@ -31,6 +31,7 @@ FileDescription::~FileDescription() {
   if (FileLocks* locks = inode_->locks_if_any()) {
     locks->ReleaseFlock(this);
     locks->ReleaseRecords(this);  // OFD
+    locks->ReleaseLease(this);
   }
   if (writable_ && inode_->type() == FileType::kRegular) inode_->PutWriteAccess();
   if (denies_writes_) inode_->AllowWriteAccess();
@@ -116,6 +117,14 @@ Result<void> FileDescription::SetStatusFlags(uint32_t flags) {
   while (!flags_.compare_exchange_weak(old, (old & ~kChangeable) | (flags & kChangeable), std::memory_order_relaxed)) {
   }
   return {};
+}
+
+void FileDescription::SetAsyncEntry(std::unique_ptr<base::WaitEntry> entry) {
+  base::MutexLock lock(async_mu_);
+  if (async_entry_) wait_queue()->Remove(*async_entry_);
+  async_entry_ = std::move(entry);
+  has_async_entry_.store(async_entry_ != nullptr, std::memory_order_release);
+  if (async_entry_) wait_queue()->Add(*async_entry_);
 }
 
 void FileDescription::OnDescriptorClosed(VfsContext& ctx) {

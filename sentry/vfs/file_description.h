@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string_view>
 
 #include "base/errno.h"
@@ -109,10 +110,13 @@ class FileDescription : public virtual base::RefCounted {
   // Signal-driven I/O owner (F_SETOWN, F_SETSIG): words kept for F_GETOWN; delivery is the kernel's.
   struct AsyncOwner {
     int type = 0, id = 0, signal = 0;
-    RefPtr<base::RefCounted> registration;
+    int fd = -1;                      // under which O_ASYNC was asked for: si_fd
+    RefPtr<base::RefCounted> target;  // the kernel's: who gets the signal
   };
   base::Mutex owner_mu;
   AsyncOwner owner GUARDED_BY(owner_mu);
+  // O_ASYNC: `entry` stays on the wait queue until it is replaced (null: by nothing) or the description ends.
+  void SetAsyncEntry(std::unique_ptr<base::WaitEntry> entry) EXCLUDES(async_mu_);
   // Sets of epoll instances that watch this description unregister through this queue at its end (kernel:
   // eventpoll_release).
   std::atomic<bool> watched_by_epoll{false};
@@ -132,6 +136,7 @@ class FileDescription : public virtual base::RefCounted {
 
  protected:
   void OnLastUnref() const override {
+    if (has_async_entry_.load(std::memory_order_acquire)) const_cast<FileDescription*>(this)->SetAsyncEntry(nullptr);
     if (watched_by_epoll.load(std::memory_order_acquire)) {
       if (auto* release = epoll_release_hook.load(std::memory_order_acquire))
         release(const_cast<FileDescription&>(*this));
@@ -151,6 +156,9 @@ class FileDescription : public virtual base::RefCounted {
   std::atomic<uint32_t> flags_;
   bool readable_, writable_;
   bool denies_writes_ = false;  // set before anybody else sees the description
+  base::Mutex async_mu_;        // before the wait queue's lock; owner_mu comes after that
+  std::unique_ptr<base::WaitEntry> async_entry_ GUARDED_BY(async_mu_);
+  std::atomic<bool> has_async_entry_{false};
 };
 
 // An inode for objects outside of any file system (anon_inodefs, pipefs, sockfs): mode, and an ino unique in the

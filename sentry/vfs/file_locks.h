@@ -9,6 +9,7 @@
 #define SENTRY_VFS_FILE_LOCKS_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -55,6 +56,19 @@ class FileLocks {
   void ReleaseRecords(const void* owner) EXCLUDES(mu_);
   void ReleaseFlock(const void* description) EXCLUDES(mu_);
 
+  // --- Leases (fcntl F_SETLEASE; fs/locks.c). A read lease is broken by an open for writing or a truncation, a write
+  // lease by every open.
+  // EAGAIN when others have the file open in a way that conflicts, or have leases; kUnlock without a lease. `broken` is
+  // called under the lock when somebody wants the lease to end.
+  Result<void> SetLease(const void* description, LockType type, int open_count, int write_count, bool writable,
+                        std::function<void()> broken) EXCLUDES(mu_);
+  // What the holder has, or, while it is being broken, what it is to become.
+  LockType GetLease(const void* description) const EXCLUDES(mu_);
+  void ReleaseLease(const void* description) EXCLUDES(mu_);
+  // Tells holders that are in the way and waits until they have given in, at most lease-break-time each. EWOULDBLOCK
+  // without a blocker; ERESTARTSYS_.
+  Result<void> BreakLeases(bool for_write, Blocker* blocker) EXCLUDES(mu_);
+
   struct Snapshot {
     std::vector<RecordLock> records;
     std::vector<RecordLock> flocks;
@@ -74,9 +88,19 @@ class FileLocks {
   Result<void> ApplyLocked(const RecordLock& lock) REQUIRES(mu_);
   bool RemoveFlockLocked(const void* description) REQUIRES(mu_);
 
+  struct Lease {
+    const void* description;
+    LockType type;
+    LockType target;  // what it is to become; the same as type unless it is being broken
+    int64_t deadline_ns;
+    std::function<void()> broken;
+  };
+  bool LeaseInTheWay(bool for_write, int64_t now, int64_t* deadline) REQUIRES(mu_);
+
   mutable base::Mutex mu_;
   std::vector<RecordLock> records_ GUARDED_BY(mu_);  // of one owner: disjoint; sorted by (owner, start)
   std::vector<FlockEntry> flocks_ GUARDED_BY(mu_);
+  std::vector<Lease> leases_ GUARDED_BY(mu_);
   base::WaitQueue released_;
 };
 

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/inotify.h>
 
+#include "sentry/vfs/file_locks.h"
 #include "sentry/vfs/inotify.h"
 #include "sentry/vfs/name_change.h"
 #include "sentry/vfs/permission.h"
@@ -91,6 +92,11 @@ Result<RefPtr<FileDescription>> FinishOpen(VfsContext& ctx, const VfsPath& path,
     RefPtr<FileDescription> file = TRY(OpenSpecial(path, flags, ctx));
     NotifyDentry(*path.dentry, IN_OPEN);
     return file;
+  }
+  if (type == FileType::kRegular && may != 0) {
+    if (FileLocks* locks = inode.locks_if_any()) {
+      TRY(locks->BreakLeases((may & kMayWrite) != 0, (flags & O_NONBLOCK) ? nullptr : ctx.blocker));
+    }
   }
   bool counts = type == FileType::kRegular && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC));
   if (counts) TRY(inode.GetWriteAccess());

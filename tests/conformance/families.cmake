@@ -1,4 +1,5 @@
 conformance_test(
+  async_io_test
   clone_test
   credentials_test
   dir_test
@@ -16,6 +17,7 @@ conformance_test(
   misc_test
   mmap_test
   mount_test
+  mqueue_test
   mprotect_mremap_test
   open_test
   pipe_test
@@ -33,6 +35,7 @@ conformance_test(
   signal_test
   splice_test
   stat_test
+  sysv_ipc_test
   time_test
   timer_test
   unix_socket_test

@@ -1,5 +1,6 @@
 // /proc/<pid>/ns (fs/proc/namespaces.c, fs/nsfs.c).
 #include "sentry/fs/proc/process_dir.h"
+#include "sentry/kernel/ipc/ipc_namespace.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::proc {
@@ -51,7 +52,13 @@ Result<VfsPath> NsPath(const char* type, uint64_t number) {
 }
 
 // include/linux/proc_ns.h: numbers of the initial namespaces.
-constexpr uint64_t kIpc = 0xEFFFFFFF, kUser = 0xEFFFFFFD, kCgroup = 0xEFFFFFFB, kTime = 0xEFFFFFFA, kNet = 0xF0000000;
+constexpr uint64_t kUser = 0xEFFFFFFD, kCgroup = 0xEFFFFFFB, kTime = 0xEFFFFFFA, kNet = 0xF0000000;
+
+Result<VfsPath> IpcNs(const TaskRef& ref) {
+  RefPtr<IpcNamespace> ns = ref.task->SnapshotIpc();
+  if (!ns) return Errno(ENOENT);
+  return NsPath("ipc", ns->number);
+}
 
 Result<VfsPath> MntNs(const TaskRef& ref) {
   RefPtr<MountNamespace> ns = ref.task->SnapshotMounts();
@@ -69,7 +76,7 @@ constexpr uint32_t kLink = S_IFLNK | 0777;
 constexpr TaskEntry kNamespaces[] = {
     {.name = "net", .mode = kLink, .follow = [](const TaskRef&) { return NsPath("net", kNet); }},
     {.name = "uts", .mode = kLink, .follow = &UtsNs},
-    {.name = "ipc", .mode = kLink, .follow = [](const TaskRef&) { return NsPath("ipc", kIpc); }},
+    {.name = "ipc", .mode = kLink, .follow = IpcNs},
     {.name = "pid", .mode = kLink, .follow = &PidNs},
     {.name = "pid_for_children", .mode = kLink, .follow = &PidNs},
     {.name = "user", .mode = kLink, .follow = [](const TaskRef&) { return NsPath("user", kUser); }},

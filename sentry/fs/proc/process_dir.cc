@@ -91,7 +91,8 @@ class TableDir final : public OfTask<kernfs::KernDir> {
       : OfTask(ref, permissions, ino), entries_(entries), area_(area) {}
 
   Result<RefPtr<Inode>> Lookup(std::string_view name) override {
-    if (!Alive(*ref_.task)) return Errno(ENOENT);
+    // proc_pid_permission: the directory of a process may not even be searched once it is gone; those below are empty.
+    if (!Alive(*ref_.task)) return Errno(area_ == Area::kFiles && ref_.whole ? ESRCH : ENOENT);
     for (size_t i = 0; i < entries_.size(); ++i) {
       const TaskEntry& e = entries_[i];
       if (e.name != name || !IsShown(e, ref_.whole)) continue;

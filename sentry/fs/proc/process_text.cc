@@ -183,8 +183,8 @@ std::string StatText(Task& task, const PidNamespace& ns, bool whole, bool permit
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " 0 0 ", layout.start_code, layout.end_code, layout.start_stack);
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ", i.pending & 0x7fffffff,
          task.blocked().bits() & 0x7fffffff, i.ignored & 0x7fffffff, i.caught & 0x7fffffff);
-  Append(out, "0 0 0 %d %d 0 0 0 0 0 ", i.exit_signal,
-         std::max(task.context().LastCpu(), 0) % std::max(task.kernel().cpus(), 1));
+  Append(out, "0 0 0 %d %d 0 %d 0 0 0 ", i.exit_signal,
+         std::max(task.context().LastCpu(), 0) % std::max(task.kernel().cpus(), 1), task.sched_policy.load());
   Append(out, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n",
          layout.start_data, layout.end_data, layout.start_brk, layout.arg_start, layout.arg_end, layout.env_start,
          layout.env_end, i.wait_status);

@@ -159,14 +159,6 @@ constexpr char kSlabinfo[] =
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> "
     "<sharedfactor> : "
     "slabdata <active_slabs> <num_slabs> <sharedavail>\n";
-constexpr char kSysvMsg[] =
-    "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      "
-    "ctime\n";
-constexpr char kSysvSem[] = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
-constexpr char kSysvShm[] =
-    "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      "
-    "dtime      ctime           "
-    "        rss                  swap\n";
 constexpr char kTtyDrivers[] =
     "/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
     "/dev/console         /dev/console    5       1 system:console\n"
@@ -230,10 +222,7 @@ void AddSystemFiles(const RefPtr<ProcSuperblock>& sb, kernfs::StaticDir& root) {
   root.Add("sys", NewSysctlDir(sb));
   for (const char* dir : {"acpi", "bus", "driver", "fs", "irq", "scsi"}) root.Subdir(dir);
   for (const char* dir : {"input", "pci"}) root.Subdir("bus")->Subdir(dir);
-  RefPtr<kernfs::StaticDir> sysvipc = root.Subdir("sysvipc");
-  sysvipc->Add("msg", kernfs::NewText(sb, std::string(kSysvMsg)));
-  sysvipc->Add("sem", kernfs::NewText(sb, std::string(kSysvSem)));
-  sysvipc->Add("shm", kernfs::NewText(sb, std::string(kSysvShm)));
+  AddSysvIpcFiles(sb, *root.Subdir("sysvipc"));
   RefPtr<kernfs::StaticDir> tty = root.Subdir("tty");
   tty->Add("drivers", kernfs::NewText(sb, std::string(kTtyDrivers)));
   tty->Add("ldiscs", kernfs::NewText(sb, std::string("n_tty       0\n")));

@@ -9,6 +9,8 @@ namespace sentry::proc {
 // Adds them to the root directory.
 void AddSystemFiles(const RefPtr<ProcSuperblock>& sb, kernfs::StaticDir& root);
 std::string CpuinfoText(int cpus);
+// /proc/sysvipc.
+void AddSysvIpcFiles(const RefPtr<ProcSuperblock>& sb, kernfs::StaticDir& dir);
 // /proc/sys.
 RefPtr<Inode> NewSysctlDir(const RefPtr<ProcSuperblock>& sb);
 

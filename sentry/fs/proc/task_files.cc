@@ -134,7 +134,7 @@ Text Sched(const TaskRef& ref, VfsContext&) {
   out += Format("%-45s:%21" PRIu64 "\n", "nr_switches", u.voluntary_switches + u.involuntary_switches);
   out += Format("%-45s:%21" PRIu64 "\n", "nr_voluntary_switches", u.voluntary_switches);
   out += Format("%-45s:%21" PRIu64 "\n", "nr_involuntary_switches", u.involuntary_switches);
-  out += Format("%-45s:%21d\n", "policy", 0);
+  out += Format("%-45s:%21d\n", "policy", ref.task->sched_policy.load());
   out += Format("%-45s:%21d\n", "prio", 120 + ref.task->nice.load());
   return out;
 }

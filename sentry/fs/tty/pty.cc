@@ -365,7 +365,7 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
       return 0;
     case TCSBRK:
     case TCSBRKP:
-      // Differs from Linux: does not wait for the master to have read everything.
+      // As on Linux, nothing counts as unsent here: what is written is in the master's buffer at once.
       TRY(may_change());
       return 0;
     case TCXONC:

@@ -46,7 +46,6 @@ void Choice(FlagSet& flags, const std::string& name, T* target, const std::strin
 const char* const kIgnoredBools[] = {"alsologtostderr",
                                      "directfs",
                                      "log-packets",
-                                     "oci-seccomp",
                                      "profile",
                                      "gso",
                                      "software-gso",
@@ -93,6 +92,7 @@ bool MayOverride(const std::string& name, const std::string& value) {
   if (name == "debug" || name == "strace" || name == "strace-syscalls") return true;
   if (name == "overlay2") return value == "none" || value.find(":dir=") == std::string::npos;
   if (name == "network") return value == "none";
+  if (name == "oci-seccomp") return value == "true" || value == "1";
   if (name == "host-uds" || name == "host-fifo") return value == "none";
   return false;
 }
@@ -171,6 +171,7 @@ void RegisterFlags(FlagSet& flags, Config& config) {
   flags.Bool("rootless", &config.rootless, "run without root: a user namespace for everything");
   flags.Bool("ignore-cgroups", &config.ignore_cgroups, "do not use cgroups");
   flags.Bool("systemd-cgroup", &config.systemd_cgroup, "read cgroupsPath as slice:prefix:name");
+  flags.Bool("oci-seccomp", &config.oci_seccomp, "install the filters of linux.seccomp in the guest's kernel");
   flags.Bool("strace", &config.strace, "log the system calls of the guest");
   flags.String("strace-syscalls", &config.strace_syscalls, "only these, separated by commas");
   const std::map<std::string, std::string> uds = {

@@ -39,6 +39,7 @@ struct Config {
   bool rootless = false;
   bool ignore_cgroups = false;
   bool systemd_cgroup = false;
+  bool oci_seccomp = false;
   bool strace = false;
   std::string strace_syscalls;
   std::string host_uds = "none";

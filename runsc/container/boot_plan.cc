@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <sstream>
 
+#include "base/logging.h"
 #include "base/status_macros.h"
 #include "runsc/host/errno_status.h"
 #include "runsc/host/files.h"
@@ -129,6 +131,26 @@ void AddMissingMounts(std::vector<boot::MountSpec>& mounts) {
   if (!has("/proc")) mounts.insert(mounts.begin(), make("/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));
 }
 
+boot::SeccompProfile MakeSeccompProfile(const oci::Seccomp& seccomp) {
+  using Op = boot::SeccompCondition::Op;
+  static const std::map<std::string, Op> kOps = {{"SCMP_CMP_NE", Op::kNotEqual},          {"SCMP_CMP_LT", Op::kLess},
+                                                 {"SCMP_CMP_LE", Op::kLessOrEqual},       {"SCMP_CMP_EQ", Op::kEqual},
+                                                 {"SCMP_CMP_GE", Op::kGreaterOrEqual},    {"SCMP_CMP_GT", Op::kGreater},
+                                                 {"SCMP_CMP_MASKED_EQ", Op::kMaskedEqual}};
+  boot::SeccompProfile profile;
+  profile.default_action = seccomp.default_action;
+  for (const oci::SeccompRule& rule : seccomp.rules) {
+    boot::SeccompRule out;
+    out.names = rule.names;
+    out.action = rule.action;
+    for (const oci::SeccompArg& arg : rule.args) {
+      out.conditions.push_back({arg.index, kOps.at(arg.op), arg.value, arg.value_two});
+    }
+    profile.rules.push_back(std::move(out));
+  }
+  return profile;
+}
+
 std::vector<std::string> SplitWords(const std::string& text) {
   std::vector<std::string> words;
   std::stringstream stream(text);
@@ -231,6 +253,14 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
   b.host_uds = ParseHostUds(config.host_uds);
   b.host_fifo = config.host_fifo == "open";
 
+  if (spec.linux_.seccomp) {
+    if (config.oci_seccomp) {
+      b.seccomp = MakeSeccompProfile(*spec.linux_.seccomp);
+    } else {
+      // As gVisor's users expect: the sandbox is the confinement, and the profile is written for another kernel.
+      LOG_INFO("linux.seccomp is ignored: --oci-seccomp installs it in the guest's kernel");
+    }
+  }
   b.platform = config.platform;
   b.cpu_count = CpuCount(spec.linux_.resources);
   if (spec.linux_.resources.memory_limit.value_or(0) > 0) {

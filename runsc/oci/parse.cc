@@ -1,4 +1,8 @@
+#include <errno.h>
+#include <linux/seccomp.h>
+
 #include <cctype>
+#include <map>
 #include <set>
 
 #include "base/status_macros.h"
@@ -163,6 +167,51 @@ std::vector<IdMapping> ReadIdMappings(const JsonReader& in) {
   return mappings;
 }
 
+// An action with its errnoRet, as the kernel has it. (runtime-spec, config-linux.md: Seccomp)
+uint32_t ReadSeccompAction(const JsonReader& action, const JsonReader& errno_ret) {
+  static const std::map<std::string, uint32_t> kActions = {{"SCMP_ACT_KILL", SECCOMP_RET_KILL_THREAD},
+                                                           {"SCMP_ACT_KILL_THREAD", SECCOMP_RET_KILL_THREAD},
+                                                           {"SCMP_ACT_KILL_PROCESS", SECCOMP_RET_KILL_PROCESS},
+                                                           {"SCMP_ACT_TRAP", SECCOMP_RET_TRAP},
+                                                           {"SCMP_ACT_ERRNO", SECCOMP_RET_ERRNO},
+                                                           {"SCMP_ACT_TRACE", SECCOMP_RET_TRACE},
+                                                           {"SCMP_ACT_LOG", SECCOMP_RET_LOG},
+                                                           {"SCMP_ACT_ALLOW", SECCOMP_RET_ALLOW}};
+  const std::string name = action.String();
+  auto it = kActions.find(name);
+  if (it == kActions.end()) {
+    action.Fail("is no action that can be taken here: \"" + name + "\"");
+    return SECCOMP_RET_KILL_PROCESS;
+  }
+  const bool has_errno = it->second == SECCOMP_RET_ERRNO || it->second == SECCOMP_RET_TRACE;
+  return it->second | (has_errno ? static_cast<uint32_t>(errno_ret.Int(0, 4095, EPERM)) : 0);
+}
+
+Seccomp ReadSeccomp(const JsonReader& in) {
+  static const std::set<std::string> kOps = {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE",       "SCMP_CMP_EQ",
+                                             "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"};
+  Seccomp seccomp;
+  in["defaultAction"].Require("must be given");
+  seccomp.default_action = ReadSeccompAction(in["defaultAction"], in["defaultErrnoRet"]);
+  in["syscalls"].ForEach([&](const JsonReader& entry) {
+    SeccompRule rule;
+    rule.names = entry["names"].Strings();
+    if (rule.names.empty()) entry["names"].Fail("must name a system call");
+    rule.action = ReadSeccompAction(entry["action"], entry["errnoRet"]);
+    entry["args"].ForEach([&](const JsonReader& arg) {
+      SeccompArg a;
+      a.index = static_cast<uint32_t>(arg["index"].Int(0, 5));
+      a.value = arg["value"].Uint64();
+      a.value_two = arg["valueTwo"].Uint64();
+      a.op = arg["op"].String();
+      if (kOps.count(a.op) == 0) arg["op"].Fail("is no comparison: \"" + a.op + "\"");
+      rule.args.push_back(std::move(a));
+    });
+    seccomp.rules.push_back(std::move(rule));
+  });
+  return seccomp;
+}
+
 Linux ReadLinux(const JsonReader& in) {
   Linux l;
   l.uid_mappings = ReadIdMappings(in["uidMappings"]);
@@ -183,6 +232,7 @@ Linux ReadLinux(const JsonReader& in) {
   CheckAbsolutePaths(in["maskedPaths"]);
   l.readonly_paths = in["readonlyPaths"].Strings();
   CheckAbsolutePaths(in["readonlyPaths"]);
+  if (in["seccomp"].exists()) l.seccomp = ReadSeccomp(in["seccomp"]);
   return l;
 }
 

@@ -106,6 +106,22 @@ struct IdMapping {
   uint32_t size = 0;
 };
 
+// linux.seccomp. Actions as SECCOMP_RET_* of Linux, errnoRet included.
+struct SeccompArg {
+  uint32_t index = 0;
+  uint64_t value = 0, value_two = 0;
+  std::string op;  // SCMP_CMP_…
+};
+struct SeccompRule {
+  std::vector<std::string> names;
+  uint32_t action = 0;
+  std::vector<SeccompArg> args;
+};
+struct Seccomp {
+  uint32_t default_action = 0;
+  std::vector<SeccompRule> rules;
+};
+
 struct Linux {
   std::vector<IdMapping> uid_mappings;
   std::vector<IdMapping> gid_mappings;
@@ -115,6 +131,7 @@ struct Linux {
   std::map<std::string, std::string> sysctl;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
+  std::optional<Seccomp> seccomp;
 };
 
 struct Spec {

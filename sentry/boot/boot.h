@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,12 +57,31 @@ struct MountSpec {
   base::UniqueFd overlay_file;  // with OverlayMedium::kFile: empty, open for reading and writing
 };
 
+// linux.seccomp. Actions are SECCOMP_RET_* with their data.
+struct SeccompCondition {
+  enum class Op : uint8_t { kNotEqual, kLess, kLessOrEqual, kEqual, kGreaterOrEqual, kGreater, kMaskedEqual };
+  uint32_t index = 0;  // of the argument, 0 to 5
+  Op op = Op::kEqual;
+  uint64_t value = 0;      // kMaskedEqual: the mask
+  uint64_t value_two = 0;  // kMaskedEqual: what the rest is compared with
+};
+struct SeccompRule {
+  std::vector<std::string> names;
+  uint32_t action = 0;
+  std::vector<SeccompCondition> conditions;  // all of them
+};
+struct SeccompProfile {
+  uint32_t default_action = 0;
+  std::vector<SeccompRule> rules;
+};
+
 struct BootSpec {
   std::string container_id;
   std::string sandbox_id;  // the same for a stand-alone container
   std::map<std::string, std::string> annotations;
 
-  control::ProcessSpec process;  // init
+  control::ProcessSpec process;           // init
+  std::optional<SeccompProfile> seccomp;  // for init and for what is executed later
   std::string hostname;
   std::string domainname;
 

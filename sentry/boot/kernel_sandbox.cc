@@ -15,8 +15,10 @@
 #include "platform/ptrace/ptrace_platform.h"
 #include "sentry/boot/exec_loader.h"
 #include "sentry/boot/file_tree.h"
+#include "sentry/boot/oci_seccomp.h"
 #include "sentry/boot/process_io.h"
 #include "sentry/boot/registry.h"
+#include "sentry/kernel/seccomp_notify.h"
 #include "sentry/syscalls/table.h"
 #include "sentry/vfs/vfs.h"
 
@@ -222,10 +224,21 @@ absl::StatusOr<RefPtr<ThreadGroup>> KernelSandbox::MakeProcess(control::ProcessS
     return absl::NotFoundError(
         absl::StrCat("chdir to cwd (\"", spec.cwd, "\") set in config.json failed: ", strerror(cwd.error().value())));
   }
+  RefPtr<SeccompFilter> seccomp;
+  if (spec_.seccomp) {
+    ASSIGN_OR_RETURN(std::vector<sock_filter> program, CompileSeccompProfile(*spec_.seccomp));
+    Result<RefPtr<SeccompFilter>> filter = SeccompFilter::Create(std::move(program), /*log=*/false, nullptr);
+    if (!filter.ok()) return HostError("config.json: linux.seccomp", filter.error());
+    seccomp = std::move(*filter);
+  }
   const std::string name = spec.argv.empty() ? "" : spec.argv[0];
   Result<RefPtr<ThreadGroup>> tg = kernel_->CreateProcess(std::move(process));
   if (!tg.ok()) return ExecError(name, tg.error());
   const int32_t pid = (*tg)->pid();
+  if (seccomp) {
+    RefPtr<Task> task = kernel_->FindTask(pid, (*tg)->pid_namespace());
+    CHECK(task && task->AttachSeccompFilter(std::move(seccomp), /*all_threads=*/false).ok());
+  }
   {
     base::MutexLock l(mu_);
     processes_[pid].tty = tty;

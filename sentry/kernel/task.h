@@ -339,6 +339,7 @@ class Task final : public base::RefCounted, public Blocker {
   int PtraceSignal(QueuedSignal& signal);  // signal-delivery-stop; 0: forget it
   bool PtraceSyscallEntry();               // false: do not make the call
   void PtraceSyscallExit();
+  bool PtraceSuspendsSeccomp() const;  // PTRACE_O_SUSPEND_SECCOMP
   void PtraceReportSyscall(uint64_t message);
   void NoteRestart();  // the registers may have changed: whether they ask for a restart
   // TaskSet::mu held.

@@ -125,7 +125,7 @@ void Task::ExitMain() {
   RefPtr<ThreadGroup> keep(&tg);
   std::function<void(int)> on_exit;
   int status = 0;
-  bool wait_for_namespace = false;
+  bool wait_for_namespace = false, stop_complete = false;
   {
     base::MutexLock tree(kernel_.tasks().mu);
     Usage mine = usage();
@@ -143,11 +143,17 @@ void Task::ExitMain() {
         child->parent_task = nullptr;
       }
     }
+    {
+      // A group stop does not wait for it (kernel: exit_signals).
+      base::MutexLock sig(tg.handlers->mu);
+      if (stop_pending_ && tg.live_count > 0) stop_complete = ParticipateInGroupStopLocked();
+    }
     wait_for_namespace = tg.live_count == 0 && tg.pid_namespace().init == &tg;
     if (wait_for_namespace) tg.pid_namespace().dying = true;
     if (tg.exec_task != nullptr && tg.exec_task->fiber_) tg.exec_task->fiber_->Unpark();
   }
 
+  if (stop_complete) tg.NotifyParentStopped(/*stopped=*/true);
   if (wait_for_namespace) {
     // The namespace goes with its init: kill the rest, and wait until it is gone (zap_pid_ns_processes).
     PidNamespace& ns = tg.pid_namespace();

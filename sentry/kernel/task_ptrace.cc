@@ -31,7 +31,8 @@ int Task::PtraceStop(int code, int why, uint64_t message, SignalInfo* info, int 
   PtraceState& p = ptrace_;
   {
     base::MutexLock tree(kernel_.tasks().mu);
-    if (p.tracer == nullptr || fatal_pending_) {
+    // A tracer that is being killed lets go of it soon; two that trace each other would wait for ever.
+    if (p.tracer == nullptr || fatal_pending_ || p.tracer->killed_) {
       // Without a tracer nobody would clear these.
       base::MutexLock sig(thread_group_->handlers->mu);
       trap_stop_ = trap_notify_ = false;
@@ -117,6 +118,12 @@ bool Task::PtraceEventEnabled(PtraceEvent event) const {
 void Task::PtraceReport(PtraceEvent event, uint64_t message) {
   if (!PtraceEventEnabled(event)) return;
   (void)PtraceNotify(EventCode(event), kCldTrapped, message);
+}
+
+bool Task::PtraceSuspendsSeccomp() const {
+  if (!traced()) return false;
+  base::MutexLock tree(kernel_.tasks().mu);
+  return ptrace_.tracer != nullptr && (ptrace_.options & kPtraceSuspendSeccomp);
 }
 
 bool Task::StopForSeccompTrace(uint16_t data) {

@@ -105,7 +105,7 @@ void Task::ServeSystemCall() {
 
 void Task::MakeSystemCall() {
   const platform::Registers& regs = registers();
-  if (seccomp_mode() != 0) {
+  if (seccomp_mode() != 0 && !PtraceSuspendsSeccomp()) {
     if (std::optional<Result<int64_t>> result = RunSeccomp()) {
       if (exiting_) return;
       if (result->ok()) {

@@ -61,11 +61,13 @@ void Task::WaitWhileStopped() {
       base::MutexLock sig(tg.handlers->mu);
       if (killed_) return;
       if (traced()) {
+        if (!tg.group_stopped) stop_pending_ = false;
         if (stop_pending_) trap_stop_ = true;
         if (!trap_stop_ && !trap_notify_) return;
         trap = true;
       } else {
         trap_stop_ = trap_notify_ = false;
+        if (!tg.group_stopped) stop_pending_ = false;  // something has ended the stop: execve, the end of the process
         if (!stop_pending_) return;
         stopped_ = true;
         state_.store('T', std::memory_order_relaxed);

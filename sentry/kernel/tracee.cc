@@ -7,6 +7,15 @@
 
 namespace sentry {
 
+Result<void> CheckPtraceOptions(const Task& tracer, uint64_t options) {
+  if (options & ~uint64_t{kPtraceOptions}) return Errno(EINVAL);
+  // One that is confined itself must not free another (kernel: check_ptrace_options).
+  if ((options & kPtraceSuspendSeccomp) && (!tracer.Capable(CAP_SYS_ADMIN) || tracer.seccomp_mode() != 0)) {
+    return Errno(EPERM);
+  }
+  return {};
+}
+
 Result<void> Tracee::CheckLocked(bool stopped) const {
   const PtraceState& p = task_.ptrace_;
   if (p.tracer != &tracer_) return Errno(ESRCH);
@@ -86,8 +95,7 @@ Result<void> Tracee::Listen() {
 Result<void> Tracee::SetOptions(uint64_t options) {
   base::MutexLock tree(tracer_.kernel().tasks().mu);
   TRY(CheckLocked());
-  if (options & ~uint64_t{kPtraceOptions}) return Errno(EINVAL);
-  if ((options & kPtraceSuspendSeccomp) && !tracer_.Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
+  TRY(CheckPtraceOptions(tracer_, options));
   task_.ptrace_.options = static_cast<uint32_t>(options);
   return {};
 }
@@ -147,11 +155,20 @@ Result<size_t> Tracee::GetSyscallInfo(PtraceSyscallInfo& info) {
   info.instruction_pointer = regs.rip;
   info.stack_pointer = regs.rsp;
   // Without PTRACE_O_TRACESYSGOOD nobody can tell a system call's stop from others (kernel: ptrace_get_syscall_info).
-  if (!p.has_info || p.info.si_code != (kSIGTRAP | 0x80)) return kHead;
+  const int stop = p.has_info ? p.info.si_code : 0;
+  const bool seccomp = stop == (kSIGTRAP | static_cast<int>(PtraceEvent::kSeccomp) << 8);
+  const std::array<uint64_t, 6> args = arch::SyscallArgs(regs);
+  if (seccomp) {
+    info.op = kSeccomp;
+    info.entry.nr = regs.orig_rax;
+    std::copy(args.begin(), args.end(), info.entry.args);
+    info.words[7] = static_cast<uint32_t>(p.message);
+    return kHead + sizeof(info.entry) + sizeof(uint32_t);
+  }
+  if (stop != (kSIGTRAP | 0x80)) return kHead;
   if (p.message == kPtraceSyscallEntry) {
     info.op = kEntry;
     info.entry.nr = regs.orig_rax;
-    const std::array<uint64_t, 6> args = arch::SyscallArgs(regs);
     std::copy(args.begin(), args.end(), info.entry.args);
     return kHead + sizeof(info.entry);
   }

@@ -28,6 +28,9 @@ struct PtraceSyscallInfo {
 };
 static_assert(sizeof(PtraceSyscallInfo) == 88);
 
+// EINVAL, EPERM.
+Result<void> CheckPtraceOptions(const Task& tracer, uint64_t options);
+
 // Used on the fiber of the tracer; every call checks anew that the tie exists and that the tracee is stopped: ESRCH
 // otherwise. No lock is held by the caller. What parks says so.
 class Tracee {

@@ -297,7 +297,7 @@ Result<int64_t> SysPtrace(Task& task, int64_t request, int64_t pid, uint64_t add
   }
   if (request == kSeize) {
     if (addr != 0 || (data & ~uint64_t{kPtraceOptions})) return Errno(EIO);
-    if ((data & kPtraceSuspendSeccomp) && !task.Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
+    TRY(CheckPtraceOptions(task, data));
     TRY(task.PtraceAttach(*target, /*seize=*/true, static_cast<uint32_t>(data)));
     return 0;
   }

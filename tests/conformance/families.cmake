@@ -11,6 +11,7 @@ conformance_test(
   futex_test
   inet_loopback_test
   inotify_test
+  inspect_test
   link_rename_test
   lock_test
   memfd_fallocate_test

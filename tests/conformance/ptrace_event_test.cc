@@ -1,4 +1,6 @@
 // ptrace(2): PTRACE_EVENT_* stops, whose tracee a new task is, exec, exits, and the end of a tracer.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -270,6 +272,73 @@ TEST(PtraceEventExit, IsSeenForSIGKILLToo) {
   ASSERT_EQ(WaitAll(child.pid()), Event(PTRACE_EVENT_EXIT));
   EXPECT_EQ(EventMessage(child.pid()), static_cast<uint64_t>(SIGKILL));
   EXPECT_SIGNALED(Resume(PTRACE_CONT_, child.pid()), SIGKILL);
+}
+
+// --- seccomp -------------------------------------------------------------------------------------------------------
+
+// From now on getppid is `action`.
+void FilterGetppid(uint32_t action) {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, action),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog program = {4, code};
+  CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+TEST(PtraceEventSeccomp, StopsBeforeTheCall) {
+  ChildGuard child(StartTraced([] {
+    FilterGetppid(SECCOMP_RET_TRACE | 77);
+    CHILD_CHECK(syscall(SYS_getppid) == getpid());
+    CHILD_CHECK(syscall(SYS_getppid) == 1234);
+  }));
+  SetOptions(child.pid(), PTRACE_O_TRACESECCOMP);
+  ASSERT_EQ(Resume(PTRACE_CONT_, child.pid()), Event(PTRACE_EVENT_SECCOMP));
+  EXPECT_EQ(EventMessage(child.pid()), 77u);
+  struct ptrace_syscall_info info;
+  EXPECT_EQ(Ptrace(PTRACE_GET_SYSCALL_INFO, child.pid(), sizeof(info), Address(&info)),
+            static_cast<long>(offsetof(struct ptrace_syscall_info, seccomp.ret_data) + 4));
+  EXPECT_EQ(info.op, PTRACE_SYSCALL_INFO_SECCOMP);
+  EXPECT_EQ(info.seccomp.nr, static_cast<uint64_t>(SYS_getppid));
+  EXPECT_EQ(info.seccomp.ret_data, 77u);
+  // Another call instead.
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, orig_rax), SYS_getpid));
+  ASSERT_EQ(Resume(PTRACE_CONT_, child.pid()), Event(PTRACE_EVENT_SECCOMP));
+  // None.
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, orig_rax), ~0ull));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, rax), 1234));
+  EXPECT_EQ(Resume(PTRACE_CONT_, child.pid()), 0);
+}
+
+TEST(PtraceEventSeccomp, WithoutTheOptionTheCallFailsWithENOSYS) {
+  ChildGuard child(StartTraced([] {
+    FilterGetppid(SECCOMP_RET_TRACE);
+    CHILD_CHECK(syscall(SYS_getppid) == -1 && errno == ENOSYS);
+  }));
+  EXPECT_EQ(Resume(PTRACE_CONT_, child.pid()), 0);
+}
+
+TEST(PtraceSyscall, TheFilterSeesWhatTheTracerHasMadeOfTheCall) {
+  ChildGuard child(StartTraced([] {
+    FilterGetppid(SECCOMP_RET_ERRNO | EDOM);
+    CHILD_CHECK(syscall(SYS_getuid) == -1 && errno == EDOM);
+    CHILD_CHECK(syscall(SYS_getppid) == getpid());
+  }));
+  SetOptions(child.pid(), PTRACE_O_TRACESYSGOOD);
+  uint64_t number = 0;
+  while (number != SYS_getuid) {
+    ASSERT_EQ(Resume(PTRACE_SYSCALL_, child.pid()), kSyscallStop);
+    number = GetRegs(child.pid()).orig_rax;
+  }
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, orig_rax), SYS_getppid));
+  ASSERT_EQ(Resume(PTRACE_SYSCALL_, child.pid()), kSyscallStop);
+  EXPECT_EQ(static_cast<int64_t>(GetRegs(child.pid()).rax), -EDOM);
+  ASSERT_EQ(Resume(PTRACE_SYSCALL_, child.pid()), kSyscallStop);
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, orig_rax), SYS_getpid));
+  EXPECT_EQ(Resume(PTRACE_CONT_, child.pid()), 0);
 }
 
 // --- Waiting -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@
 
 #include <cstring>
 
+#include "base/sanitizers.h"
+
 extern "C" {
 uint64_t frame_test_saved_rsp;
 uint64_t frame_test_seen[4];  // rbx, r12, rdi, rsp
@@ -138,6 +140,9 @@ uint64_t handler_frame;
 void Handler(int, siginfo_t*, void* context) { handler_frame = reinterpret_cast<uint64_t>(context) - 8; }
 
 TEST(SignalFrame, WeReadTheHosts) {
+#ifdef BASE_TSAN
+  GTEST_SKIP() << "allocates in a signal handler, which ThreadSanitizer reports also where the signal is synchronous";
+#endif
   struct sigaction action {
   }, old;
   action.sa_sigaction = [](int, siginfo_t*, void* context) {

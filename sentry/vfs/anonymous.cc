@@ -1,5 +1,6 @@
 // Inodes without a file system: pipes, sockets, eventfds (fs/anon_inodes.c, fs/pipe.c: pipefs).
 #include "absl/strings/str_cat.h"
+#include "sentry/vfs/apply_attr.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/vfs.h"
 
@@ -42,12 +43,7 @@ class AnonymousInode final : public Inode {
   Result<void> SetAttr(const AttrChange& change) override {
     if (change.size) return Errno(EINVAL);
     base::MutexLock l(mu_);
-    if (change.mode) attr_.mode = (attr_.mode & S_IFMT) | (*change.mode & 07777);
-    if (change.uid) attr_.uid = *change.uid;
-    if (change.gid) attr_.gid = *change.gid;
-    if (change.atime) attr_.atime = *change.atime;
-    if (change.mtime) attr_.mtime = *change.mtime;
-    attr_.ctime = vfs::FileNow();
+    ApplyAttrChange(attr_, change, vfs::FileNow());
     return {};
   }
   // Opened by those who made it; /proc/self/fd of a pipe goes through the FIFO registry.

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "sentry/vfs/apply_attr.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::devpts {
@@ -107,12 +108,7 @@ Result<Attr> DevptsInode::GetAttr() {
 Result<void> DevptsInode::SetAttr(const AttrChange& change) {
   if (change.size) return Errno(EINVAL);
   base::MutexLock lock(mu_);
-  if (change.mode) attr_.mode = (attr_.mode & S_IFMT) | (*change.mode & 07777);
-  if (change.uid) attr_.uid = *change.uid;
-  if (change.gid) attr_.gid = *change.gid;
-  if (change.atime) attr_.atime = *change.atime;
-  if (change.mtime) attr_.mtime = *change.mtime;
-  attr_.ctime = vfs::FileNow();
+  ApplyAttrChange(attr_, change, vfs::FileNow());
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <linux/xattr.h>
 
+#include "sentry/vfs/apply_attr.h"
 #include "sentry/vfs/permission.h"
 #include "sentry/vfs/vfs.h"
 
@@ -33,12 +34,7 @@ Result<void> TmpfsInode::SetAttr(const AttrChange& change) {
   if (change.size) return Errno(EINVAL);
   FileTimeNs now = vfs::FileNow();
   base::MutexLock l(mu_);
-  if (change.mode) attr_.mode = (attr_.mode & S_IFMT) | (*change.mode & 07777);
-  if (change.uid) attr_.uid = *change.uid;
-  if (change.gid) attr_.gid = *change.gid;
-  if (change.atime) attr_.atime = *change.atime;
-  if (change.mtime) attr_.mtime = *change.mtime;
-  attr_.ctime = now;
+  ApplyAttrChange(attr_, change, now);
   return {};
 }
 

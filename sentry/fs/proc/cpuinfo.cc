@@ -5,18 +5,12 @@
 #include <cstdio>
 #include <cstring>
 
+#include "sentry/fs/proc/append.h"
 #include "sentry/fs/proc/system_text.h"
 
 namespace sentry::proc {
 
 namespace {
-
-template <typename... Args>
-void Append(std::string& out, const char* format, Args... args) {
-  char text[1024];
-  const int n = snprintf(text, sizeof(text), format, args...);
-  if (n > 0) out.append(text, std::min<size_t>(static_cast<size_t>(n), sizeof(text) - 1));
-}
 
 // The names that /proc/cpuinfo gives to CPUID's bits (arch/x86/include/asm/cpufeatures.h), for the leaves that programs
 // look at.

@@ -1,9 +1,9 @@
 // maps and smaps (fs/proc/task_mmu.c).
 #include <algorithm>
 #include <cinttypes>
-#include <cstdarg>
 #include <cstdio>
 
+#include "sentry/fs/proc/append.h"
 #include "sentry/fs/proc/process_text.h"
 
 namespace sentry::proc {
@@ -11,15 +11,6 @@ namespace sentry::proc {
 namespace {
 
 constexpr size_t kMappingsPerPart = 256;
-
-[[gnu::format(printf, 2, 3)]] void Append(std::string& out, const char* format, ...) {
-  char buffer[512];
-  va_list args;
-  va_start(args, format);
-  const int n = vsnprintf(buffer, sizeof(buffer), format, args);
-  va_end(args);
-  if (n > 0) out.append(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
-}
 
 void AppendVma(std::string& out, const MemoryManager::VmaInfo& v) {
   const size_t start = out.size();

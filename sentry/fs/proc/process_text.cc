@@ -4,23 +4,15 @@
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdarg>
 #include <cstdio>
+
+#include "sentry/fs/proc/append.h"
 
 namespace sentry::proc {
 
 namespace {
 
 constexpr int64_t kTickNs = 10'000'000;  // USER_HZ is 100
-
-[[gnu::format(printf, 2, 3)]] void Append(std::string& out, const char* format, ...) {
-  char buffer[512];
-  va_list args;
-  va_start(args, format);
-  const int n = vsnprintf(buffer, sizeof(buffer), format, args);
-  va_end(args);
-  if (n > 0) out.append(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
-}
 
 const char* StateName(char state) {
   switch (state) {

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 
 #include "base/time.h"
+#include "sentry/fs/proc/append.h"
 #include "sentry/kernel/version.h"
 #include "sentry/vfs/vfs.h"
 
@@ -15,15 +15,6 @@ namespace sentry::proc {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000, kTickNs = 10'000'000;
-
-[[gnu::format(printf, 2, 3)]] void Append(std::string& out, const char* format, ...) {
-  char buffer[1024];
-  va_list args;
-  va_start(args, format);
-  const int n = vsnprintf(buffer, sizeof(buffer), format, args);
-  va_end(args);
-  if (n > 0) out.append(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
-}
 
 std::string Meminfo(Kernel& kernel) {
   const uint64_t total = kernel.options().total_memory >> 10;

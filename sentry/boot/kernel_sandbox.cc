@@ -124,9 +124,10 @@ KernelSandbox::~KernelSandbox() {
     net_.reset();
     uts_.reset();
   });
-  kernel_.reset();
   memory_file_->StopTrimming();
+  // Before the kernel: it waits for tasks that are on their way out, which still use it.
   scheduler_.reset();
+  kernel_.reset();
   platform_.reset();
 }
 

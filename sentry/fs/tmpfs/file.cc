@@ -377,6 +377,7 @@ Result<void> TmpfsFile::Allocate(int mode, int64_t offset, int64_t length) {
     return {};
   }
   if (end > size() && !(mode & FALLOC_FL_KEEP_SIZE) && (seals() & kSealGrow)) return Errno(EPERM);
+  if (PageRoundUp(last) - PageRoundDown(first) > sb().capacity()) return Errno(ENOSPC);
   // All or nothing, as Linux: what is made here is taken back if the rest does not fit.
   std::vector<base::Range> made;
   uint64_t page_end = PageRoundUp(last);

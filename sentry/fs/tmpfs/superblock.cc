@@ -127,7 +127,7 @@ std::string TmpfsSuperblock::MountOptions() const {
 Result<uint64_t> TmpfsSuperblock::ChargeBytes(uint64_t bytes, uint64_t least) {
   uint64_t used = used_bytes_.load(std::memory_order_relaxed);
   for (;;) {
-    uint64_t room = options_.size - std::min(options_.size, used);
+    uint64_t room = capacity() - std::min(capacity(), used);
     uint64_t take = std::min(bytes, room);
     if (take < bytes) take = take / kPageSize * kPageSize;
     if (take < least) return Errno(ENOSPC);

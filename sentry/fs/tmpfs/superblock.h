@@ -2,6 +2,7 @@
 #ifndef SENTRY_FS_TMPFS_SUPERBLOCK_H_
 #define SENTRY_FS_TMPFS_SUPERBLOCK_H_
 
+#include <algorithm>
 #include <atomic>
 
 #include "platform/memory_file.h"
@@ -21,6 +22,9 @@ class TmpfsSuperblock final : public Superblock {
   std::string MountOptions() const override;
 
   platform::MemoryFile& memory() { return memory_; }
+  // Bytes that can be charged. Differs from Linux: there is a limit also without one, for what is present costs the
+  // sentry memory of its own, and fallocate(2) makes much present at once without using any of the host's.
+  uint64_t capacity() const { return std::min(options_.size, kMostBytes); }
   // Up to `bytes`, but at least `least`: what was charged. ENOSPC.
   Result<uint64_t> ChargeBytes(uint64_t bytes, uint64_t least);
   void UnchargeBytes(uint64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
@@ -29,6 +33,7 @@ class TmpfsSuperblock final : public Superblock {
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
+  static constexpr uint64_t kMostBytes = uint64_t{4} << 40;
   const std::unique_ptr<platform::MemoryFile> owned_memory_;  // may be null
   platform::MemoryFile& memory_;
   const Options options_;

@@ -22,6 +22,9 @@ TEST_P(RandomCalls, LeaveNothingBehind) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomCalls, ::testing::Range(1u, 33u));
 
+// 358: fallocate of 2^61 bytes of a tmpfs without a limit.
+INSTANTIATE_TEST_SUITE_P(Found, RandomCalls, ::testing::Values(358u));
+
 TEST(RandomCallsInput, MayBeEmpty) { EXPECT_EQ(MakeRandomCalls({}).calls, 0); }
 
 }  // namespace

@@ -105,6 +105,12 @@ TEST_F(TmpfsTest, SizeIsCharged) {
   ASSERT_OK(f->Allocate(FALLOC_FL_KEEP_SIZE, 0, 10 * 4096));
   EXPECT_EQ(f->GetAttr()->size, 4096);
   EXPECT_ERRNO(EOPNOTSUPP, f->Allocate(FALLOC_FL_COLLAPSE_RANGE, 0, 4096));
+  // Also where the file system has no limit of its own.
+  auto unlimited = *Open("/f", O_RDWR | O_CREAT);
+  EXPECT_ERRNO(ENOSPC, unlimited->Allocate(0, 4096, int64_t{1} << 61));
+  EXPECT_EQ(unlimited->GetAttr()->blocks, 0);
+  unlimited = nullptr;
+  ASSERT_OK(Unlink("/f"));
   ASSERT_OK(Unlink("/m/f"));
   f = nullptr;
   EXPECT_EQ(At("/m")->dentry->superblock().StatFs()->bfree, 10u);

@@ -177,27 +177,33 @@ TEST(Scheduler, AnIdleOneCausesNoWakeUps) {
   Scheduler scheduler({.executors = 4, .bind_cpus = false, .idle = nullptr});
   RefPtr<Fiber> parked[100];
   std::atomic<bool> go{false};
+  std::atomic<int> started{0};
   for (auto& fiber : parked) {
     fiber = Fiber::Spawn(scheduler, {}, [&] {
+      ++started;
       while (!go) Fiber::Park();
     });
   }
+  bool all_asleep = false;
   auto switches = [&] {
     long total = 0;
+    all_asleep = started == 100;
     for (const auto& executor : scheduler.executors()) {
       std::string path = "/proc/self/task/" + std::to_string(executor->host_tid()) + "/status";
       FILE* file = fopen(path.c_str(), "r");
       char line[256];
       long n = 0;
+      char state = 0;
       while (fgets(line, sizeof(line), file) != nullptr) {
         if (sscanf(line, "voluntary_ctxt_switches: %ld", &n) == 1) total += n;
+        if (sscanf(line, "State: %c", &state) == 1 && state != 'S') all_asleep = false;
       }
       fclose(file);
     }
     return total;
   };
   long before = -1;
-  for (long now = switches(); now != before; now = switches()) {  // until they have settled
+  for (long now = switches(); now != before || !all_asleep; now = switches()) {  // until they have settled
     before = now;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

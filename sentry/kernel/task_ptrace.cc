@@ -213,7 +213,8 @@ void Task::NotifyTracerLocked(int why) {
     info.si_code = why;
     info.chld.pid = TidIn(theirs.pid_namespace());
     info.chld.uid = SnapshotCreds()->ruid;
-    info.chld.status = why == kCldStopped ? thread_group_->group_stop_signal & 0x7f : ptrace_.code & 0x7f;
+    info.chld.status = ptrace_.code & 0x7f;
+    if (why == kCldStopped) info.chld.status = thread_group_->group_stopped ? thread_group_->group_stop_signal : 0;
     (void)SendGroupSignalLocked(theirs, info);
   }
   theirs.child_events.Notify(base::kEventIn);

@@ -456,7 +456,6 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
       TRY(task.mm().Write(UserPtr<uint64_t>{a2}, task.clear_child_tid));
       return 0;
     case PR_SET_THP_DISABLE:
-    case PR_SET_PTRACER:
     case PR_MCE_KILL:
       return 0;  // hints without an effect here
     case PR_GET_TSC:

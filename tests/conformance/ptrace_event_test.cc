@@ -243,6 +243,42 @@ TEST(PtraceEventExec, AThreadThatIsNotTheLeaderTakesItsId) {
   EXPECT_EQ(RunToEnd(process.pid()), 0);
 }
 
+// A tracer without CAP_SYS_PTRACE must not get hold of a program that may do more than it could.
+TEST(PtraceExec, SetUserIdHasNoEffectForUnprivilegedTracers) {
+  TempDir dir;
+  ASSERT_OK(chmod(dir.path().c_str(), 0755));
+  const std::string program = dir / "suid";
+  ASSERT_TRUE(WriteFile(program, ReadFile("/proc/self/exe"), 0755));
+  ASSERT_OK(chmod(program.c_str(), 04755));
+  const auto exec = [&] {
+    char* const argv[] = {const_cast<char*>(program.c_str()), const_cast<char*>("--gtest_list_tests"), nullptr};
+    int null = open("/dev/null", O_WRONLY);
+    dup2(null, 1);
+    execve(argv[0], argv, kNoEnv);
+    CHILD_CHECK(false);
+  };
+  for (bool privileged : {false, true}) {
+    int status = RunInChild([&] {
+      if (!privileged) CHILD_CHECK(setresgid(1000, 1000, 1000) == 0 && setresuid(1000, 1000, 1000) == 0);
+      pid_t pid = ForkChild([&] {
+        if (privileged) {
+          CHILD_CHECK(Ptrace(PTRACE_TRACEME_, 0) == 0);
+          CHILD_CHECK(setresgid(1000, 1000, 1000) == 0 && setresuid(1000, 1000, 1000) == 0);
+        } else {
+          CHILD_CHECK(Ptrace(PTRACE_TRACEME_, 0) == 0);
+        }
+        exec();
+      });
+      CHILD_CHECK(WaitAll(pid) == Stop(SIGTRAP));
+      const std::string uids = StatusField(pid, "Uid");
+      kill(pid, SIGKILL);
+      WaitAll(pid);
+      CHILD_CHECK(uids == (privileged ? "1000\t0\t0\t0" : "1000\t1000\t1000\t1000"));
+    });
+    EXPECT_EXITED(status, 0) << privileged;
+  }
+}
+
 // --- exit ----------------------------------------------------------------------------------------------------------
 
 TEST(PtraceEventExit, ShowsTheStatusWhileTheTaskIsStillThere) {

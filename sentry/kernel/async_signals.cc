@@ -49,6 +49,38 @@ int64_t BandOf(PollCode code) {
   return 0;
 }
 
+// What is noticed of a file with an owner: with O_ASYNC everything, of sockets out-of-band data in any case.
+void Watch(Kernel& kernel, FileDescription& file, bool async) {
+  const bool urgent = file.inode()->type() == FileType::kSocket;
+  if ((!async && !urgent) || file.wait_queue() == nullptr) {
+    file.SetAsyncEntry(nullptr);
+    return;
+  }
+  base::EventMask wanted = 0;
+  if (async) wanted |= base::kEventErr | base::kEventHup | base::kEventRdHup;
+  if (file.readable()) wanted |= base::kEventPri | (async ? base::kEventIn : 0);
+  if (file.writable() && async) wanted |= base::kEventOut;
+  AsyncSignals& signals = kernel.async_signals();
+  // The entry goes before the file does, and files before the kernel.
+  auto notice = [&signals, &file, wanted, urgent, async](base::EventMask events) {
+    events &= wanted;
+    if (urgent && (events & base::kEventPri)) signals.QueueUrgent(file);
+    if (!async) return;
+    if (events & base::kEventIn) {
+      signals.Queue(file, PollCode::kIn);
+    } else if (events & base::kEventPri) {
+      signals.Queue(file, PollCode::kPriority);
+    } else if (events & (base::kEventHup | base::kEventRdHup)) {
+      signals.Queue(file, PollCode::kHangup);
+    } else if (events & base::kEventOut) {
+      signals.Queue(file, PollCode::kOut);
+    } else if (events & base::kEventErr) {
+      signals.Queue(file, PollCode::kError);
+    }
+  };
+  file.SetAsyncEntry(std::make_unique<base::WaitEntry>(wanted, std::move(notice)));
+}
+
 }  // namespace
 
 void AsyncSignals::Push(FileDescription& file, PollCode code, bool urgent) {
@@ -133,17 +165,20 @@ Result<void> SetAsyncOwner(Task& task, FileDescription& file, int type, int id) 
     }
     if (!target->thread && !target->process && !target->group) return Errno(ESRCH);
   }
-  RefPtr<base::RefCounted> old;  // dropped after the lock
-  base::MutexLock lock(file.owner_mu);
-  file.owner.type = type;
-  file.owner.id = id;
-  old = std::exchange(file.owner.target, std::move(target));
+  {
+    RefPtr<base::RefCounted> old;  // dropped after the lock
+    base::MutexLock lock(file.owner_mu);
+    file.owner.type = type;
+    file.owner.id = id;
+    old = std::exchange(file.owner.target, std::move(target));
+  }
+  if (file.inode()->type() == FileType::kSocket) Watch(task.kernel(), file, (file.flags() & O_ASYNC) != 0);
   return {};
 }
 
 void SetAsync(Task& task, FileDescription& file, int fd, bool on) {
-  if (!on || file.wait_queue() == nullptr) {
-    file.SetAsyncEntry(nullptr);
+  if (!on) {
+    Watch(task.kernel(), file, false);
     return;
   }
   bool unowned;
@@ -156,25 +191,7 @@ void SetAsync(Task& task, FileDescription& file, int fd, bool on) {
   if (unowned && file.inode()->type() == FileType::kCharDevice) {
     (void)SetAsyncOwner(task, file, F_OWNER_PID, task.thread_group().pid());
   }
-  base::EventMask wanted = base::kEventErr | base::kEventHup | base::kEventRdHup;
-  if (file.readable()) wanted |= base::kEventIn | base::kEventPri;
-  if (file.writable()) wanted |= base::kEventOut;
-  AsyncSignals& signals = task.kernel().async_signals();
-  // The entry goes before the file does, and files before the kernel.
-  file.SetAsyncEntry(std::make_unique<base::WaitEntry>(wanted, [&signals, &file, wanted](base::EventMask events) {
-    events &= wanted;
-    if (events & base::kEventIn) {
-      signals.Queue(file, PollCode::kIn);
-    } else if (events & base::kEventPri) {
-      signals.Queue(file, PollCode::kPriority);
-    } else if (events & (base::kEventHup | base::kEventRdHup)) {
-      signals.Queue(file, PollCode::kHangup);
-    } else if (events & base::kEventOut) {
-      signals.Queue(file, PollCode::kOut);
-    } else if (events & base::kEventErr) {
-      signals.Queue(file, PollCode::kError);
-    }
-  }));
+  Watch(task.kernel(), file, true);
 }
 
 }  // namespace sentry

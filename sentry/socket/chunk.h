@@ -43,6 +43,7 @@ class Chunk final : public base::RefCounted {
   std::unique_ptr<SocketAddress> to;    // datagrams: where it was sent (IP_PKTINFO)
   int64_t timestamp_ns = 0;             // datagrams
   uint8_t tos = 0, ttl = 64;
+  bool urgent = false;  // a stream's: one byte of out-of-band data, alone
 
  private:
   const size_t capacity_;

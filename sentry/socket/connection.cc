@@ -62,6 +62,9 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
   base::FiberMutexLock writing(write_lock_[side]);
   SenderId id = stamp ? message.sender.value_or(sender) : SenderId{};
   size_t total = 0;
+  // man 7 tcp: the last byte is the out-of-band one.
+  const bool urgent = (message.flags & MSG_OOB) != 0;
+  auto only_urgent_left = [&] { return urgent && message.data.remaining() == 1; };
   do {
     size_t free;
     RefPtr<Chunk> tail;  // the last chunk if it may be appended to
@@ -77,11 +80,14 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
       free = peer.charged < limit ? limit - peer.charged : 0;
       if (!peer.queue.empty() && message.rights == nullptr) {
         Chunk& last = *peer.queue.back();
-        if (last.rights == nullptr && last.sender == id && last.room() != 0) tail = peer.queue.back();
+        if (last.rights == nullptr && last.sender == id && last.room() != 0 && !last.urgent && !only_urgent_left())
+          tail = peer.queue.back();
       }
     }
     if (free == 0) break;
-    size_t wanted = std::min({free, message.data.remaining(), Chunk::kMaxPiece});
+    const bool is_urgent = only_urgent_left();
+    const size_t left = message.data.remaining() - (urgent && !is_urgent ? 1 : 0);
+    size_t wanted = std::min({free, left, Chunk::kMaxPiece});
     // Only the writer makes `end` larger, so that the room stays what it is.
     if (tail != nullptr && tail->room() < std::min(wanted, Chunk::kSmall)) tail = nullptr;
     RefPtr<Chunk> chunk = tail != nullptr ? tail : TakeChunk(side, wanted);
@@ -92,6 +98,7 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
       return copied.ok() ? Errno(EFAULT) : copied.error();
     }
     bool discard = false;
+    RefPtr<Chunk> old_urgent;  // dropped without the lock
     {
       base::MutexLock lock(mu_);
       Side& self = sides_[side];
@@ -119,6 +126,12 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
             message.rights->queued.store(true, std::memory_order_release);
             chunk->rights = std::move(message.rights);
           }
+          if (is_urgent) {
+            // An earlier one that nobody has read is a byte like others from here on.
+            chunk->urgent = true;
+            old_urgent = std::exchange(peer.urgent, chunk);
+            peer.urgent_read = false;
+          }
           peer.queue.push_back(chunk);
         }
         chunk->end += *copied;
@@ -132,7 +145,7 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
       Notify(side, kSocketReadable | kSocketWritable | base::kEventErr | base::kEventHup | base::kEventRdHup);
       break;
     }
-    Notify(Other(side), kSocketReadable);
+    Notify(Other(side), kSocketReadable | (is_urgent ? base::kEventPri : 0));
     if (*copied < wanted) break;  // the rest of the buffer cannot be read
   } while (message.data.remaining() != 0);
   if (total == 0) return Errno(EAGAIN);
@@ -186,6 +199,7 @@ Result<size_t> Connection::Receive(int side, IncomingMessage& message) {
 
 Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
   base::FiberMutexLock reading(read_lock_[side]);
+  if ((message.flags & MSG_OOB) != 0) return ReceiveUrgent(side, message);
   const bool peek = (message.flags & MSG_PEEK) != 0;
   // tcp(7): MSG_TRUNC throws the bytes away.
   const bool throw_away = kind_ == Kind::kTcp && (message.flags & MSG_TRUNC) != 0;
@@ -195,17 +209,29 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
   Errno error(EAGAIN);
   bool became_writable = false, stop = false;
   for (bool first = true; first || total < wanted_total; first = false) {
-    RefPtr<Chunk> chunk;
+    RefPtr<Chunk> chunk, skipped;
     size_t begin, length;
     {
       base::MutexLock lock(mu_);
       Side& self = sides_[side];
       if (index >= self.queue.size()) {
-        if (total == 0 && first) return NothingToRead(self);
+        if (total == 0) return NothingToRead(self);
         break;
       }
       if (wanted_total == 0) return 0;
       chunk = self.queue[index];
+      if (chunk == self.urgent) {
+        if (total != 0) break;  // the mark
+        if (!UrgentInline(side)) {
+          // Reading on passes over it.
+          if (peek) {
+            ++index;
+          } else {
+            PopLocked(self, chunk, skipped);
+          }
+          continue;
+        }
+      }
       begin = chunk->begin;
       length = chunk->size();
     }
@@ -250,6 +276,8 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
         self.charged -= moved;
         if (chunk->size() == 0) {
           self.queue.pop_front();
+          if (chunk == self.urgent) self.urgent = nullptr;
+          chunk->urgent = false;
           dropped = std::move(self.spare);
           // Only if the writer does not append to it just now: then it has a reference too.
           if (chunk->ref_count() == 1) {
@@ -265,6 +293,42 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
   if (became_writable) Notify(Other(side), kSocketWritable);
   if (total == 0) return error;
   return total;
+}
+
+// The head of the queue goes, unread.
+void Connection::PopLocked(Side& self, RefPtr<Chunk>& chunk, RefPtr<Chunk>& dropped) {
+  self.bytes -= chunk->size();
+  self.charged -= chunk->size();
+  if (chunk == self.urgent) dropped = std::move(self.urgent);
+  self.queue.pop_front();
+}
+
+// tcp_recv_urg, unix_stream_recv_urg.
+Result<size_t> Connection::ReceiveUrgent(int side, IncomingMessage& message) {
+  RefPtr<Chunk> chunk;
+  {
+    base::MutexLock lock(mu_);
+    Side& self = sides_[side];
+    if (UrgentInline(side) || self.urgent == nullptr || self.urgent_read) return Errno(EINVAL);
+    chunk = self.urgent;
+  }
+  message.out_flags |= MSG_OOB;
+  if (message.data.remaining() == 0) {
+    message.out_flags |= MSG_TRUNC;
+    return 0;
+  }
+  TRY(message.data.CopyOut(std::span<const std::byte>(chunk->data() + chunk->begin, 1)));
+  if ((message.flags & MSG_PEEK) == 0) {
+    base::MutexLock lock(mu_);
+    if (sides_[side].urgent == chunk) sides_[side].urgent_read = true;
+  }
+  return 1;
+}
+
+bool Connection::AtMark(int side) {
+  base::MutexLock lock(mu_);
+  const Side& self = sides_[side];
+  return self.urgent != nullptr && !self.queue.empty() && self.queue.front() == self.urgent;
 }
 
 Result<size_t> Connection::ReceivePacket(int side, IncomingMessage& message) {
@@ -337,7 +401,7 @@ Result<void> Connection::Shutdown(int side, int how) {
 
 void Connection::Close(int side, bool abort) {
   std::deque<RefPtr<Chunk>> unread;
-  RefPtr<Chunk> spare;
+  RefPtr<Chunk> spare, urgent;
   base::EventMask events = 0;
   {
     base::MutexLock lock(mu_);
@@ -350,6 +414,7 @@ void Connection::Close(int side, bool abort) {
     }
     unread.swap(self.queue);
     self.bytes = self.charged = 0;
+    urgent = std::move(self.urgent);
     spare = std::move(self.spare);
     const bool lost = !unread.empty();
     if (!peer.closed && !peer.reset) {
@@ -382,8 +447,12 @@ base::EventMask Connection::Readiness(int side) {
   if (self.error != 0) events |= base::kEventErr;
   if ((self.receive_shut && self.send_shut) || over) events |= base::kEventHup;
   if (self.receive_shut) events |= kSocketReadable | base::kEventRdHup;
-  if (!self.queue.empty() && (kind_ != Kind::kTcp || self.bytes >= low_water_[side].load(std::memory_order_relaxed)))
+  const size_t bytes = packets() ? 0 : NormalBytesLocked(side);
+  if (packets() ? !self.queue.empty()
+                : bytes != 0 && (kind_ != Kind::kTcp || bytes >= low_water_[side].load(std::memory_order_relaxed))) {
     events |= kSocketReadable;
+  }
+  if (self.urgent != nullptr && !self.urgent_read) events |= base::kEventPri;
   if (self.send_shut && kind_ == Kind::kTcp) {
     events |= kSocketWritable;
   } else if (WritableLocked(side)) {
@@ -396,7 +465,7 @@ base::EventMask Connection::Readiness(int side) {
 size_t Connection::ReadableBytes(int side) {
   base::MutexLock lock(mu_);
   const Side& self = sides_[side];
-  if (!packets()) return self.bytes;
+  if (!packets()) return NormalBytesLocked(side);
   return self.queue.empty() ? 0 : self.queue.front()->size();
 }
 
@@ -435,7 +504,9 @@ void Connection::CollectQueuedRights(int side, std::vector<RefPtr<Rights>>& out)
 
 void Connection::PurgeQueue(int side) {
   std::deque<RefPtr<Chunk>> dropped;
+  RefPtr<Chunk> urgent;
   base::MutexLock lock(mu_);
+  urgent = std::move(sides_[side].urgent);
   for (auto& chunk : sides_[side].queue) {
     if (chunk->rights != nullptr) chunk->rights->queued.store(false, std::memory_order_release);
   }

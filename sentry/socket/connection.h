@@ -27,6 +27,9 @@ class Connection final : public base::RefCounted {
   void SetSendLimit(int side, size_t limit) EXCLUDES(mu_);
   // Whether messages to this side are stamped with the sender's identity. Both sides' wishes count.
   void SetPassCredentials(int side, bool on) { pass_credentials_[side].store(on, std::memory_order_relaxed); }
+  // SO_OOBINLINE of this side.
+  void SetUrgentInline(int side, bool on) { urgent_inline_[side].store(on, std::memory_order_relaxed); }
+  bool AtMark(int side) EXCLUDES(mu_);  // SIOCATMARK
   void SetLowWater(int side, size_t bytes) { low_water_[side].store(bytes, std::memory_order_relaxed); }
 
   // EAGAIN: full, or fewer than all for a packet. EPIPE, ECONNRESET, EMSGSIZE. A stream takes what fits.
@@ -66,7 +69,19 @@ class Connection final : public base::RefCounted {
     size_t send_limit = Socket::kDefaultBuffer;
     RefPtr<Chunk> spare;  // an emptied chunk for this side's next message
     uint64_t received = 0;
+    // The latest out-of-band byte: a mark in the queue, at which reads stop. Read by MSG_OOB it stays as the mark
+    // alone.
+    RefPtr<Chunk> urgent;
+    bool urgent_read = false;
   };
+  // The bytes that a read without MSG_OOB can get.
+  size_t NormalBytesLocked(int side) const REQUIRES(mu_) {
+    const Side& s = sides_[side];
+    return s.bytes - (s.urgent != nullptr && !UrgentInline(side) ? 1 : 0);
+  }
+  bool UrgentInline(int side) const { return urgent_inline_[side].load(std::memory_order_relaxed); }
+  Result<size_t> ReceiveUrgent(int side, IncomingMessage& message);
+  void PopLocked(Side& self, RefPtr<Chunk>& chunk, RefPtr<Chunk>& dropped) REQUIRES(mu_);
   static constexpr int Other(int side) { return 1 - side; }
   bool packets() const { return kind_ == Kind::kUnixPackets; }
   size_t LimitLocked(int side) const REQUIRES(mu_) { return LimitUnderPressure(sides_[side].send_limit); }
@@ -88,6 +103,7 @@ class Connection final : public base::RefCounted {
   base::Mutex mu_;
   Side sides_[2] GUARDED_BY(mu_);
   std::atomic<bool> pass_credentials_[2]{};
+  std::atomic<bool> urgent_inline_[2]{};
   std::atomic<size_t> low_water_[2]{1, 1};
 };
 

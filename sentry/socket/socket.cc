@@ -361,6 +361,11 @@ Result<int64_t> Socket::Ioctl(const IoctlArgs& args) {
       TRY(args.memory.Write(UserPtr<int32_t>{args.argument}, bytes));
       return 0;
     }
+    case SIOCATMARK: {
+      const bool at = TRY(AtMark());
+      TRY(args.memory.Write(UserPtr<int32_t>{args.argument}, at ? 1 : 0));
+      return 0;
+    }
     case FIOSETOWN:
     case SIOCSPGRP: {
       int32_t pid = TRY(args.memory.Read(UserPtr<int32_t>{args.argument}));

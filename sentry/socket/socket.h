@@ -106,6 +106,8 @@ class Socket : public FileDescription {
   // Takes the pending error (sock_error); 0 if there is none.
   virtual int TakeError() { return error_.exchange(0, std::memory_order_acq_rel); }
   virtual bool Listening() { return false; }
+  // SIOCATMARK: whether the next byte is the out-of-band one.
+  virtual Result<bool> AtMark() { return Errno(ENOTTY); }
   // A buffer size or the like changed.
   virtual void OptionsChanged() {}
   // For the collector of unreachable descriptors: what is in its receive queue, and dropping it.

@@ -165,7 +165,10 @@ Result<int> SysShmctl(Task& task, int id, int command, uint64_t buffer) {
       TRY(segment->perm.CheckOwner(task.creds()));
       ids.ForgetKeyLocked(*segment);
       segment->perm.mode |= ShmSegment::kDest;
-      if (segment->unused()) removed = ids.RemoveLocked(*segment);
+      if (segment->unused()) {
+        removed = ids.RemoveLocked(*segment);
+        segment->NamespaceGone();
+      }
       return 0;
     }
     case kLock:

@@ -14,8 +14,7 @@ Result<void> SysTimerfdGettime(Task& task, FdArg fd, UserPtr<abi::Itimerspec> va
 
 inline constexpr Row kTimerfdRows[] = {
     SYSCALL(timerfd_create, SysTimerfdCreate),
-    SYSCALL_PARTIAL(timerfd_settime, SysTimerfdSettime,
-                    "TFD_TIMER_CANCEL_ON_SET never cancels: changes of the host's clock are not seen"),
+    SYSCALL(timerfd_settime, SysTimerfdSettime),
     SYSCALL(timerfd_gettime, SysTimerfdGettime),
 };
 

@@ -20,6 +20,7 @@ conformance_test(
   mount_test
   mqueue_test
   mprotect_mremap_test
+  oob_test
   open_test
   pipe_test
   proc_contents_test

@@ -77,6 +77,7 @@ const SeccompRule kRuntime[] = {
     {SYS_epoll_pwait2, "the reactor waits"},
     {SYS_eventfd2, "a wake-up of a thread that starts"},
     {SYS_timerfd_settime, "the next deadline"},
+    {SYS_timerfd_create, "a guest's timer wants to know when the host's clock is set (TFD_TIMER_CANCEL_ON_SET)"},
 };
 
 // Descriptors that the sentry was given: standard streams, donated files, the gofer, the control socket.

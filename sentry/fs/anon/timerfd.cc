@@ -2,18 +2,47 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
 
+#include "base/syscall_unsafe.h"
 #include "sentry/time/conversions.h"
 
 namespace sentry {
 
 TimerFd::TimerFd(base::Reactor& reactor, TimeKeeper& keeper, int clock, uint32_t flags)
     : FileDescription(NewAnonymousPath("anon_inode:[timerfd]", 0600), O_RDWR | flags),
+      reactor_(reactor),
       keeper_(keeper),
       clock_(clock),
       timer_(reactor, [this] { queue_.Notify(base::kEventIn | base::kEventRdNorm); }) {}
 
-TimerFd::~TimerFd() { timer_.Cancel(); }
+TimerFd::~TimerFd() {
+  timer_.Cancel();
+  host_watch_.reset();
+}
+
+void TimerFd::WatchHostClock() {
+  base::FiberMutexLock lock(watching_);
+  if (host_watch_) return;
+  auto fd = base::Host(SYS_timerfd_create, CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (!fd.ok()) return;  // no descriptor is left: it does not cancel
+  host_clock_ = base::UniqueFd(static_cast<int>(*fd));
+  auto arm = [host = host_clock_.get()] {
+    itimerspec never{};
+    never.it_value.tv_sec = int64_t{1} << 40;
+    (void)base::Host(SYS_timerfd_settime, host, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, nullptr).ok();
+  };
+  arm();
+  host_watch_ = std::make_unique<base::FdWatch>(reactor_, host_clock_.get(), EPOLLIN, [this, arm](uint32_t) {
+    uint64_t ticks;
+    if (!base::Host(SYS_read, host_clock_.get(), &ticks, sizeof(ticks)).failed_with(ECANCELED)) return;
+    arm();
+    clock_changes_.fetch_add(1, std::memory_order_release);
+    queue_.Notify(base::kEventIn | base::kEventRdNorm);
+  });
+}
 
 uint64_t TimerFd::ExpirationsLocked(int64_t now) const {
   if (!armed_ || now < next_ns_) return 0;
@@ -43,13 +72,17 @@ TimerFd::Setting TimerFd::SettingLocked(int64_t now) const {
   return setting;
 }
 
-TimerFd::Setting TimerFd::Set(Setting setting, bool absolute) {
+TimerFd::Setting TimerFd::Set(Setting setting, bool absolute, bool cancel_on_set) {
+  cancel_on_set = cancel_on_set && absolute && (clock_ == kClockRealtime || clock_ == kClockRealtimeAlarm);
+  if (cancel_on_set) WatchHostClock();
   int64_t now = Now();
   base::MutexLock lock(mu_);
   Setting old = SettingLocked(now);
   armed_ = setting.value_ns != 0;
   next_ns_ = absolute ? setting.value_ns : AddSaturated(now, setting.value_ns);
   interval_ns_ = setting.interval_ns;
+  might_cancel_ = cancel_on_set;
+  seen_changes_ = clock_changes_.load(std::memory_order_acquire);
   ArmLocked();
   return old;
 }
@@ -66,6 +99,11 @@ Result<size_t> TimerFd::Read(IoBuffer& to, const IoFlags&) {
   uint64_t ticks;
   {
     base::MutexLock lock(mu_);
+    if (CancelledLocked()) {
+      seen_changes_ = clock_changes_.load(std::memory_order_acquire);
+      ArmLocked();  // the clock says something else now
+      return Errno(ECANCELED);
+    }
     ticks = ExpirationsLocked(now);
     if (ticks == 0) {
       // The host's timer may fire a little before the guest's clock says so: wait for the rest.
@@ -86,7 +124,7 @@ Result<size_t> TimerFd::Read(IoBuffer& to, const IoFlags&) {
 base::EventMask TimerFd::Readiness() {
   int64_t now = Now();
   base::MutexLock lock(mu_);
-  if (ExpirationsLocked(now) != 0) return base::kEventIn;
+  if (ExpirationsLocked(now) != 0 || CancelledLocked()) return base::kEventIn;
   if (armed_) ArmLocked();
   return 0;
 }

@@ -2,16 +2,21 @@
 #ifndef SENTRY_FS_ANON_TIMERFD_H_
 #define SENTRY_FS_ANON_TIMERFD_H_
 
+#include <atomic>
+#include <memory>
+
+#include "base/fiber_lock.h"
 #include "base/mutex.h"
 #include "base/reactor.h"
+#include "base/unique_fd.h"
 #include "base/wait_queue.h"
 #include "sentry/time/time_keeper.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry {
 
-// Differs from Linux: TFD_TIMER_CANCEL_ON_SET is taken, and since a guest cannot set the clock and the host's is not
-// watched, never cancels.
+// TFD_TIMER_CANCEL_ON_SET: a guest cannot set the clock, but the host can. Such a timer has a timer of the host's
+// beside it, far in the future, that is cancelled when that happens.
 class TimerFd final : public FileDescription {
  public:
   // `clock`: realtime, monotonic, boottime or an alarm clock. `keeper` outlives the sandbox's files.
@@ -23,7 +28,8 @@ class TimerFd final : public FileDescription {
     int64_t interval_ns = 0;
   };
   // Arms, or disarms with value_ns 0; returns what was set before. `absolute`: value_ns is a time of the clock.
-  Setting Set(Setting setting, bool absolute) EXCLUDES(mu_);
+  // `cancel_on_set`: a change of the realtime clock is told to the next reader, as ECANCELED. Parks with it, once.
+  Setting Set(Setting setting, bool absolute, bool cancel_on_set) EXCLUDES(mu_);
   Setting Get() EXCLUDES(mu_);
 
   Result<size_t> Read(IoBuffer& to, const IoFlags& flags) override;
@@ -38,15 +44,26 @@ class TimerFd final : public FileDescription {
   // Expirations that nobody has read yet.
   uint64_t ExpirationsLocked(int64_t now) const REQUIRES(mu_);
   void ArmLocked() REQUIRES(mu_);
+  bool CancelledLocked() const REQUIRES(mu_) {
+    return might_cancel_ && clock_changes_.load(std::memory_order_acquire) != seen_changes_;
+  }
+  void WatchHostClock();
   Setting SettingLocked(int64_t now) const REQUIRES(mu_);
 
+  base::Reactor& reactor_;
   TimeKeeper& keeper_;
   const int clock_;
   base::Mutex mu_;
   bool armed_ GUARDED_BY(mu_) = false;
   int64_t next_ns_ GUARDED_BY(mu_) = 0;  // first expiration that nobody has read; in clock_'s time
   int64_t interval_ns_ GUARDED_BY(mu_) = 0;
+  bool might_cancel_ GUARDED_BY(mu_) = false;
+  uint64_t seen_changes_ GUARDED_BY(mu_) = 0;
+  std::atomic<uint64_t> clock_changes_{0};  // of the host's clock, since it is watched
   base::WaitQueue queue_;
+  base::FiberMutex watching_;  // the two are made once
+  base::UniqueFd host_clock_;
+  std::unique_ptr<base::FdWatch> host_watch_;
   base::Timer timer_;  // last: its callback notifies the queue
 };
 

@@ -11,6 +11,7 @@ void IpcNamespace::ForgetShmIfDoomed(ShmSegment& segment) {
   base::MutexLock lock(shm.mu);
   if (!(segment.perm.mode & ShmSegment::kDest) || segment.perm.removed || !segment.unused()) return;
   gone = shm.RemoveLocked(segment);
+  segment.NamespaceGone();  // an shmat that found it before attaches it still
 }
 
 IpcNamespace::~IpcNamespace() {

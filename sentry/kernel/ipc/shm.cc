@@ -71,7 +71,7 @@ ShmAttachment::~ShmAttachment() {
 
 Mappable::Identity ShmAttachment::MappedIdentity() const {
   char name[32];
-  snprintf(name, sizeof(name), "/SYSV%08x (deleted)", static_cast<uint32_t>(segment_->perm.key));
+  snprintf(name, sizeof(name), "/SYSV%08x (deleted)", static_cast<uint32_t>(segment_->first_key_));
   return {name, segment_->memory()->MappedIdentity().dev, static_cast<uint64_t>(segment_->perm.id)};
 }
 

@@ -34,6 +34,7 @@ class ShmSegment final : public base::RefCounted {
              RefPtr<SharedAnonymous> memory, int pid, int64_t now)
       : perm(key, mode, creds),
         bytes_(bytes),
+        first_key_(key),
         memory_(std::move(memory)),
         creator_pid(pid),
         change_time(now),
@@ -54,6 +55,7 @@ class ShmSegment final : public base::RefCounted {
  private:
   friend class ShmAttachment;
   const uint64_t bytes_;
+  const int32_t first_key_;  // by which maps name it, also when the key means something else
   const RefPtr<SharedAnonymous> memory_;
   mutable base::Mutex mu_;  // after IpcIds::mu
   const int creator_pid;

@@ -347,7 +347,7 @@ Result<RefPtr<Socket>> TcpSocket::Accept(VfsContext& ctx, uint32_t file_flags, S
 }
 
 Result<size_t> TcpSocket::Send(OutgoingMessage& message) {
-  if ((message.flags & (MSG_OOB | MSG_FASTOPEN)) != 0) return Errno(EOPNOTSUPP);
+  if ((message.flags & MSG_FASTOPEN) != 0) return Errno(EOPNOTSUPP);
   auto [connection, side] = Current();
   if (connection == nullptr) {
     base::MutexLock lock(endpoint_->mu_);
@@ -361,7 +361,6 @@ Result<size_t> TcpSocket::Send(OutgoingMessage& message) {
 
 Result<size_t> TcpSocket::Receive(IncomingMessage& message) {
   if ((message.flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
-  if ((message.flags & MSG_OOB) != 0) return Errno(EINVAL);  // no urgent data
   auto [connection, side] = Current();
   if (connection == nullptr) {
     base::MutexLock lock(endpoint_->mu_);
@@ -370,9 +369,15 @@ Result<size_t> TcpSocket::Receive(IncomingMessage& message) {
     if (endpoint_->failed_) return 0;
     return Errno(ENOTCONN);
   }
+  connection->SetUrgentInline(side, Flag(SO_OOBINLINE));
   auto received = connection->Receive(side, message);
   message.sender.reset();
   return received;
+}
+
+Result<bool> TcpSocket::AtMark() {
+  auto [connection, side] = Current();
+  return connection != nullptr && connection->AtMark(side);
 }
 
 Result<void> TcpSocket::Shutdown(int how) {
@@ -441,6 +446,7 @@ base::EventMask TcpSocket::Readiness() {
     connection = endpoint_->connection_;
     side = endpoint_->side_;
   }
+  connection->SetUrgentInline(side, Flag(SO_OOBINLINE));
   return connection->Readiness(side);
 }
 

@@ -1,7 +1,7 @@
 // TCP over lo (man 7 tcp): a Connection between two sockets that a listener brings together. No segments, no timers, no
 // TIME_WAIT.
 //
-// Differs from Linux: no urgent data (MSG_OOB is EOPNOTSUPP), no fast open, a port is free again as soon as its last
+// Differs from Linux: no fast open, a port is free again as soon as its last
 // socket is closed, and a connection to one's own port is refused.
 //
 // Locking: TcpEndpoint::mu_; a listener's and a client's through MutexPairLock. Beneath it: Connection::mu_,
@@ -76,6 +76,7 @@ class TcpSocket final : public InetSocket {
   int TakeError() override;
   bool Listening() override;
   void OptionsChanged() override;
+  Result<bool> AtMark() override;
   base::EventMask Readiness() override;
 
  protected:

@@ -42,6 +42,7 @@ class UnixSocket final : public Socket {
   void CollectQueuedRights(std::vector<RefPtr<Rights>>& out) override;
   void PurgeQueue() override;
   base::EventMask Readiness() override;
+  Result<bool> AtMark() override;
 
  private:
   bool datagrams() const { return type() == SOCK_DGRAM; }

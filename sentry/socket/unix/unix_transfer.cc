@@ -7,7 +7,7 @@
 namespace sentry {
 
 Result<size_t> UnixSocket::Send(OutgoingMessage& message) {
-  if ((message.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if ((message.flags & MSG_OOB) != 0 && (!IsStream() || message.data.remaining() == 0)) return Errno(EOPNOTSUPP);
   if (message.to == nullptr || !datagrams()) {
     if (RefPtr<HostPeer> host = host_peer()) {
       if (message.to != nullptr && IsStream()) return Errno(EISCONN);
@@ -93,7 +93,7 @@ Result<size_t> UnixSocket::SendDatagram(OutgoingMessage& message) {
 }
 
 Result<size_t> UnixSocket::Receive(IncomingMessage& message) {
-  if ((message.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if ((message.flags & MSG_OOB) != 0 && !IsStream()) return Errno(EOPNOTSUPP);
   if (datagrams()) return ReceiveDatagram(message);
   if (RefPtr<HostPeer> host = host_peer()) return host->Receive(message);
   Connection* connection = endpoint_->published_.load(std::memory_order_acquire);
@@ -101,6 +101,7 @@ Result<size_t> UnixSocket::Receive(IncomingMessage& message) {
     base::MutexLock lock(endpoint_->mu_);
     return Errno(IsStream() ? EINVAL : ENOTCONN);
   }
+  connection->SetUrgentInline(endpoint_->side_, Flag(SO_OOBINLINE));
   auto received = connection->Receive(endpoint_->side_, message);
   if (!pass_credentials()) message.sender.reset();
   if (message.wants_from && received.ok()) {
@@ -146,9 +147,17 @@ Result<void> UnixSocket::Shutdown(int how) {
   return {};
 }
 
+Result<bool> UnixSocket::AtMark() {
+  if (!IsStream()) return Errno(ENOTTY);
+  Connection* connection = endpoint_->published_.load(std::memory_order_acquire);
+  return connection != nullptr && connection->AtMark(endpoint_->side_);
+}
+
 base::EventMask UnixSocket::Readiness() {
-  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire))
+  if (Connection* connection = endpoint_->published_.load(std::memory_order_acquire)) {
+    connection->SetUrgentInline(endpoint_->side_, Flag(SO_OOBINLINE));
     return connection->Readiness(endpoint_->side_);
+  }
   RefPtr<HostPeer> host = host_peer();
   if (host != nullptr && !datagrams()) return host->Readiness();
   base::EventMask events = 0;

@@ -200,5 +200,24 @@ TEST(Signalfd, ChecksItsArguments) {
   EXPECT_ERRNO(read(fd.get(), small, sizeof(small)), EINVAL);
 }
 
+// As long as nobody sets the clock, which a test cannot.
+TEST(Timerfd, OneThatIsCancelledBySettingTheClockExpiresLikeOthers) {
+  Fd fd(timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK));
+  ASSERT_FD(fd);
+  itimerspec spec = {};
+  clock_gettime(CLOCK_REALTIME, &spec.it_value);
+  spec.it_value.tv_sec += 3600;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK(timerfd_settime(fd.get(), TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec, nullptr));
+    uint64_t ticks;
+    EXPECT_ERRNO(read(fd.get(), &ticks, sizeof(ticks)), EAGAIN);
+  }
+  spec.it_value.tv_sec -= 3601;
+  ASSERT_OK(timerfd_settime(fd.get(), TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec, nullptr));
+  uint64_t ticks = 0;
+  EXPECT_TRUE(Eventually([&] { return read(fd.get(), &ticks, sizeof(ticks)) == sizeof(ticks); }));
+  EXPECT_EQ(ticks, 1u);
+}
+
 }  // namespace
 }  // namespace conformance

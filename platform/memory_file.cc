@@ -215,7 +215,54 @@ bool MemoryFile::AtLimit(uint64_t more) {
   return now >= limit;
 }
 
-base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent_to, uint64_t after) {
+base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent_to, uint64_t after, bool* resident) {
+  bool pooled = false;
+  FileRange r = TRY(Reserve(length, congruent_to, after, pooled));
+  bool whole = pooled;
+  if (pooled && !ZeroData(r, whole)) {
+    DecRef(r);
+    return base::Errno(ENOMEM);
+  }
+  if (resident != nullptr) *resident = whole;
+  return r;
+}
+
+base::Result<FileRange> MemoryFile::AllocateForOverwrite(uint64_t length, uint64_t congruent_to, uint64_t after) {
+  bool pooled = false;
+  return Reserve(length, congruent_to, after, pooled);
+}
+
+base::Result<FileRange> MemoryFile::AllocateCopy(FileRange from, std::span<const FileRange> data, uint64_t congruent_to,
+                                                 uint64_t after) {
+  bool pooled = false;
+  FileRange copy = TRY(Reserve(from.length(), congruent_to, after, pooled));
+  const uint64_t shift = copy.start - from.start;  // modulo 2^64
+  base::Result<void> done;
+  uint64_t zeroed = copy.start;
+  auto zero_up_to = [&](uint64_t end) {
+    bool whole = true;
+    if (pooled && zeroed < end && !ZeroData({zeroed, end}, whole)) done = base::Errno(ENOMEM);
+  };
+  for (const FileRange& piece : data) {
+    CHECK(piece.start >= from.start && piece.end <= from.end && piece.start + shift >= zeroed);
+    zero_up_to(piece.start + shift);
+    for (uint64_t at = piece.start; at < piece.end && done.ok();) {
+      std::span<std::byte> source = Map({at, piece.end});
+      done = Fill(at + shift, source);
+      at += source.size();
+    }
+    zeroed = piece.end + shift;
+  }
+  zero_up_to(copy.end);
+  if (!done.ok()) {
+    DecRef(copy);
+    return done.error();
+  }
+  return copy;
+}
+
+base::Result<FileRange> MemoryFile::Reserve(uint64_t length, uint64_t congruent_to, uint64_t after, bool& pooled) {
+  pooled = false;
   if (length == 0 || length > (uint64_t{1} << 61)) return base::Errno(ENOMEM);
   length = PageUp(length);
   if (AtLimit(length)) return base::Errno(ENOMEM);
@@ -225,12 +272,10 @@ base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent
   }
   FileRange r;
   if (length <= kPoolRangeBytes && TakeFromPool(length, congruent_to, after, r)) {
-    if (ZeroData(r)) {
-      base::MutexLock lock(mu_);
-      impl_->refs.Insert(r, 1);
-      return r;
-    }
-    PunchAndFree(r);
+    pooled = true;
+    base::MutexLock lock(mu_);
+    impl_->refs.Insert(r, 1);
+    return r;
   }
   base::MutexLock lock(mu_);
   bool found = false;
@@ -410,17 +455,42 @@ FileRange MemoryFile::NextData(FileRange range) const {
   return {start, end};
 }
 
-bool MemoryFile::ZeroData(FileRange range) {
-  while (true) {
+uint64_t MemoryFile::FindData(FileRange range, uint64_t enough, std::vector<FileRange>& data) const {
+  if (range.length() <= kSmallBytes) {
+    data.push_back(range);
+    return range.length();
+  }
+  uint64_t bytes = 0;
+  while (bytes <= enough && !range.empty()) {
+    FileRange found = NextData(range);
+    if (found.empty()) break;
+    data.push_back(found);
+    bytes += found.length();
+    range.start = found.end;
+  }
+  return bytes;
+}
+
+bool MemoryFile::Zero(FileRange range) {
+  while (!range.empty()) {
+    std::span<std::byte> m = Map(range);
+    if (base::SafeZero(m.data(), m.size()).copied != m.size()) return false;
+    range.start += m.size();
+  }
+  return true;
+}
+
+bool MemoryFile::ZeroData(FileRange range, bool& whole) {
+  // What was freed was mostly used.
+  if (range.length() <= kSmallBytes) return Zero(range);
+  while (!range.empty()) {
     FileRange data = NextData(range);
-    if (data.empty()) return true;
-    for (uint64_t at = data.start; at < data.end;) {
-      std::span<std::byte> m = Map({at, data.end});
-      if (base::SafeZero(m.data(), m.size()).copied != m.size()) return false;
-      at += m.size();
-    }
+    if (data.start != range.start) whole = false;
+    if (data.empty()) break;
+    if (!Zero(data)) return false;
     range.start = data.end;
   }
+  return true;
 }
 
 std::span<std::byte> MemoryFile::Map(FileRange range) {
@@ -470,20 +540,13 @@ base::Result<void> MemoryFile::Write(uint64_t offset, std::span<const std::byte>
   return {};
 }
 
-base::Result<void> MemoryFile::CopyPages(FileRange from, FileRange to) {
-  CHECK(from.length() == to.length());
-  for (FileRange rest = from; !rest.empty();) {
-    FileRange data = NextData(rest);
-    if (data.empty()) break;
-    // pwrite fills fresh pages three times cheaper than faults in our mapping do.
-    for (uint64_t at = data.start; at < data.end;) {
-      std::span<std::byte> src = Map({at, data.end});
-      auto n = base::HostRetry(SYS_pwrite64, fd(), src.data(), src.size(), to.start + (at - from.start));
-      if (!n.ok()) return base::Errno(n.failed_with(EFAULT) ? EFAULT : ENOMEM);
-      if (*n == 0) return base::Errno(ENOMEM);
-      at += *n;
-    }
-    rest.start = data.end;
+base::Result<void> MemoryFile::Fill(uint64_t offset, std::span<const std::byte> in) {
+  while (!in.empty()) {
+    auto n = base::HostRetry(SYS_pwrite64, fd(), in.data(), in.size(), offset);
+    if (!n.ok()) return base::Errno(n.failed_with(EFAULT) ? EFAULT : ENOMEM);
+    if (*n == 0) return base::Errno(ENOMEM);
+    offset += static_cast<uint64_t>(*n);
+    in = in.subspan(static_cast<size_t>(*n));
   }
   return {};
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/errno.h"
 #include "base/interval_map.h"
@@ -46,7 +47,16 @@ class MemoryFile {
   // Reserves `length` bytes (pages) that read as zero, with one reference. `congruent_to`: the offset has the same
   // place within 2 MiB as this guest address. `after`, when not 0, is an offset at which the caller would like the
   // range to start so that host mappings merge; taken if it is free. ENOMEM at the limit.
-  base::Result<FileRange> Allocate(uint64_t length, uint64_t congruent_to = 0, uint64_t after = 0) EXCLUDES(mu_);
+  // `resident`, if given, is set to whether all of its pages are known to exist: mapping them populated costs less than
+  // the faults, and no memory.
+  base::Result<FileRange> Allocate(uint64_t length, uint64_t congruent_to = 0, uint64_t after = 0,
+                                   bool* resident = nullptr) EXCLUDES(mu_);
+  // The same, but with contents of whatever was freed before: the caller writes all of it before a guest can see it.
+  base::Result<FileRange> AllocateForOverwrite(uint64_t length, uint64_t congruent_to = 0, uint64_t after = 0)
+      EXCLUDES(mu_);
+  // The same, as a copy of `from`, of which `data` (in order, within it) are the pages that exist. ENOMEM, EFAULT.
+  base::Result<FileRange> AllocateCopy(FileRange from, std::span<const FileRange> data, uint64_t congruent_to = 0,
+                                       uint64_t after = 0) EXCLUDES(mu_);
   // One more, one fewer reference to every page of the range, which may span allocations. At zero the pages are
   // recycled: nothing may map or read them any more (guest mappings of them have been confirmed gone).
   void IncRef(FileRange range) EXCLUDES(mu_);
@@ -66,8 +76,11 @@ class MemoryFile {
   void Decommit(FileRange range);
   // The next range at or after `from`, within `range`, that has pages (SEEK_DATA); empty if none has.
   FileRange NextData(FileRange range) const;
-  // Copies the pages of `from` that exist to `to` (same length, `to` reads as zero before). ENOMEM, EFAULT.
-  base::Result<void> CopyPages(FileRange from, FileRange to);
+  // Appends the ranges within `range` that have pages, until they hold more than `enough` bytes; returns how many they
+  // hold. Of ranges up to kSmallBytes all pages are taken to exist: asking costs more than copying them.
+  uint64_t FindData(FileRange range, uint64_t enough, std::vector<FileRange>& data) const;
+  // Fills fresh pages from the sentry's memory: three times cheaper than through faults in the mapping. ENOMEM, EFAULT.
+  base::Result<void> Fill(uint64_t offset, std::span<const std::byte> in);
 
   // Bytes of pages that exist, from st_blocks.
   uint64_t usage() const;
@@ -82,6 +95,7 @@ class MemoryFile {
 
   static constexpr uint64_t kPoolBytes = 32 << 20;
   static constexpr uint64_t kPoolRangeBytes = 2 << 20;
+  static constexpr uint64_t kSmallBytes = 16 << 10;
 
   struct Impl;
 
@@ -93,7 +107,12 @@ class MemoryFile {
   static base::Result<std::unique_ptr<MemoryFile>> Wrap(base::UniqueFd fd, Options options, bool on_host_file);
   bool Punch(FileRange range);
   void PunchAndFree(FileRange range) EXCLUDES(mu_);
-  bool ZeroData(FileRange range);
+  // A range with one reference. `pooled`: its pages may exist, and hold what somebody left there.
+  base::Result<FileRange> Reserve(uint64_t length, uint64_t congruent_to, uint64_t after, bool& pooled) EXCLUDES(mu_);
+  // Makes a pooled range read as zero. `whole` becomes false if not all of its pages exist. False if the host gives no
+  // memory.
+  bool ZeroData(FileRange range, bool& whole);
+  bool Zero(FileRange range);
 
   base::UniqueFd fd_;
   mutable base::Mutex mu_;

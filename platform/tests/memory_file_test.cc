@@ -208,7 +208,7 @@ TEST_F(MemoryFileTest, DecommitZeroesAndKeepsTheReferences) {
 }
 
 TEST_F(MemoryFileTest, FindsDataAndCopiesItAlone) {
-  FileRange from = Allocate(kMiB), to = Allocate(kMiB);
+  FileRange from = Allocate(kMiB);
   FileRange a = {from.start + 4 * kPageSize, from.start + 6 * kPageSize};
   FileRange b = {from.start + 100 * kPageSize, from.start + 101 * kPageSize};
   Fill(a, 1);
@@ -216,13 +216,71 @@ TEST_F(MemoryFileTest, FindsDataAndCopiesItAlone) {
   EXPECT_EQ(file_->NextData(from), a);
   EXPECT_EQ(file_->NextData({a.end, from.end}), b);
   EXPECT_TRUE(file_->NextData({b.end, from.end}).empty());
+  std::vector<FileRange> data;
+  EXPECT_EQ(file_->FindData(from, UINT64_MAX, data), 3 * kPageSize);
+  EXPECT_EQ(data, (std::vector<FileRange>{a, b}));
   uint64_t before = file_->usage();
-  ASSERT_TRUE(file_->CopyPages(from, to).ok());
+  auto to = file_->AllocateCopy(from, data);
+  ASSERT_TRUE(to.ok());
   EXPECT_EQ(file_->usage() - before, 3 * kPageSize);
-  auto moved = [&](FileRange r) { return FileRange{r.start - from.start + to.start, r.end - from.start + to.start}; };
+  auto moved = [&](FileRange r) { return FileRange{r.start - from.start + to->start, r.end - from.start + to->start}; };
   EXPECT_TRUE(Holds(moved(a), 1));
   EXPECT_TRUE(Holds(moved(b), 2));
-  EXPECT_TRUE(Holds({to.start, to.start + 4 * kPageSize}, 0));
+  EXPECT_TRUE(Holds({to->start, to->start + 4 * kPageSize}, 0));
+}
+
+TEST_F(MemoryFileTest, FindDataStopsWhenThereIsEnough) {
+  FileRange r = Allocate(kMiB);
+  for (uint64_t page : {1, 3, 5, 7}) Fill({r.start + page * kPageSize, r.start + (page + 1) * kPageSize}, 1);
+  std::vector<FileRange> data;
+  EXPECT_EQ(file_->FindData(r, kPageSize, data), 2 * kPageSize);
+  EXPECT_EQ(data.size(), 2u);
+  // Of a small range nobody asks.
+  data.clear();
+  FileRange small = Allocate(MemoryFile::kSmallBytes);
+  EXPECT_EQ(file_->FindData(small, 0, data), MemoryFile::kSmallBytes);
+  EXPECT_EQ(data, std::vector<FileRange>{small});
+}
+
+TEST_F(MemoryFileTest, ACopyInReusedPagesHoldsTheCopyAndZeroesElsewhere) {
+  for (uint64_t pages : {1, 4, 5, 64}) {
+    FileRange from = Allocate(pages * kPageSize), used = Allocate(pages * kPageSize);
+    Fill(used, 0xaa);
+    file_->DecRef(used);
+    FileRange middle = {from.start + pages / 2 * kPageSize, from.start + (pages / 2 + 1) * kPageSize};
+    Fill(middle, 1);
+    auto copy = file_->AllocateCopy(from, std::span(&middle, 1));
+    ASSERT_TRUE(copy.ok());
+    EXPECT_EQ(*copy, used);  // else this shows nothing
+    FileRange in_copy = {copy->start + (middle.start - from.start), copy->start + (middle.end - from.start)};
+    EXPECT_TRUE(Holds({copy->start, in_copy.start}, 0));
+    EXPECT_TRUE(Holds(in_copy, 1));
+    EXPECT_TRUE(Holds({in_copy.end, copy->end}, 0));
+    // Without data it is all zero.
+    file_->DecRef(*copy);
+    copy = file_->AllocateCopy(from, {});
+    ASSERT_TRUE(copy.ok());
+    EXPECT_TRUE(Holds(*copy, 0));
+    file_->DecRef(from);
+    file_->DecRef(*copy);
+    file_->TrimPool();
+  }
+}
+
+TEST_F(MemoryFileTest, SaysWhenAllPagesOfARangeExist) {
+  bool resident = true;
+  auto fresh = file_->Allocate(64 * kPageSize, 0, 0, &resident);
+  EXPECT_FALSE(resident);
+  Fill(*fresh, 1);
+  file_->DecRef(*fresh);
+  auto again = file_->Allocate(64 * kPageSize, 0, 0, &resident);
+  EXPECT_TRUE(resident);
+  EXPECT_TRUE(Holds(*again, 0));
+  file_->Decommit({again->start + kPageSize, again->start + 2 * kPageSize});
+  file_->DecRef(*again);
+  auto holed = file_->Allocate(64 * kPageSize, 0, 0, &resident);
+  EXPECT_FALSE(resident);
+  EXPECT_TRUE(Holds(*holed, 0));
 }
 
 TEST_F(MemoryFileTest, RefusesToAllocateAtTheLimitAndRecovers) {

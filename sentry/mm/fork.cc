@@ -15,19 +15,6 @@ namespace {
 // fault costs as much as copying some forty resident pages.
 constexpr uint64_t kCopyBudget = 256 << 10;
 
-// Bytes of pages that exist, counted until they exceed `enough`.
-uint64_t DataBytes(const platform::MemoryFile& file, FileRange pages, uint64_t enough) {
-  uint64_t bytes = 0;
-  while (bytes <= enough) {
-    FileRange data = file.NextData(pages);
-    if (data.empty()) break;
-    bytes += data.length();
-    pages.start = data.end;
-    if (pages.empty()) break;
-  }
-  return bytes;
-}
-
 }  // namespace
 
 Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
@@ -58,9 +45,9 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   }
   HostBatch parent_batch, child_batch;
   uint64_t budget = kCopyBudget;
-  Result<void> copied;
+  std::vector<FileRange> data;
   // From the top of the address space down: the stack comes first.
-  for (auto vit = s.vmas.end(); vit != s.vmas.begin() && copied.ok();) {
+  for (auto vit = s.vmas.end(); vit != s.vmas.begin();) {
     --vit;
     const Vma& v = vit->second.value;
     if (v.dont_fork || v.wipe_on_fork) continue;
@@ -73,20 +60,18 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
       Page mine = p;
       mine.mapped = false;
       mine.host_prot = 0;
+      mine.resident = false;
       if (p.owned) {
         FileRange extent{p.offset, p.offset + part.length()};
-        uint64_t data = v.PrivateWritable() ? DataBytes(s.memory_file, extent, budget) : UINT64_MAX;
-        if (data <= budget) {
-          auto copy = s.memory_file.Allocate(part.length(), c.Congruence(part), c.PreferredOffset(part));
+        data.clear();
+        uint64_t bytes = v.PrivateWritable() ? s.memory_file.FindData(extent, budget, data) : UINT64_MAX;
+        if (bytes <= budget) {
+          auto copy = s.memory_file.AllocateCopy(extent, data, c.Congruence(part), c.PreferredOffset(part));
           if (copy.ok()) {
-            copied = data == 0 ? Result<void>() : s.memory_file.CopyPages(extent, *copy);
-            if (!copied.ok()) {
-              s.memory_file.DecRef(*copy);
-              break;
-            }
-            budget -= data;
+            budget -= bytes;
             mine.offset = copy->start;
             mine.cow = false;
+            mine.resident = bytes == part.length();
             c.pages.Insert(part, mine);
             continue;
           }
@@ -100,7 +85,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
     s.SyncHost(vr, parent_batch);
   }
   // The parent loses write access before the child can run.
-  if (Result<void> r = s.Commit(parent_batch); !r.ok() && copied.ok()) copied = r;
+  Result<void> copied = s.Commit(parent_batch);
   if (copied.ok()) {
     c.SyncHost({0, c.task_size}, child_batch);
     copied = c.Commit(child_batch);

@@ -31,7 +31,8 @@ Page PageTraits::Split(Page& left, Range whole, uint64_t at) {
 
 bool PageTraits::Merge(Page& l, Range lr, const Page& r, Range rr) {
   return l.fd == r.fd && l.offset + lr.length() == r.offset && l.owned == r.owned && l.memory_file == r.memory_file &&
-         l.cow == r.cow && l.writable == r.writable && l.mapped == r.mapped && l.host_prot == r.host_prot;
+         l.cow == r.cow && l.writable == r.writable && l.mapped == r.mapped && l.resident == r.resident &&
+         l.host_prot == r.host_prot;
 }
 
 MemoryManager::State::State(MemoryManager& mm_in, platform::AddressSpace& address_space_in)
@@ -146,8 +147,9 @@ void MemoryManager::State::SyncHost(Range r, HostBatch& batch, bool populate) {
       if (!p.mapped) {
         // Inaccessible pages need nothing on the host, until they are made accessible.
         if (want != 0) {
-          batch.Map(part, p.fd, p.offset, want, populate);
+          batch.Map(part, p.fd, p.offset, want, populate || p.resident);
           p.mapped = true;
+          p.resident = false;
           p.host_prot = want;
         }
       } else if (p.host_prot != want) {

@@ -57,6 +57,7 @@ struct Page {
   bool cow = false;          // owned: others may have references too; not to be written before IsExclusive said so
   bool writable = false;     // not owned: translated for writing
   bool mapped = false;       // the host has it mapped, with host_prot
+  bool resident = false;     // not mapped yet, and all of it exists: to be mapped populated
   uint8_t host_prot = 0;
 
   platform::FileRange FileRangeOf(base::Range entry, base::Range part) const {

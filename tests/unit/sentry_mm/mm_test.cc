@@ -188,6 +188,21 @@ TEST_F(MmTest, FreshMappingsReadAsZeroAfterReuse) {
   }
 }
 
+TEST_F(MmTest, PagesThatExistAlreadyAreMappedPopulated) {
+  Addr a = Map(64 << 10);
+  EXPECT_FALSE(HostOf(*mm_).all_ops.back().populate);
+  for (uint64_t i = 0; i < 64 << 10; i += 4096) ASSERT_FALSE(GuestWrite(*mm_, a + i, 1));
+  ASSERT_TRUE(mm_->Munmap(a, 64 << 10).ok());
+  a = Map(64 << 10);
+  EXPECT_EQ(HostOf(*mm_).all_ops.back().kind, platform::MapOp::Kind::kMap);
+  EXPECT_TRUE(HostOf(*mm_).all_ops.back().populate);
+  EXPECT_EQ(GuestRead(*mm_, a + 4096), 0);
+  // Not again when it is mapped once more for another reason.
+  ASSERT_TRUE(mm_->Mprotect(a, 64 << 10, 0, false, false).ok());
+  ASSERT_TRUE(mm_->Mprotect(a, 64 << 10, kR, false, false).ok());
+  EXPECT_FALSE(HostOf(*mm_).all_ops.back().populate);
+}
+
 TEST_F(MmTest, ForkKeepsBothSidesApart) {
   Addr small = Map(16 << 10), large = Map(4 << 20), shared;
   MMapOptions o;

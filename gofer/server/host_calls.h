@@ -116,7 +116,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_munmap, "free"},
     {SYS_mremap, "realloc"},
     {SYS_mprotect, "a worker's guard page and malloc's arenas", {internal::Masked(2, PROT_EXEC, 0)}},
-    {SYS_madvise, "free, and the stack of a worker that ends"},
+    {SYS_madvise, "free, the stack of a worker that ends, code that has been used"},
     {SYS_clone3,
      "its flags are in memory, out of the filter's sight: the C library falls back to clone",
      {},

@@ -12,6 +12,7 @@
 
 #include <cerrno>
 
+#include "base/clean_pages.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "gofer/server/server.h"
@@ -146,6 +147,7 @@ int RunGofer(GoferSpawnOptions options, base::UniqueFd go, base::UniqueFd ready)
   if (!status.ok()) return 128;
   gofer::ServerOptions server;
   server.proc_self_fd.reset(isolation::kGoferProcSelfFd);
+  base::DropCleanPages();  // what it took to get here is not needed again
   gofer::Serve(std::move(options.socket), std::move(mounts), std::move(server));
   return 0;
 }

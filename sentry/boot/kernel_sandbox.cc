@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/clean_pages.h"
 #include "base/logging.h"
 #include "base/safe_copy_unsafe.h"
 #include "base/status_macros.h"
@@ -98,6 +99,9 @@ absl::Status KernelSandbox::Prepare() {
   options.idle = [this](int index) { return platform_->NewIdleStrategy(index); };
   scheduler_ = std::make_unique<base::Scheduler>(options);
   memory_file_->StartTrimming(scheduler_->reactor());
+  // When it has started. What is still needed comes back at once; an idle sandbox keeps a third of it.
+  started_timer_ = std::make_unique<base::Timer>(scheduler_->reactor(), &base::DropCleanPages);
+  started_timer_->Set(base::MonotonicNow() + 1'000'000'000);
 
   Kernel::Options kernel;
   kernel.scheduler = scheduler_.get();
@@ -124,6 +128,7 @@ KernelSandbox::~KernelSandbox() {
     net_.reset();
     uts_.reset();
   });
+  started_timer_.reset();
   memory_file_->StopTrimming();
   // Before the kernel: it waits for tasks that are on their way out, which still use it.
   scheduler_.reset();

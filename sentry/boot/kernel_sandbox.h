@@ -13,6 +13,7 @@
 
 #include "base/executor.h"
 #include "base/mutex.h"
+#include "base/reactor.h"
 #include "platform/memory_file.h"
 #include "platform/platform.h"
 #include "sentry/boot/boot.h"
@@ -61,6 +62,7 @@ class KernelSandbox final : public Sandbox {
   std::unique_ptr<platform::MemoryFile> memory_file_;
   std::unique_ptr<platform::Platform> platform_;
   std::unique_ptr<base::Scheduler> scheduler_;
+  std::unique_ptr<base::Timer> started_timer_;
   std::unique_ptr<Kernel> kernel_;
   RefPtr<MountNamespace> mounts_;
   RefPtr<UtsNamespace> uts_;

@@ -38,8 +38,8 @@ struct Attachment {
   base::RefPtr<Node> root;
   Attributes attributes;
   bool read_only = false;
-  bool host_uds = false;   // Node::Connect may succeed
-  bool host_fifo = false;  // Node::Open of a FIFO may succeed
+  bool host_uds = false;         // Node::Connect may succeed
+  bool host_fifo = false;        // Node::Open of a FIFO may succeed
   bool host_uds_create = false;  // Node::Bind may succeed
   uint32_t max_nodes = 0;        // of the connection, all mounts together
 };

@@ -94,8 +94,8 @@ base::Result<void> Connection::Handle(const TmpfileRequest& r, NodeReply& reply,
   if (nodes_.full()) return base::Errno(ENFILE);
   const uint32_t access = r.open_flags & kOpenAccessMode;
   if (access == O_RDONLY || access == kOpenAccessMode) return base::Errno(EINVAL);
-  base::UniqueFd file = TRY(host::CreateNameless(proc_self_fd_.get(), directory->fd.get(),
-                                                 static_cast<int>(r.open_flags), r.mode));
+  base::UniqueFd file =
+      TRY(host::CreateNameless(proc_self_fd_.get(), directory->fd.get(), static_cast<int>(r.open_flags), r.mode));
   base::UniqueFd path = TRY(host::Reopen(proc_self_fd_.get(), file.get(), O_PATH));
   TRY(FinishNew(path.get(), S_IFREG, r.mode, r.uid, r.gid, reply.attributes));
   reply.node = TRY(nodes_.Add(base::MakeRef<HostNode>(std::move(path), S_IFREG, directory->mount)));

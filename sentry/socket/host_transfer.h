@@ -1,6 +1,6 @@
-// sendmsg and recvmsg between a guest and a socket of the host: data goes through the sentry's memory, so that a guest's
-// buffers are never the host's business. Descriptors never cross: a message from the host that carries some loses them
-// (MSG_CTRUNC), and one to the host that carries some is refused.
+// sendmsg and recvmsg between a guest and a socket of the host: data goes through the sentry's memory, so that a
+// guest's buffers are never the host's business. Descriptors never cross: a message from the host that carries some
+// loses them (MSG_CTRUNC), and one to the host that carries some is refused.
 #ifndef SENTRY_SOCKET_HOST_TRANSFER_H_
 #define SENTRY_SOCKET_HOST_TRANSFER_H_
 

@@ -52,7 +52,8 @@ Result<void> SysTimerfdSettime(Task& task, FdArg fd, uint32_t flags, UserPtr<abi
   setting.value_ns = TRY(ToNs(spec.it_value));
   setting.interval_ns = TRY(ToNs(spec.it_interval));
   TimerRef ref = TRY(GetTimer(task, fd));
-  TimerFd::Setting before = ref.timer->Set(setting, (flags & TFD_TIMER_ABSTIME) != 0, (flags & TFD_TIMER_CANCEL_ON_SET) != 0);
+  TimerFd::Setting before =
+      ref.timer->Set(setting, (flags & TFD_TIMER_ABSTIME) != 0, (flags & TFD_TIMER_CANCEL_ON_SET) != 0);
   if (old) return task.mm().Write(old, ToItimerspec(before));
   return {};
 }

@@ -103,7 +103,8 @@ std::atomic<int> g_count{0};
 
 TEST_P(Oob, TheOwnerGetsSIGURG) {
   g_count = 0;
-  ScopedHandler handler(SIGURG, [](int) { ++g_count; }, SA_RESTART);
+  ScopedHandler handler(
+      SIGURG, [](int) { ++g_count; }, SA_RESTART);
   SendOob("X");
   EXPECT_EQ(g_count, 0);
   EXPECT_EQ(Receive(MSG_OOB), "X");

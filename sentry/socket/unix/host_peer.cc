@@ -18,18 +18,16 @@ constexpr size_t kMaxPacket = Socket::kMaxBuffer;  // what the host takes into a
 HostPeer::HostPeer(base::Reactor& reactor, base::UniqueFd fd, int type, RefPtr<SocketEvents> events)
     : reactor_(reactor), fd_(std::move(fd)), type_(type) {
   // The events live as long as the callback may run, for it owns them too.
-  watch_ = std::make_unique<base::FdWatch>(
-      reactor, fd_.get(), EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
-      [events = std::move(events)](uint32_t ready) { events->queue.Notify(ready); });
+  watch_ =
+      std::make_unique<base::FdWatch>(reactor, fd_.get(), EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
+                                      [events = std::move(events)](uint32_t ready) { events->queue.Notify(ready); });
 }
 
 HostPeer::~HostPeer() { watch_.reset(); }
 
 bool HostPeer::stream() const { return type_ == SOCK_STREAM; }
 
-Result<size_t> HostPeer::Send(OutgoingMessage& message) {
-  return SendToHost(fd_.get(), stream(), kMaxPacket, message);
-}
+Result<size_t> HostPeer::Send(OutgoingMessage& message) { return SendToHost(fd_.get(), stream(), kMaxPacket, message); }
 
 Result<size_t> HostPeer::Receive(IncomingMessage& message) {
   size_t n = TRY(ReceiveFromHost(fd_.get(), stream(), kMaxPacket, message));

@@ -76,8 +76,7 @@ Result<void> UnixSocket::Bind(VfsContext& ctx, const SocketAddress& address) {
   return {};
 }
 
-Result<RefPtr<UnixEndpoint>> UnixSocket::Find(VfsContext* ctx, const SocketAddress& address,
-                                              RefPtr<HostPeer>& host) {
+Result<RefPtr<UnixEndpoint>> UnixSocket::Find(VfsContext* ctx, const SocketAddress& address, RefPtr<HostPeer>& host) {
   TRY(ValidateUnixName(address));
   RefPtr<base::RefCounted> object;
   if (IsAbstractUnixName(address)) {

@@ -17,7 +17,8 @@ Result<RefPtr<UnixEndpoint>> UnixSocket::FindForConnect(VfsContext& ctx, const S
     const base::MonotonicNs until = base::MonotonicNow() + pause;
     if (until > deadline) return found;
     base::WaitQueue nobody;
-    auto waited = ctx.blocker->BlockUntil(nobody, 0, [] { return false; }, until);
+    auto waited = ctx.blocker->BlockUntil(
+        nobody, 0, [] { return false; }, until);
     if (!waited.failed_with(ETIMEDOUT)) TRY(waited);
   }
 }

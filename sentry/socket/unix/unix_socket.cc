@@ -117,9 +117,9 @@ void UnixSocket::PurgeQueue() {
 }
 
 void RegisterUnixSockets(base::Reactor* reactor) {
-  RegisterSocketProvider({AF_UNIX,
-                          [reactor](const SocketRequest& request) { return UnixSocket::Create(request, reactor); },
-                          [reactor](const SocketRequest& request) { return UnixSocket::CreatePair(request, reactor); }});
+  RegisterSocketProvider(
+      {AF_UNIX, [reactor](const SocketRequest& request) { return UnixSocket::Create(request, reactor); },
+       [reactor](const SocketRequest& request) { return UnixSocket::CreatePair(request, reactor); }});
 }
 
 }  // namespace sentry

@@ -112,7 +112,7 @@ class Platform {
  public:
   virtual ~Platform() = default;
   virtual std::string_view name() const = 0;
-  // Guest addresses that a mm may use, below the platform's own pages. At least [64 KiB, 128 TiB − 1 MiB).
+  // Guest addresses that a mm may use, below the platform's own pages. At least [64 KiB, 128 TiB − 256 MiB).
   virtual base::Range GuestRange() const = 0;
   // Parks. EAGAIN or ENOMEM when the host refuses.
   virtual base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() = 0;

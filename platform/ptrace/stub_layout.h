@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "platform/host_op.h"
+
 namespace platform::ptrace {
 
 inline constexpr uint64_t kGuestStart = 0x10000;
@@ -25,14 +27,6 @@ inline constexpr uint64_t kGuestEnd = 0x7ffffff00000;
 inline constexpr uint64_t kStubText = STUB_TEXT_ADDRESS;
 inline constexpr uint64_t kStubCommand = STUB_COMMAND_ADDRESS;
 inline constexpr size_t kStubPage = 4096;
-
-// One host system call of a batch.
-struct HostOp {
-  uint64_t nr;
-  uint64_t args[6];
-  uint64_t unused;
-};
-static_assert(sizeof(HostOp) == 64);
 
 struct CommandPage {
   static constexpr size_t kOps = 63;

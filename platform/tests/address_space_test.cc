@@ -43,7 +43,7 @@ TEST_P(AddressSpaceTest, AnEmptyBatchSucceeds) {
 TEST_P(AddressSpaceTest, TheGuestsRangeIsNearlyAllThatTheProcessorHas) {
   base::Range range = platform_->GuestRange();
   EXPECT_LE(range.start, 64u << 10);
-  EXPECT_GE(range.end, (uint64_t{1} << 47) - (1 << 20));
+  EXPECT_GE(range.end, (uint64_t{1} << 47) - (256 << 20));
   InFiber([&] {
     auto as = NewSpace();
     FileRange page = FileOf("");

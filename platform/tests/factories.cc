@@ -1,5 +1,6 @@
 #include "platform/fake/fake_platform.h"
 #include "platform/ptrace/ptrace_platform.h"
+#include "platform/systrap/systrap_platform.h"
 #include "platform/tests/guest.h"
 
 namespace platform {
@@ -14,6 +15,14 @@ std::vector<Factory> Factories() {
   };
   ptrace.runs_code = true;
 
+  Factory systrap = ptrace;
+  systrap.name = "systrap";
+  systrap.make = [] {
+    auto made = systrap::New();
+    EXPECT_TRUE(made.ok()) << (made.ok() ? "" : base::ErrnoName(made.error().value()));
+    return made.ok() ? std::move(*made) : nullptr;
+  };
+
   Factory fake;
   fake.name = "fake";
   fake.make = [] { return fake::New(); };
@@ -21,7 +30,7 @@ std::vector<Factory> Factories() {
   fake.make_system_calls = [](Context& c) { fake::SetScript(c, fake::SystemCalls()); };
   fake.make_spin = [](Context& c) { fake::SetScript(c, fake::Spin()); };
   fake.kill = fake::Kill;
-  return {ptrace, fake};
+  return {ptrace, systrap, fake};
 }
 
 }  // namespace platform

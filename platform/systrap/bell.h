@@ -1,0 +1,79 @@
+// Bell: how an executor waits on this platform, and the guest threads that it serves at the moment. Guest threads ring by
+// writing the number of their slot to a pipe; they have its write end only and cannot take a ring away from others.
+//
+// Everything but Wake and running() is for the executor's thread only, from fibers and between them.
+#ifndef PLATFORM_SYSTRAP_BELL_H_
+#define PLATFORM_SYSTRAP_BELL_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/time.h"
+
+namespace platform::systrap {
+
+class GuestThread;
+class SystrapPlatform;
+
+class Bell final : public base::IdleStrategy {
+ public:
+  // `read_fd` is the reader's end of the pipe, `write_fd` the other, by the number that stubs know.
+  Bell(SystrapPlatform& platform, int index, int read_fd, int write_fd)
+      : platform_(platform), index_(index), read_fd_(read_fd), write_fd_(write_fd) {}
+  ~Bell() override;
+
+  // base::IdleStrategy
+  void Attach(base::Executor& executor) override;
+  void Poll() override;
+  void Wait() override;
+  void Wake() override;
+
+  SystrapPlatform& platform() { return platform_; }
+  base::Executor& executor() { return *executor_; }
+  int index() const { return index_; }
+  int write_fd() const { return write_fd_; }
+  int cpu() const { return cpu_; }
+  // Whether guest threads are bound to the executor's CPU and set free: there is more than one to choose from.
+  bool binds() const { return binds_; }
+
+  // Guest threads that run guest code for a context that this executor started.
+  void Add(GuestThread& thread);
+  void Remove(GuestThread& thread);
+  int running() const { return running_count_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Entry {
+    uint32_t id;
+    GuestThread* thread;
+  };
+  void Scan();
+  void Heard(const uint32_t* ids, size_t count);
+  void ArmTimer(int64_t period_ns);
+  void Tick();
+
+  SystrapPlatform& platform_;
+  const int index_;
+  const int read_fd_, write_fd_;
+  base::Executor* executor_ = nullptr;  // set in Attach, as the next three
+  int cpu_ = -1;
+  bool binds_ = false;
+  pid_t host_tid_ = 0;
+
+  // 0 awake, 1 woken, 2 waits or is about to.
+  std::atomic<uint32_t> word_{0};
+  std::vector<Entry> running_;
+  std::atomic<int> running_count_{0};
+
+  int timer_ = 0;  // the host's id of a POSIX timer
+  bool have_timer_ = false;
+  int64_t period_ns_ = 0;  // 0: not armed
+  int ticks_ = 0;
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_BELL_H_

@@ -1,0 +1,219 @@
+#include "platform/systrap/context.h"
+
+#include <linux/audit.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/fiber.h"
+#include "base/logging.h"
+#include "platform/systrap/platform_impl.h"
+
+namespace platform::systrap {
+namespace {
+
+constexpr uint64_t kTrapFlag = 0x100;
+constexpr uint64_t kPageFaultVector = 14, kProtectionVector = 13;
+// x86 page fault error code (arch/x86/include/asm/trap_pf.h).
+constexpr uint64_t kFaultWrite = 2, kFaultFetch = 16;
+constexpr int kSysSeccomp = 1, kSegvMapErr = 1, kSegvAccErr = 2;
+
+}  // namespace
+
+SystrapContext::SystrapContext(SystrapPlatform& platform) : platform_(platform) {
+  registers_.cs = 0x33;
+  registers_.ss = 0x2b;
+  registers_.rflags = 0x202;
+}
+
+SystrapContext::~SystrapContext() { LeaveThread(); }
+
+base::Result<void> SystrapContext::Prepare(AddressSpace& as) {
+  CHECK(!thread_);
+  return Bind(static_cast<SystrapAddressSpace&>(as), platform_.CurrentBell());
+}
+
+base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as, Bell& bell) {
+  LeaveThread();
+  base::RefPtr<Stub> stub = as.stub();
+  if (!stub) return base::Errno(ESRCH);
+  thread_ = TRY(stub->TakeThread(bell));
+  stub_ = std::move(stub);
+  thread_->set_owner(this);
+  return {};
+}
+
+void SystrapContext::LeaveThread() {
+  if (!thread_) return;
+  (void)XState();
+  if (state_ == State::kBoth) state_ = State::kBuffer;
+  thread_->set_owner(nullptr);
+  base::RefPtr<Stub> stub = std::exchange(stub_, nullptr);
+  stub->GiveThread(std::exchange(thread_, nullptr));
+}
+
+void SystrapContext::Fail(Completion& done, ExitReason reason) {
+  Exit exit;
+  exit.reason = reason;
+  run_.store(0, std::memory_order_release);
+  done.Complete(exit);
+}
+
+void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
+  auto& as = static_cast<SystrapAddressSpace&>(address_space);
+  Bell* bell = &platform_.CurrentBell();
+  if (!thread_ || stub_.get() != as.stub().get()) {
+    // A new guest thread goes where nothing runs, if there is such a place.
+    if (Bell* idle = platform_.IdleBell(*bell)) {
+      base::Fiber::MoveTo(idle->executor());
+      bell = idle;
+    }
+    auto bound = Bind(as, *bell);
+    if (!bound.ok()) {
+      if (!bound.failed_with(ESRCH)) {
+        LOG_WARNING("no host process for a guest thread: %s", base::ErrnoName(bound.error().value()));
+      }
+      Fail(done, ExitReason::kDead);
+      return;
+    }
+    bell = &platform_.CurrentBell();
+  }
+  if (state_ == State::kInitial && !thread_->pristine()) {
+    InitXState(Area().data());
+    state_ = State::kBuffer;
+  }
+  if (state_ == State::kBuffer) thread_->LoadXState(Area());
+  state_ = State::kThread;
+  if (run_.fetch_or(kRunning, std::memory_order_acq_rel) & kInterrupted) {
+    Fail(done, ExitReason::kInterrupted);
+    return;
+  }
+  done_ = &done;
+  last_cpu_ = bell->cpu();
+  guest_trap_flag_ = (registers_.rflags & kTrapFlag) != 0;
+  if (!thread_->Run(*bell, registers_, step_)) {
+    done_ = nullptr;
+    Fail(done, ExitReason::kDead);
+  }
+}
+
+void SystrapContext::Interrupt() {
+  const uint32_t before = run_.fetch_or(kInterrupted, std::memory_order_acq_rel);
+  if (before != kRunning) return;  // not running, or already told
+  thread_->Interrupt();
+}
+
+int SystrapContext::LastCpu() const { return last_cpu_; }
+
+// ---- vector state
+
+std::span<std::byte> SystrapContext::Area() {
+  if (!xstate_) {
+    xstate_.reset(static_cast<std::byte*>(aligned_alloc(64, (XStateSize() + 63) & ~size_t{63})));
+    CHECK(xstate_ != nullptr);
+  }
+  return {xstate_.get(), XStateSize()};
+}
+
+std::span<const std::byte> SystrapContext::XState() {
+  if (state_ == State::kInitial) {
+    InitXState(Area().data());
+    state_ = State::kBuffer;
+  } else if (state_ == State::kThread) {
+    thread_->CopyXState(Area());
+    state_ = State::kBoth;
+  }
+  return Area();
+}
+
+void SystrapContext::SetXState(std::span<const std::byte> area) {
+  CHECK(area.size() <= XStateSize());
+  memset(Area().data(), 0, XStateSize());
+  memcpy(Area().data(), area.data(), area.size());
+  // The host kills a thread that returns from a signal to a state that the processor refuses.
+  if (!SanitizeXState(Area().data(), static_cast<uint32_t>(area.size()))) InitXState(Area().data());
+  state_ = State::kBuffer;
+}
+
+// ---- exits
+
+void SystrapContext::Finish(const Exit& exit) {
+  thread_->EndRun();
+  Completion* done = std::exchange(done_, nullptr);
+  run_.store(0, std::memory_order_release);
+  done->Complete(exit);
+}
+
+void SystrapContext::OnThreadDead() {
+  Completion* done = std::exchange(done_, nullptr);
+  run_.store(0, std::memory_order_release);
+  if (done) done->Complete({});
+}
+
+void SystrapContext::OnEvent(const HostFrame& frame, int signal, uint64_t fs_base, uint64_t gs_base) {
+  Exit exit;
+  const HostSiginfo& info = frame.info;
+  if (signal == kInterruptSignal) {
+    // One for an earlier run that something else ended is late: nobody waits for it any more.
+    if (!interrupted()) {
+      thread_->RunOn();
+      return;
+    }
+    exit.reason = ExitReason::kInterrupted;
+  } else if (info.code <= 0) {
+    thread_->RunOn();  // sent by a process on the host; a guest's own signals never go through the host
+    return;
+  }
+  Registers& r = registers_;
+  ToRegisters(frame.context, r);
+  r.fs_base = fs_base;
+  r.gs_base = gs_base;
+  if (step_ && !guest_trap_flag_) {
+    r.rflags &= ~kTrapFlag;
+    if (signal == SIGSYS) r.r11 &= ~kTrapFlag;
+  }
+  exit.trap_number = static_cast<uint32_t>(frame.context.trapno);
+  exit.error_code = static_cast<uint32_t>(frame.context.err);
+  exit.si_code = info.code;
+  exit.address = info.address;
+  if (signal == SIGSYS && info.code == kSysSeccomp) {
+    exit.address = 0;
+    exit.si_code = 0;
+    if (info.arch == AUDIT_ARCH_X86_64) {
+      exit.reason = ExitReason::kSystemCall;
+      // The host has put the number back into rax. One that looks like the host's own ERESTARTSYS and so on made it
+      // interrupt or restart a call that never was (handle_signal, arch/x86/kernel/signal.c).
+      const int64_t number = info.syscall;
+      const bool intact = static_cast<int32_t>(r.rax) == info.syscall;
+      r.orig_rax = intact ? r.rax : static_cast<uint64_t>(number);
+      if (r.rip + 2 == info.address) r.rip = info.address;
+      r.rax = static_cast<uint64_t>(-ENOSYS);
+      exit.trap_number = exit.error_code = 0;
+    } else {
+      // `int $0x80`: Linux without CONFIG_IA32_EMULATION answers with a general protection fault, as if the instruction
+      // (two bytes) had not been executed.
+      exit.reason = ExitReason::kException;
+      exit.signo = SIGSEGV;
+      exit.si_code = SI_KERNEL;
+      exit.trap_number = kProtectionVector;
+      exit.error_code = 0x80 * 8 + 2;  // the IDT entry
+      r.rip -= 2;
+    }
+  } else if (exit.reason != ExitReason::kInterrupted) {
+    exit.signo = signal;
+    const bool page_fault = signal == SIGSEGV && (info.code == kSegvMapErr || info.code == kSegvAccErr);
+    exit.reason = page_fault ? ExitReason::kFault : ExitReason::kException;
+    if (page_fault) {
+      exit.trap_number = kPageFaultVector;
+      exit.access = (exit.error_code & kFaultFetch)   ? AccessType::kExecute
+                    : (exit.error_code & kFaultWrite) ? AccessType::kWrite
+                                                      : AccessType::kRead;
+    }
+  }
+  Finish(exit);
+}
+
+}  // namespace platform::systrap

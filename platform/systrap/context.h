@@ -1,0 +1,73 @@
+// Context of the systrap platform.
+#ifndef PLATFORM_SYSTRAP_CONTEXT_H_
+#define PLATFORM_SYSTRAP_CONTEXT_H_
+
+#include <atomic>
+#include <memory>
+
+#include "platform/platform.h"
+#include "platform/systrap/address_space.h"
+#include "platform/systrap/guest_thread.h"
+#include "platform/systrap/signal_frame.h"
+
+namespace platform::systrap {
+
+class SystrapContext final : public Context {
+ public:
+  explicit SystrapContext(SystrapPlatform& platform);
+  ~SystrapContext() override;
+
+  base::Result<void> Prepare(AddressSpace& as) override;
+  void Start(AddressSpace& as, Completion& done) override;
+  void Interrupt() override;
+  std::span<const std::byte> XState() override;
+  void SetXState(std::span<const std::byte> area) override;
+  void SetSingleStep(bool on) override { step_ = on; }
+  int LastCpu() const override;
+
+  // ---- on the thread of the bell of thread_, while it runs
+  void OnEvent(const HostFrame& frame, int signal, uint64_t fs_base, uint64_t gs_base);
+  void OnThreadDead();
+  // Interrupt was called and has had no effect yet.
+  bool interrupted() const { return (run_.load(std::memory_order_acquire) & kInterrupted) != 0; }
+
+  bool stub_is_alive() { return stub_->IsAlive(); }
+
+ private:
+  enum : uint32_t { kRunning = 1, kInterrupted = 2 };
+  // Where the vector state is.
+  enum class State : uint8_t {
+    kInitial,  // nowhere yet: that of a new program
+    kThread,   // in the thread's slot
+    kBoth,     // in the slot, and xstate_ is a copy
+    kBuffer,   // in xstate_
+  };
+  struct FreeArea {
+    void operator()(std::byte* p) const { free(p); }
+  };
+
+  base::Result<void> Bind(SystrapAddressSpace& as, Bell& bell);
+  void LeaveThread();
+  std::span<std::byte> Area();
+  void Finish(const Exit& exit);
+  // Ends a run that never began.
+  void Fail(Completion& done, ExitReason reason);
+
+  SystrapPlatform& platform_;
+  base::RefPtr<Stub> stub_;
+  base::RefPtr<GuestThread> thread_;  // of stub_; written while not running
+  Completion* done_ = nullptr;
+  bool step_ = false;
+  bool guest_trap_flag_ = false;  // the guest's own, while step_ sets another
+  State state_ = State::kInitial;
+  std::unique_ptr<std::byte, FreeArea> xstate_;
+  int last_cpu_ = -1;
+
+  // kRunning: a Start is between its look at kInterrupted and its completion. kInterrupted: Interrupt was called since
+  // the last completion. Interrupt signals the host thread if it finds the former.
+  std::atomic<uint32_t> run_{0};
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_CONTEXT_H_

@@ -1,0 +1,241 @@
+#include "platform/systrap/guest_thread.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <climits>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/executor.h"
+#include "base/futex_unsafe.h"
+#include "base/logging.h"
+#include "base/syscall_unsafe.h"
+#include "platform/systrap/bell.h"
+#include "platform/systrap/context.h"
+#include "platform/systrap/platform_impl.h"
+
+namespace platform::systrap {
+namespace {
+
+// Where a guest thread runs. Bound to its executor's CPU a call costs a handoff of 4 µs and no other CPU helps; free, a call
+// crosses CPUs twice (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while its
+// runs are short, free when it computes (the tick) or when several share the CPU and runs have become long for it.
+constexpr base::MonotonicNs kComputesNs = 3'000'000;      // the tick frees a bound thread
+constexpr base::MonotonicNs kQuickRunNs = 500'000;        // bind a free thread that is alone
+constexpr base::MonotonicNs kQuickCrowdedRunNs = 90'000;  // the same while others of the executor run
+constexpr base::MonotonicNs kLongCrowdedRunNs = 120'000;  // free a bound thread
+constexpr int kRunsToBind = 2, kRunsToFree = 4;           // in a row
+// A guest thread that has had an interrupt pending for this much CPU time, or for this long without any, hides from it.
+constexpr int64_t kDeafCpuNs = 100'000'000;
+constexpr base::MonotonicNs kDeafNs = 10'000'000'000;
+
+constexpr uint64_t kTrapFlag = 0x100;
+
+}  // namespace
+
+GuestThread::GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state,
+                         uint64_t slot_address)
+    : platform_(platform), pid_(pid), id_(id), frame_(slot_address), slot_(slot), state_(state) {
+  base::MutexLock lock(mu_);
+  InitFrame(frame(), frame_);
+  InitXState(reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate);
+  MarkXState(reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate);
+}
+
+HostFrame& GuestThread::frame() {
+  return *reinterpret_cast<HostFrame*>(reinterpret_cast<std::byte*>(&slot_) + frame_.frame);
+}
+
+void GuestThread::CopyXState(std::span<std::byte> area) {
+  base::MutexLock lock(mu_);
+  if (!dead()) {
+    memcpy(area.data(), reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate, area.size());
+  } else if (!last_xstate_.empty()) {
+    memcpy(area.data(), last_xstate_.data(), area.size());
+  } else {
+    InitXState(area.data());
+    return;
+  }
+  // The guest can have written it.
+  if (!SanitizeXState(area.data(), static_cast<uint32_t>(area.size()))) InitXState(area.data());
+}
+
+void GuestThread::LoadXState(std::span<const std::byte> area) {
+  base::MutexLock lock(mu_);
+  if (dead()) return;
+  std::byte* to = reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate;
+  memcpy(to, area.data(), area.size());
+  MarkXState(to);
+  // The guest may have been without any when it was stopped.
+  frame().context.fpstate = frame_.slot_address + frame_.fpstate;
+}
+
+bool GuestThread::Run(Bell& bell, const Registers& regs, bool step) {
+  Registers safe = regs;
+  SanitizeRegisters(safe);
+  if (step) safe.rflags |= kTrapFlag;
+  base::MutexLock lock(mu_);
+  if (dead()) return false;
+  Place(bell);
+  FromRegisters(safe, frame().context);
+  slot_.fs_base = safe.fs_base;
+  slot_.gs_base = safe.gs_base;
+  pristine_ = false;
+  started_ = base::MonotonicNow();
+  interrupted_ = 0;
+  bell_.store(&bell, std::memory_order_release);
+  bell.Add(*this);
+  WakeLocked();
+  return true;
+}
+
+void GuestThread::WakeLocked() {
+  slot_.state.store(SLOT_IS_RESUMED, std::memory_order_seq_cst);
+  // All: other guest threads can sleep on the word too.
+  if (slot_.waiting.load(std::memory_order_seq_cst) != 0) {
+    (void)base::Host(SYS_futex, &slot_.state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  }
+}
+
+void GuestThread::RunOn() {
+  base::MutexLock lock(mu_);
+  if (!dead()) WakeLocked();
+}
+
+void GuestThread::CheckEvent() {
+  HostFrame copy;
+  Registers bases;
+  int signal;
+  {
+    base::MutexLock lock(mu_);
+    if (dead() || slot_.state.load(std::memory_order_acquire) != SLOT_IS_EVENT) return;
+    memcpy(&copy, &frame(), sizeof(copy));
+    signal = slot_.signal;
+    bases.fs_base = slot_.fs_base;
+    bases.gs_base = slot_.gs_base;
+  }
+  owner_->OnEvent(copy, signal, bases.fs_base, bases.gs_base);
+}
+
+void GuestThread::EndRun() {
+  Bell& bell = *bell_.load(std::memory_order_relaxed);
+  bell.Remove(*this);
+  bell_.store(nullptr, std::memory_order_release);
+  if (!bell.binds()) return;
+  const bool crowded = bell.running() > 0;
+  if (bound_ && !crowded) return;
+  const base::MonotonicNs run = base::MonotonicNow() - started_;
+  const bool misplaced = bound_ ? run > kLongCrowdedRunNs : run < (crowded ? kQuickCrowdedRunNs : kQuickRunNs);
+  misplaced_ = misplaced ? misplaced_ + 1 : 0;
+  if (misplaced_ >= (bound_ ? kRunsToFree : kRunsToBind)) SetBound(bell, !bound_);
+}
+
+void GuestThread::Place(Bell& bell) {
+  state_.doorbell = static_cast<uint32_t>(bell.write_fd());
+  if (bell.cpu() >= 0 && bound_ && cpu_ != bell.cpu()) SetBound(bell, true);
+}
+
+void GuestThread::SetBound(Bell& bell, bool bound) {
+  cpu_set_t cpus;
+  if (bound) {
+    CPU_ZERO(&cpus);
+    CPU_SET(bell.cpu(), &cpus);
+    cpu_ = bell.cpu();
+  } else {
+    cpus = platform_.host_cpus();
+  }
+  (void)base::Host(SYS_sched_setaffinity, pid_, sizeof(cpus), &cpus);
+  bound_ = bound;
+  misplaced_ = 0;
+}
+
+int64_t GuestThread::CpuTimeNs() const {
+  // The CPU-time clock of a process (include/linux/posix-timers.h: ~pid << 3, CPUCLOCK_SCHED).
+  timespec ts = {};
+  const clockid_t clock = static_cast<clockid_t>(~static_cast<unsigned>(pid_) << 3 | 2);
+  if (!base::Host(SYS_clock_gettime, clock, &ts).ok()) return 0;
+  return ts.tv_sec * 1'000'000'000 + ts.tv_nsec;
+}
+
+void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
+  CheckEvent();
+  Bell* bell = bell_.load(std::memory_order_relaxed);
+  if (bell == nullptr) return;  // that was it
+  if (bound_ && bell->binds() && now - started_ > kComputesNs) SetBound(*bell, false);
+  if (!check_life) return;
+  siginfo_t info = {};
+  auto gone = base::Host(SYS_waitid, P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);
+  if (dead() || !gone.ok() || info.si_pid == pid_ || !owner_->stub_is_alive()) {
+    Kill();
+    if (this->bell() != nullptr) OnDead();
+    return;
+  }
+  if (!owner_->interrupted()) return;
+  if (interrupted_ == 0) {
+    interrupted_ = now;
+    interrupted_cpu_ns_ = CpuTimeNs();
+    return;
+  }
+  if (CpuTimeNs() - interrupted_cpu_ns_ < kDeafCpuNs && now - interrupted_ < kDeafNs) return;
+  LOG_WARNING("a guest thread ignores an interrupt and is killed");
+  Kill();
+  if (this->bell() != nullptr) OnDead();
+}
+
+void GuestThread::OnDead() {
+  Bell* bell = bell_.exchange(nullptr, std::memory_order_acq_rel);
+  if (bell == nullptr) return;
+  bell->Remove(*this);
+  owner_->OnThreadDead();
+}
+
+void GuestThread::Interrupt() {
+  // Not after it was reaped: its number may be another's.
+  base::MutexLock lock(mu_);
+  if (!dead()) (void)base::Host(SYS_tgkill, pid_, pid_, kInterruptSignal);
+}
+
+void GuestThread::SendKill() {
+  base::MutexLock lock(mu_);
+  if (!dead()) (void)base::Host(SYS_kill, pid_, SIGKILL);
+}
+
+void GuestThread::Kill() {
+  Bell* bell = nullptr;
+  bool first = false;
+  {
+    base::MutexLock lock(mu_);
+    if (!dead()) {
+      first = true;
+      bell = bell_.load(std::memory_order_acquire);
+      if (bell == nullptr && owner_ != nullptr) {
+        const auto* from = reinterpret_cast<const std::byte*>(&slot_) + frame_.fpstate;
+        last_xstate_.assign(from, from + XStateSize());
+      }
+      (void)base::Host(SYS_kill, pid_, SIGKILL);
+      dead_.store(true, std::memory_order_seq_cst);
+    }
+  }
+  if (!first) {
+    while (reaped_.load(std::memory_order_acquire) == 0) base::FutexWait(reaped_, 0);
+    return;
+  }
+  (void)base::HostRetry(SYS_wait4, pid_, nullptr, __WALL, nullptr);
+  reaped_.store(1, std::memory_order_release);
+  base::FutexWake(&reaped_);
+  if (bell == nullptr) return;
+  bell->executor().Post([self = base::RefPtr<GuestThread>(this)] { self->OnDead(); });
+}
+
+void GuestThread::set_owner(SystrapContext* owner) {
+  base::MutexLock lock(mu_);
+  owner_ = owner;
+}
+
+}  // namespace platform::systrap

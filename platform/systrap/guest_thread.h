@@ -1,0 +1,102 @@
+// GuestThread: the sentry's side of a host process that runs guest code for one context at a time, and of its slot.
+//
+// At rest (its owner's fiber, or nobody's) or running (its bell's executor thread): `bell()` is null or not. Only Kill,
+// Interrupt and the atomics are for others.
+#ifndef PLATFORM_SYSTRAP_GUEST_THREAD_H_
+#define PLATFORM_SYSTRAP_GUEST_THREAD_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/ref_ptr.h"
+#include "base/time.h"
+#include "platform/registers.h"
+#include "platform/systrap/signal_frame.h"
+#include "platform/systrap/stub_layout.h"
+
+namespace platform::systrap {
+
+class Bell;
+class SystrapContext;
+class Stub;
+class SystrapPlatform;
+
+class GuestThread final : public base::RefCounted {
+ public:
+  GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state, uint64_t slot_address);
+
+  pid_t pid() const { return pid_; }
+  uint32_t id() const { return id_; }
+  uint64_t slot_address() const { return frame_.slot_address; }
+  // At rest.
+  void set_owner(SystrapContext* owner) EXCLUDES(mu_);
+  Bell* bell() const { return bell_.load(std::memory_order_acquire); }
+
+  // ---- at rest
+  // Lets it run guest code; on the executor of `bell`. False if it is dead.
+  bool Run(Bell& bell, const Registers& regs, bool step) EXCLUDES(mu_);
+  // The vector state that it had at its last event (or when it was killed). `area` has XStateSize bytes.
+  void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
+  void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
+  // True until it has run guest code: its vector state is the initial one.
+  bool pristine() const { return pristine_; }
+
+  // ---- running
+  // Looks whether the guest thread has posted an event, and hands it to the owner.
+  void CheckEvent();
+  // Runs on after an event that was not for the owner.
+  void RunOn();
+  // The owner has taken the event that ends this run.
+  void EndRun();
+  void OnTick(base::MonotonicNs now, bool check_life);
+  // The host process is gone.
+  void OnDead();
+  bool bound() const { return bound_; }
+
+  // ---- any thread
+  void Interrupt();
+  void SendKill();
+  // SIGKILL, and reaps it; no guest code runs on it afterwards. Idempotent.
+  void Kill();
+  bool dead() const { return dead_.load(std::memory_order_seq_cst); }
+
+ private:
+  friend class Bell;
+  HostFrame& frame() REQUIRES(mu_);
+  void WakeLocked() REQUIRES(mu_);
+  void Place(Bell& bell) REQUIRES(mu_);
+  void SetBound(Bell& bell, bool bound);
+  int64_t CpuTimeNs() const;
+
+  SystrapPlatform& platform_;
+  const pid_t pid_;
+  const uint32_t id_;
+  const FrameLayout frame_;
+  // Between Kill and the end of the stub the slot becomes another thread's: touched under the lock, and not when dead_.
+  base::Mutex mu_;
+  Slot& slot_ GUARDED_BY(mu_);
+  ThreadState& state_ GUARDED_BY(mu_);
+  std::vector<std::byte> last_xstate_ GUARDED_BY(mu_);  // of a thread that was killed at rest
+  SystrapContext* owner_ = nullptr;  // written at rest, under mu_
+  std::atomic<Bell*> bell_{nullptr};
+  std::atomic<bool> dead_{false};
+  std::atomic<uint32_t> reaped_{0};
+  size_t running_index_ = 0;  // of the bell
+  bool pristine_ = true;
+  int cpu_ = -1;        // the one it is bound to when bound_
+  bool bound_ = true;   // or to any
+  int misplaced_ = 0;   // runs in a row that speak for the other place
+  base::MonotonicNs started_ = 0;
+  base::MonotonicNs interrupted_ = 0;  // when a tick first saw that an interrupt has had no effect; 0: none
+  int64_t interrupted_cpu_ns_ = 0;     // its CPU time then
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_GUEST_THREAD_H_

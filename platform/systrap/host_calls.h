@@ -1,0 +1,44 @@
+// The host system calls that the platform makes after systrap::New, for the sentry's filter. Stubs have filters of their own
+// (stub_filter.h): the zygote is cloned before the sentry's is installed.
+#ifndef PLATFORM_SYSTRAP_HOST_CALLS_H_
+#define PLATFORM_SYSTRAP_HOST_CALLS_H_
+
+#include <sys/syscall.h>
+
+namespace platform::systrap {
+
+struct HostCall {
+  int number;
+  const char* reason;
+};
+
+inline constexpr HostCall kHostCalls[] = {
+    {SYS_read, "an executor waits for its bell; the answer of a helper"},
+    {SYS_ppoll, "waits for a helper, bounded"},
+    {SYS_write, "ends an executor's wait"},
+    {SYS_futex, "wakes a guest thread or a helper"},
+    {SYS_tgkill, "interrupts a guest thread"},
+    {SYS_kill, "SIGKILL for a guest thread or a helper that is not needed any more"},
+    {SYS_wait4, "reaps them"},
+    {SYS_waitid, "whether a helper or a guest thread that is silent still lives"},
+    {SYS_sched_setaffinity, "keeps a guest thread on its executor's CPU, or lets it go"},
+    {SYS_setpriority, "guest threads below executors"},
+    {SYS_timer_create, "the scheduling tick of an executor that starts"},
+    {SYS_timer_settime, "the scheduling tick"},
+    {SYS_timer_delete, "the scheduling tick of an executor that ends"},
+    {SYS_rt_sigprocmask, "an executor that starts unblocks the tick"},
+    {SYS_rt_sigreturn, "the end of the tick's handler"},
+    {SYS_gettid, "an executor that starts"},
+    {SYS_clock_gettime, "where the vDSO has no clock; the CPU time of a guest thread"},
+    // The memory file (platform/memory_file.h).
+    {SYS_mmap, "windows of the memory file"},
+    {SYS_munmap, "windows that lost a race"},
+    {SYS_fallocate, "gives pages back"},
+    {SYS_fstat, "its usage"},
+    {SYS_lseek, "which pages exist"},
+    {SYS_pwrite64, "copies pages"},
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_HOST_CALLS_H_

@@ -1,0 +1,87 @@
+// SystrapPlatform: what the parts of the platform share.
+#ifndef PLATFORM_SYSTRAP_PLATFORM_IMPL_H_
+#define PLATFORM_SYSTRAP_PLATFORM_IMPL_H_
+
+#include <sched.h>
+#include <signal.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+#include "platform/platform.h"
+#include "platform/systrap/bell.h"
+#include "platform/systrap/helper.h"
+#include "platform/systrap/slot_file.h"
+#include "platform/systrap/stub.h"
+#include "platform/systrap/stub_filter.h"
+#include "platform/systrap/systrap_platform.h"
+
+namespace platform::systrap {
+
+// To guest threads: ends what they are doing.
+inline constexpr int kInterruptSignal = SIGSTKFLT;
+// To executors: the scheduling tick. Its handler rings the executor's own bell.
+inline constexpr int kTickSignal = SIGVTALRM;
+// The signals that guest threads have handlers for.
+inline constexpr int kStubSignals[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, kInterruptSignal};
+// What a bell hears besides the numbers of slots.
+inline constexpr uint32_t kTickId = ~uint32_t{0}, kNobodyId = ~uint32_t{0} - 1;
+
+class SystrapPlatform final : public Platform {
+ public:
+  static base::Result<std::unique_ptr<SystrapPlatform>> Create(Options options);
+  ~SystrapPlatform() override;
+
+  std::string_view name() const override { return "systrap"; }
+  base::Range GuestRange() const override { return {kGuestStart, kGuestEnd}; }
+  base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() override;
+  base::Result<std::unique_ptr<Context>> NewContext() override;
+  std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) override;
+  int RunningContexts() const override EXCLUDES(mu_);
+
+  SlotFile& slots() { return *slots_; }
+  AckPipes& acks() { return acks_; }
+  const cpu_set_t& host_cpus() const { return host_cpus_; }
+  int guest_nice() const { return guest_nice_; }
+
+  // The bell of the executor that runs the caller.
+  Bell& CurrentBell();
+  // A bell without running guest threads for a new guest thread, if the current executor has some and another has none.
+  Bell* IdleBell(const Bell& current) EXCLUDES(mu_);
+  void Register(Bell& bell, int index) EXCLUDES(mu_);
+  void Unregister(Bell& bell) EXCLUDES(mu_);
+
+  // Keeps it for the next address space if there is room, else ends it.
+  void Pool(Shell shell) EXCLUDES(mu_);
+
+ private:
+  SystrapPlatform() = default;
+  base::Result<void> MakePipes();
+  base::Result<void> MakeZygote();
+  base::Result<Shell> TakeShell() EXCLUDES(mu_);
+
+  // Two: fork and exec take one each while the last ones are still being cleared.
+  static constexpr size_t kPooledShells = 2;
+
+  // Set by Create.
+  std::unique_ptr<SlotFile> slots_;
+  AckPipes acks_;
+  std::vector<base::UniqueFd> write_ends_;
+  StubDescriptors descriptors_;
+  std::vector<base::UniqueFd> bell_reads_;
+  base::UniqueFd text_, params_;
+  std::unique_ptr<Helper> zygote_;
+  cpu_set_t host_cpus_;
+  int guest_nice_ = 0;
+
+  mutable base::Mutex mu_;
+  std::vector<Bell*> bells_ GUARDED_BY(mu_);  // by index; null: not attached
+  std::vector<Shell> pool_ GUARDED_BY(mu_);
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_PLATFORM_IMPL_H_

@@ -1,0 +1,158 @@
+#include "platform/systrap/stub.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/executor.h"
+#include "base/syscall_unsafe.h"
+#include "platform/systrap/platform_impl.h"
+
+namespace platform::systrap {
+
+Stub::Stub(SystrapPlatform& platform, Shell shell)
+    : platform_(platform), areas_{shell.area}, helper_(std::move(shell.helper)) {}
+
+Stub::~Stub() {
+  (void)End(false);
+  for (uint32_t area : areas_) platform_.slots().Give(area);
+}
+
+bool Stub::ended() const {
+  base::MutexLock lock(mu_);
+  return ended_;
+}
+
+base::Result<Stub::Place> Stub::TakePlace() {
+  uint32_t number;
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return base::Errno(ESRCH);
+    if (!free_.empty()) {
+      number = free_.back();
+      free_.pop_back();
+    } else {
+      if (used_ == kMaxBlocks * kSlotsPerBlock) return base::Errno(EAGAIN);
+      number = used_++;
+    }
+  }
+  const uint32_t block = number / kSlotsPerBlock, index = number % kSlotsPerBlock;
+  if (block == areas_.size()) {
+    const uint32_t area = TRY(platform_.slots().Take());
+    const uint64_t fd = static_cast<uint64_t>(platform_.slots().fd());
+    HostOp ops[] = {{SYS_mmap,
+                     {kStateWindow + block * kStubPage, kStubPage, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
+                      SlotFile::StateOffset(area)},
+                     OP_IS_CALL},
+                    {SYS_mmap,
+                     {kSlotWindow + block * kBlockBytes, kBlockBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                      fd, SlotFile::SlotsOffset(area)},
+                     OP_IS_CALL}};
+    Helper::Outcome mapped = helper_->Execute(ops);
+    if (mapped.done != std::size(ops)) {
+      // The pages may be mapped: the area is lost to others until the stub ends.
+      areas_.push_back(area);
+      return base::Errno(mapped.error);
+    }
+    areas_.push_back(area);
+  }
+  return Place{areas_[block], index, kSlotWindow + uint64_t{number} * kSlotBytes};
+}
+
+base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return base::Errno(ESRCH);
+    if (!spare_.empty()) {
+      base::RefPtr<GuestThread> thread = std::move(spare_.back());
+      spare_.pop_back();
+      return thread;
+    }
+  }
+  base::FiberMutexLock birth(birth_);
+  const Place place = TRY(TakePlace());
+  SlotFile& slots = platform_.slots();
+  ThreadState& state = slots.state(place.area, place.index);
+  Slot& slot = slots.slot(place.area, place.index);
+  state.id = SlotFile::Id(place.area, place.index);
+  state.doorbell = static_cast<uint32_t>(bell.write_fd());
+  state.frame = place.slot_address + FrameLayout(place.slot_address).frame;
+  slot.state.store(SLOT_IS_EVENT, std::memory_order_relaxed);
+  HostOp clone = {SYS_clone, {kThreadCloneFlags, place.slot_address}, OP_IS_THREAD};
+  Helper::Outcome made = helper_->Execute({&clone, 1});
+  const uint32_t number = static_cast<uint32_t>((place.slot_address - kSlotWindow) / kSlotBytes);
+  if (made.done == 0) {
+    base::MutexLock lock(mu_);
+    free_.push_back(number);
+    return base::Errno(made.error);
+  }
+  auto thread =
+      base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slot, state, place.slot_address);
+  (void)base::Host(SYS_setpriority, PRIO_PROCESS, made.cloned, platform_.guest_nice());
+  bool late;
+  {
+    base::MutexLock lock(mu_);
+    late = ended_;
+    if (!late) threads_.push_back(thread);
+  }
+  if (late) {
+    thread->Kill();
+    return base::Errno(ESRCH);
+  }
+  return thread;
+}
+
+void Stub::GiveThread(base::RefPtr<GuestThread> thread) {
+  {
+    base::MutexLock lock(mu_);
+    if (ended_ || thread->dead()) return;
+    if (spare_.size() < kSpareThreads) {
+      spare_.push_back(std::move(thread));
+      return;
+    }
+    threads_.erase(std::find(threads_.begin(), threads_.end(), thread));
+  }
+  thread->Kill();
+  const uint32_t number = static_cast<uint32_t>((thread->slot_address() - kSlotWindow) / kSlotBytes);
+  base::MutexLock lock(mu_);
+  if (!ended_) free_.push_back(number);
+}
+
+bool Stub::IsAlive() { return helper_->IsAlive(); }
+
+std::optional<Shell> Stub::End(bool reuse) {
+  std::vector<base::RefPtr<GuestThread>> threads;
+  uint32_t used;
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return std::nullopt;
+    ended_ = true;
+    threads = std::move(threads_);
+    threads_.clear();
+    spare_.clear();
+    free_.clear();
+    used = std::exchange(used_, 0);
+  }
+  // All of them first: one that waits for another would be slow to die.
+  for (auto& thread : threads) thread->SendKill();
+  for (auto& thread : threads) thread->Kill();
+  // One that had many threads is not worth keeping.
+  const HostOp unmap = {SYS_munmap, {0, kGuestEnd}, OP_IS_CALL};
+  if (!reuse || helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&unmap, 1}).done != 1) {
+    helper_->Kill();
+    return std::nullopt;
+  }
+  for (uint32_t i = 0; i < used; ++i) {
+    memset(static_cast<void*>(&platform_.slots().slot(areas_[0], i)), 0, kSlotBytes);
+  }
+  Shell shell = {std::move(helper_), areas_[0]};
+  areas_.clear();
+  return shell;
+}
+
+}  // namespace platform::systrap

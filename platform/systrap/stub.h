@@ -1,0 +1,77 @@
+// Stub: the host processes behind an AddressSpace: a helper, and the guest threads.
+#ifndef PLATFORM_SYSTRAP_STUB_H_
+#define PLATFORM_SYSTRAP_STUB_H_
+
+#include <sched.h>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/fiber_lock.h"
+#include "base/mutex.h"
+#include "base/ref_ptr.h"
+#include "platform/host_op.h"
+#include "platform/platform.h"
+#include "platform/systrap/guest_thread.h"
+#include "platform/systrap/helper.h"
+
+namespace platform::systrap {
+
+class SystrapPlatform;
+
+// Children of the sentry (CLONE_PARENT), which reaps them; no signal tells it of their end (the zygote has none, and
+// CLONE_PARENT passes that on). They share the sentry's descriptors, for mmap, until a guest thread closes its copies.
+inline constexpr uint64_t kProcessCloneFlags = CLONE_FILES | CLONE_PARENT;
+// A process of its own, so that a fatal signal of one guest thread ends nobody else.
+inline constexpr uint64_t kThreadCloneFlags = CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_PARENT;
+
+// What of a stub can be used again for another address space: a helper without guest mappings and threads.
+struct Shell {
+  std::unique_ptr<Helper> helper;
+  uint32_t area = 0;
+};
+
+class Stub final : public base::RefCounted {
+ public:
+  Stub(SystrapPlatform& platform, Shell shell);
+  ~Stub() override;
+
+  // Parks. See Helper::Execute.
+  Helper::Outcome Execute(std::span<const HostOp> ops) { return helper_->Execute(ops); }
+  // A thread without owner: a spare one, or a new one. Parks. EAGAIN, ENOMEM; ESRCH if the stub is dead.
+  base::Result<base::RefPtr<GuestThread>> TakeThread(Bell& bell) EXCLUDES(mu_);
+  // Takes back a thread at rest whose owner has left it.
+  void GiveThread(base::RefPtr<GuestThread> thread) EXCLUDES(mu_);
+  // Ends all guest threads; their contexts complete with kDead. Then unmaps what the guest had mapped and returns what is
+  // to be used again, if `reuse` asks for it; or kills the helper.
+  std::optional<Shell> End(bool reuse) EXCLUDES(mu_);
+  bool ended() const EXCLUDES(mu_);
+  // False if the helper has died: the address space is lost then.
+  bool IsAlive();
+
+ private:
+  static constexpr size_t kSpareThreads = 8;
+  struct Place {
+    uint32_t area, index;
+    uint64_t slot_address;
+  };
+  base::Result<Place> TakePlace() EXCLUDES(mu_);
+
+  SystrapPlatform& platform_;
+  std::vector<uint32_t> areas_;  // one per block; birth_
+  std::unique_ptr<Helper> helper_;  // null after End(true); set before, and only End changes it
+  base::FiberMutex birth_;  // one new thread at a time
+  mutable base::Mutex mu_;
+  bool ended_ GUARDED_BY(mu_) = false;
+  std::vector<base::RefPtr<GuestThread>> threads_ GUARDED_BY(mu_);
+  std::vector<base::RefPtr<GuestThread>> spare_ GUARDED_BY(mu_);
+  std::vector<uint32_t> free_ GUARDED_BY(mu_);  // slots of threads that have ended
+  uint32_t used_ GUARDED_BY(mu_) = 0;           // slots that were ever used
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_STUB_H_

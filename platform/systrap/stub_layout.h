@@ -1,0 +1,139 @@
+// What every stub has at fixed addresses above the guest's range, and nothing else of ours.
+//
+//   0x7ffff0000000  end of the guest's range (128 TiB − 256 MiB)
+//   kSlotWindow     slots: 8 KiB of memory per guest thread that guests can write; a block of 16 at a time
+//   kStateWindow    256 bytes per guest thread that guests can only read; a page per block
+//   kStubText       code, read and execute only, the same host page in every stub
+//   kStubParams     constants that are known when the platform is made: the guests' filter, descriptor numbers
+//   kStubCommand    the operations of the batch that the helper runs
+//
+// Guest threads can jump to any byte of the text with any registers and write every byte of every slot of their address
+// space. What that gives them is in docs/security.md: nothing that they cannot do to themselves anyway.
+#ifndef PLATFORM_SYSTRAP_STUB_LAYOUT_H_
+#define PLATFORM_SYSTRAP_STUB_LAYOUT_H_
+
+#define STUB_SLOT_WINDOW 0x7ffff0000000
+#define STUB_STATE_WINDOW 0x7ffff8000000
+#define STUB_TEXT_ADDRESS 0x7ffffff10000
+#define STUB_PARAMS_ADDRESS 0x7ffffff12000
+#define STUB_COMMAND_ADDRESS 0x7ffffff14000
+#define STUB_TOP_ADDRESS 0x7ffffffff000
+#define STUB_COMMAND_BYTES 0x4000
+
+#define SLOT_SHIFT 13
+#define SLOT_BYTES 0x2000
+#define SLOTS_PER_BLOCK 16
+#define STATE_SHIFT 8
+
+// Offsets in a slot.
+#define SLOT_STATE 0
+#define SLOT_WAITING 4
+#define SLOT_SIGNAL 8
+#define SLOT_FS_BASE 16
+#define SLOT_GS_BASE 24
+// The canonical place of the signal frame, from the start of the slot: the sentry computes it and the state page says it.
+// Offsets in a thread's part of the state page.
+#define STATE_ID 0
+#define STATE_DOORBELL 4
+#define STATE_FRAME 8
+
+// Values of SLOT_STATE. Written by the stub: kEvent. By the sentry: the others.
+#define SLOT_IS_EVENT 0
+#define SLOT_IS_RESUMED 1
+
+// Offsets in the params page.
+#define PARAMS_FIRST_DOORBELL 0
+#define PARAMS_END_DOORBELL 4
+#define PARAMS_PROGRAM 16
+#define PARAMS_HELPER_PROGRAM 32
+#define PARAMS_BYTES 256
+
+// Offsets in an operation of the command page.
+#define OP_BYTES 64
+#define OP_KIND 56
+#define OP_IS_CALL 0
+#define OP_IS_THREAD 1
+#define OP_IS_PROCESS 2
+
+#define COMMAND_SEQUENCE 0
+#define COMMAND_COUNT 8
+#define COMMAND_ACK_FD 16
+
+#ifndef __ASSEMBLER__
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "platform/host_op.h"
+
+namespace platform::systrap {
+
+inline constexpr uint64_t kGuestStart = 0x10000;
+inline constexpr uint64_t kGuestEnd = STUB_SLOT_WINDOW;
+inline constexpr uint64_t kSlotWindow = STUB_SLOT_WINDOW;
+inline constexpr uint64_t kStateWindow = STUB_STATE_WINDOW;
+inline constexpr uint64_t kStubText = STUB_TEXT_ADDRESS;
+inline constexpr uint64_t kStubParams = STUB_PARAMS_ADDRESS;
+inline constexpr uint64_t kStubCommand = STUB_COMMAND_ADDRESS;
+inline constexpr size_t kStubPage = 4096;
+inline constexpr size_t kSlotBytes = SLOT_BYTES;
+inline constexpr size_t kSlotsPerBlock = SLOTS_PER_BLOCK;
+inline constexpr size_t kBlockBytes = kSlotBytes * kSlotsPerBlock;
+inline constexpr size_t kMaxBlocks = (kStateWindow - kSlotWindow) / kBlockBytes;
+
+// A thread's memory that guests can write. Everything in it is a claim of the guest's.
+struct Slot {
+  std::atomic<uint32_t> state;    // SLOT_IS_…
+  std::atomic<uint32_t> waiting;  // the stub sleeps on `state`, or is about to
+  int32_t signal;                 // the signal whose frame it is
+  uint32_t unused;
+  uint64_t fs_base, gs_base;
+  std::byte rest[kSlotBytes - 32];
+};
+static_assert(sizeof(Slot) == kSlotBytes);
+static_assert(offsetof(Slot, fs_base) == SLOT_FS_BASE && offsetof(Slot, gs_base) == SLOT_GS_BASE);
+
+// The same thread's memory that guests can only read.
+struct alignas(1 << STATE_SHIFT) ThreadState {
+  uint32_t id;        // what the doorbell says: the number of the slot in the slot file
+  uint32_t doorbell;  // the descriptor of the executor that serves the thread
+  uint64_t frame;     // address in the stub of the canonical signal frame
+};
+static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
+static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
+static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(ThreadState, frame) == STATE_FRAME);
+
+static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
+
+struct CommandPages {
+  std::atomic<uint32_t> sequence;  // the helper sleeps on it
+  uint32_t unused0;
+  uint64_t count;
+  uint64_t ack_fd;
+  uint64_t unused1[5];
+  static constexpr size_t kOps = STUB_COMMAND_BYTES / OP_BYTES - 1;
+  HostOp ops[kOps];  // `kind` is OP_IS_…: what the helper clones needs more than the call (stub_text.S)
+};
+static_assert(sizeof(CommandPages) == STUB_COMMAND_BYTES);
+static_assert(offsetof(CommandPages, count) == COMMAND_COUNT && offsetof(CommandPages, ack_fd) == COMMAND_ACK_FD);
+
+extern "C" {
+// The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
+extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
+extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
+    runsc_systrap_sigreturn[];
+
+// Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues
+// in the text, where everything else is unmapped. Does not return.
+[[noreturn]] void runsc_systrap_enter(int text_fd, int params_fd, int slots_fd);
+}
+
+// The address in a stub of a label of the text page.
+inline uint64_t StubAddress(const char* label) {
+  return kStubText + static_cast<uint64_t>(label - runsc_systrap_text_begin);
+}
+
+}  // namespace platform::systrap
+#endif  // __ASSEMBLER__
+
+#endif  // PLATFORM_SYSTRAP_STUB_LAYOUT_H_

@@ -1,0 +1,328 @@
+// The code that stubs have (stub_layout.h says where). Position-independent. No part of it uses a stack; what runs before a guest
+// thread has its filter reads no memory that guests can write.
+#include <asm/unistd.h>
+
+#include "platform/systrap/stub_layout.h"
+
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define PROT_EXEC 4
+#define MAP_SHARED 1
+#define MAP_PRIVATE 2
+#define MAP_FIXED 0x10
+#define PR_SET_PDEATHSIG 1
+#define SIGKILL 9
+#define FUTEX_WAIT 0
+#define CLOSE_RANGE_UNSHARE 2
+#define SECCOMP_SET_MODE_FILTER 1
+#define NR_CLOSE_RANGE 436
+#define MAX_ERRNO_START -4095
+
+  .text
+  .balign 4096
+  .globl runsc_systrap_text_begin, runsc_systrap_text_end
+  .globl runsc_systrap_handler, runsc_systrap_restorer
+  .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn
+runsc_systrap_text_begin:
+
+// ---- The helper: a process that shares the memory of its guest threads and runs no guest code. It keeps everything in registers:
+// r14 the command pages, r15 the sequence number of the last batch, rbx the operation, ebp its number, r13 how many are left,
+// r12 the process that an operation cloned.
+
+// Tells the sentry one byte: the low one of rax. Nobody else can write to this pipe.
+.macro TELL
+  movzbl %al, %eax
+  movabs $(STUB_PARAMS_ADDRESS + PARAMS_BYTES), %rsi
+  add %rax, %rsi
+  mov COMMAND_ACK_FD(%r14), %rdi
+  mov $1, %edx
+  mov $__NR_write, %eax
+  syscall
+.endm
+
+helper:
+  movabs $STUB_COMMAND_ADDRESS, %r14
+1:
+  mov COMMAND_SEQUENCE(%r14), %eax
+  cmp %eax, %r15d
+  jne batch
+  mov %r14, %rdi
+  mov $FUTEX_WAIT, %esi
+  mov %r15d, %edx
+  xor %r10d, %r10d
+  mov $__NR_futex, %eax
+  syscall
+  jmp 1b
+batch:
+  mov %eax, %r15d
+  mov COMMAND_COUNT(%r14), %r13
+  lea OP_BYTES(%r14), %rbx
+  xor %ebp, %ebp
+  xor %r12d, %r12d
+next:
+  test %r13, %r13
+  jz done
+  mov 0(%rbx), %rax
+  mov 8(%rbx), %rdi
+  mov 16(%rbx), %rsi
+  mov 24(%rbx), %rdx
+  mov 32(%rbx), %r10
+  mov 40(%rbx), %r8
+  mov 48(%rbx), %r9
+  cmpl $OP_IS_CALL, OP_KIND(%rbx)
+  jne clone
+  syscall
+  cmp $MAX_ERRNO_START, %rax
+  jae failed
+succeeded:
+  add $OP_BYTES, %rbx
+  inc %ebp
+  dec %r13
+  jmp next
+
+// A clone: rdi are its flags. For a thread rsi is the address of its slot. For a process rsi is the descriptor and rdx the
+// offset of its pages. The newborn has a copy of these registers.
+clone:
+  mov %rsi, %r8
+  mov %rdx, %r9
+  mov OP_KIND(%rbx), %r12
+  xor %esi, %esi
+  xor %edx, %edx
+  xor %r10d, %r10d
+  // r8 is the TLS of a clone that asks for one, which these do not.
+  syscall
+  test %rax, %rax
+  jz newborn
+  mov %rax, %r12
+  cmp $MAX_ERRNO_START, %rax
+  jb succeeded
+failed:
+  neg %eax
+  mov %eax, %r12d
+  lea 1(%rbp), %eax
+  TELL
+  mov %r12d, %eax
+  TELL
+  jmp helper
+done:
+  xor %eax, %eax
+  TELL
+  test %r12d, %r12d
+  jz helper
+  .rept 4
+  mov %r12d, %eax
+  TELL
+  shr $8, %r12d
+  .endr
+  jmp helper
+
+newborn:
+  cmp $OP_IS_PROCESS, %r12
+  je newborn_process
+
+// A guest thread before its first guest instruction. The helper's filter lets it do more than it ever may again, and it cannot be
+// told what to do: it runs this text and reads pages that guests cannot write. r12 is its slot.
+  mov %r8, %r12
+  movabs $STUB_PARAMS_ADDRESS, %r14
+  mov PARAMS_END_DOORBELL(%r14), %edi
+  mov $-1, %esi
+  mov $CLOSE_RANGE_UNSHARE, %edx
+  mov $NR_CLOSE_RANGE, %eax
+  syscall
+  test %rax, %rax
+  jnz give_up
+  xor %edi, %edi
+  mov PARAMS_FIRST_DOORBELL(%r14), %esi
+  dec %esi
+  xor %edx, %edx
+  mov $NR_CLOSE_RANGE, %eax
+  syscall
+  test %rax, %rax
+  jnz give_up
+  mov $PR_SET_PDEATHSIG, %edi
+  mov $SIGKILL, %esi
+  mov $__NR_prctl, %eax
+  syscall
+  mov $SECCOMP_SET_MODE_FILTER, %edi
+  xor %esi, %esi
+  lea PARAMS_PROGRAM(%r14), %rdx
+  mov $__NR_seccomp, %eax
+  syscall
+  test %rax, %rax
+  jnz give_up
+  jmp find_state
+
+// A new helper, forked from the zygote: its own pages take the place of the zygote's. r8 the descriptor, r9 the offset.
+newborn_process:
+  mov %r9, %r12
+  movabs $STUB_COMMAND_ADDRESS, %rdi
+  mov $STUB_COMMAND_BYTES, %esi
+  mov $PROT_READ, %edx
+  mov $(MAP_SHARED | MAP_FIXED), %r10d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne give_up
+  movabs $STUB_STATE_WINDOW, %rdi
+  mov $4096, %esi
+  lea STUB_COMMAND_BYTES(%r12), %r9
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne give_up
+  movabs $STUB_SLOT_WINDOW, %rdi
+  mov $(SLOTS_PER_BLOCK * SLOT_BYTES), %esi
+  mov $(PROT_READ | PROT_WRITE), %edx
+  lea STUB_COMMAND_BYTES + 4096(%r12), %r9
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne give_up
+  mov $PR_SET_PDEATHSIG, %edi
+  mov $SIGKILL, %esi
+  mov $__NR_prctl, %eax
+  syscall
+  xor %r15d, %r15d
+  jmp helper
+
+give_up:
+  mov $__NR_exit_group, %eax
+  mov $1, %edi
+  syscall
+  hlt
+
+// ---- Guest threads. r12 is the slot, r13 the thread's part of the state page.
+
+// Every signal: a system call that the filter stopped, a fault, an interrupt. The frame is at the top of the slot, and the sentry
+// reads and writes the guest's registers there.
+runsc_systrap_handler:
+  mov %rsp, %r12
+  and $-SLOT_BYTES, %r12
+  rdfsbase %rax
+  mov %rax, SLOT_FS_BASE(%r12)
+  rdgsbase %rax
+  mov %rax, SLOT_GS_BASE(%r12)
+  mov %edi, SLOT_SIGNAL(%r12)
+  movabs $STUB_SLOT_WINDOW, %rax
+  mov %r12, %r13
+  sub %rax, %r13
+  shr $(SLOT_SHIFT - STATE_SHIFT), %r13
+  movabs $STUB_STATE_WINDOW, %rax
+  add %rax, %r13
+  mov $SLOT_IS_EVENT, %eax
+  xchg %eax, SLOT_STATE(%r12)
+  mov STATE_DOORBELL(%r13), %edi
+  lea STATE_ID(%r13), %rsi
+  mov $4, %edx
+  mov $__NR_write, %eax
+runsc_systrap_write:
+  syscall
+  jmp wait
+
+find_state:
+  movabs $STUB_SLOT_WINDOW, %rax
+  mov %r12, %r13
+  sub %rax, %r13
+  shr $(SLOT_SHIFT - STATE_SHIFT), %r13
+  movabs $STUB_STATE_WINDOW, %rax
+  add %rax, %r13
+wait:
+  mov SLOT_STATE(%r12), %eax
+  cmp $SLOT_IS_EVENT, %eax
+  jne resume
+  movl $1, SLOT_WAITING(%r12)
+  lea SLOT_STATE(%r12), %rdi
+  mov $FUTEX_WAIT, %esi
+  mov $SLOT_IS_EVENT, %edx
+  xor %r10d, %r10d
+  mov $__NR_futex, %eax
+runsc_systrap_futex:
+  syscall
+  movl $0, SLOT_WAITING(%r12)
+  jmp wait
+resume:
+  mov SLOT_FS_BASE(%r12), %rax
+  wrfsbase %rax
+  mov SLOT_GS_BASE(%r12), %rax
+  wrgsbase %rax
+  mov STATE_FRAME(%r13), %rsp
+  add $8, %rsp
+runsc_systrap_restorer:
+  mov $__NR_rt_sigreturn, %eax
+runsc_systrap_sigreturn:
+  syscall
+  hlt
+
+// Where runsc_systrap_enter continues in the zygote: everything but our pages goes, and the filter of helpers is taken.
+clear:
+  xor %edi, %edi
+  movabs $STUB_TEXT_ADDRESS, %rsi
+  mov $__NR_munmap, %eax
+  syscall
+  movabs $(STUB_TEXT_ADDRESS + 4096), %rdi
+  mov $(STUB_PARAMS_ADDRESS - STUB_TEXT_ADDRESS - 4096), %esi
+  mov $__NR_munmap, %eax
+  syscall
+  movabs $(STUB_PARAMS_ADDRESS + 4096), %rdi
+  mov $(STUB_COMMAND_ADDRESS - STUB_PARAMS_ADDRESS - 4096), %esi
+  mov $__NR_munmap, %eax
+  syscall
+  movabs $(STUB_COMMAND_ADDRESS + STUB_COMMAND_BYTES), %rdi
+  mov $(STUB_TOP_ADDRESS - STUB_COMMAND_ADDRESS - STUB_COMMAND_BYTES), %esi
+  mov $__NR_munmap, %eax
+  syscall
+  mov $SECCOMP_SET_MODE_FILTER, %edi
+  xor %esi, %esi
+  movabs $(STUB_PARAMS_ADDRESS + PARAMS_HELPER_PROGRAM), %rdx
+  mov $__NR_seccomp, %eax
+  syscall
+  test %rax, %rax
+  jnz give_up
+  xor %r15d, %r15d
+  jmp helper
+
+  .balign 4096
+runsc_systrap_text_end:
+
+// edi text, esi params, edx slots: descriptors.
+  .globl runsc_systrap_enter
+  .type runsc_systrap_enter, @function
+runsc_systrap_enter:
+  mov %edi, %r8d
+  mov %esi, %ebx
+  mov %edx, %ebp
+  movabs $STUB_TEXT_ADDRESS, %rdi
+  mov $4096, %esi
+  mov $(PROT_READ | PROT_EXEC), %edx
+  mov $(MAP_PRIVATE | MAP_FIXED), %r10d
+  xor %r9d, %r9d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne 1f
+  movabs $STUB_PARAMS_ADDRESS, %rdi
+  mov $PROT_READ, %edx
+  mov %ebx, %r8d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne 1f
+  movabs $STUB_COMMAND_ADDRESS, %rdi
+  mov $STUB_COMMAND_BYTES, %esi
+  mov $(MAP_SHARED | MAP_FIXED), %r10d
+  mov %ebp, %r8d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne 1f
+  movabs $STUB_TEXT_ADDRESS, %rdi
+  add $(clear - runsc_systrap_text_begin), %rdi
+  jmp *%rdi
+1:
+  mov $__NR_exit_group, %eax
+  mov $1, %edi
+  syscall
+  hlt
+  .size runsc_systrap_enter, . - runsc_systrap_enter
+
+  .section .note.GNU-stack, "", @progbits

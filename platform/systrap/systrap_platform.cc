@@ -1,0 +1,209 @@
+#include "platform/systrap/systrap_platform.h"
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/executor.h"
+#include "base/syscall_unsafe.h"
+#include "platform/systrap/address_space.h"
+#include "platform/systrap/context.h"
+#include "platform/systrap/platform_impl.h"
+#include "platform/systrap/stub.h"
+#include "platform/systrap/zygote.h"
+
+namespace platform::systrap {
+namespace {
+
+struct KernelSigaction {
+  void (*handler)(int, siginfo_t*, void*);
+  uint64_t flags;
+  void (*restorer)();
+  uint64_t mask;
+};
+
+extern "C" void runsc_systrap_tick_restorer();
+// Returns from the handler of the tick; libc's own is not reachable by name.
+asm(R"(
+  .text
+  .globl runsc_systrap_tick_restorer
+  .type runsc_systrap_tick_restorer, @function
+runsc_systrap_tick_restorer:
+  mov $15, %eax
+  syscall
+)");
+
+// A ring at the executor's own bell: a tick that comes before the executor waits is not lost.
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) void OnTickSignal(int, siginfo_t* info, void*) {
+  uint32_t id = kTickId;
+  (void)base::RawSyscall(SYS_write, info->si_value.sival_int, reinterpret_cast<long>(&id), sizeof(id));
+}
+
+// Not through libc: a sanitizer would wrap the handler and defer it until the wait is over.
+base::Result<void> InstallTickHandler() {
+  constexpr uint64_t kRestorer = 0x04000000;
+  KernelSigaction tick = {OnTickSignal, SA_SIGINFO | SA_RESTART | SA_ONSTACK | kRestorer, runsc_systrap_tick_restorer,
+                          0};
+  TRY(base::Host(SYS_rt_sigaction, kTickSignal, &tick, nullptr, 8));
+  return {};
+}
+
+constexpr uint32_t kMinBells = 8, kMaxBells = 256, kWorkers = 8;
+// Descriptors of pipes start here or above, so that a guest thread copies few others before it closes them.
+constexpr int kFirstDescriptor = 16;
+
+}  // namespace
+
+base::Result<std::unique_ptr<Platform>> New(Options options) {
+  std::unique_ptr<SystrapPlatform> platform = TRY(SystrapPlatform::Create(options));
+  return std::unique_ptr<Platform>(std::move(platform));
+}
+
+base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options options) {
+  constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE
+  if (!(getauxval(AT_HWCAP2) & kFsgsbase)) return base::Errno(ENOTSUP);
+  if (FrameLayout(kSlotWindow).frame < 2 * FrameLayout::kStackStart) return base::Errno(ENOTSUP);
+  std::unique_ptr<SystrapPlatform> platform(new SystrapPlatform());
+  TRY(InstallTickHandler());
+  CPU_ZERO(&platform->host_cpus_);
+  TRY(base::Host(SYS_sched_getaffinity, 0, sizeof(cpu_set_t), &platform->host_cpus_));
+  // The raw call returns 20 − nice (man 2 getpriority).
+  long priority = TRY(base::Host(SYS_getpriority, PRIO_PROCESS, 0));
+  platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
+  platform->slots_ = TRY(SlotFile::Create());
+  TRY(platform->MakePipes());
+  TRY(platform->MakeZygote());
+  return platform;
+}
+
+base::Result<void> SystrapPlatform::MakePipes() {
+  const uint32_t cpus = static_cast<uint32_t>(CPU_COUNT(&host_cpus_));
+  const uint32_t bells = std::clamp(cpus, kMinBells, kMaxBells);
+  const uint32_t acks = bells + kWorkers;
+  std::vector<base::UniqueFd> reads;
+  // The write ends get numbers in a row: what the filters allow.
+  for (uint32_t i = 0; i < bells + acks; ++i) {
+    int ends[2];
+    TRY(base::Host(SYS_pipe2, ends, O_CLOEXEC));
+    base::UniqueFd read(ends[0]), write(ends[1]);
+    const bool is_bell = i < bells;
+    if (is_bell) TRY(base::Host(SYS_fcntl, write.get(), F_SETFL, O_NONBLOCK));
+    const int least = i == 0 ? kFirstDescriptor : write_ends_.back().get() + 1;
+    const int fd = static_cast<int>(TRY(base::Host(SYS_fcntl, write.get(), F_DUPFD_CLOEXEC, least)));
+    if (i > 0 && fd != least) return base::Errno(EMFILE);
+    write_ends_.emplace_back(fd);
+    // Out of the way of the next ones.
+    const int high = static_cast<int>(TRY(base::Host(SYS_fcntl, read.get(), F_DUPFD_CLOEXEC, least + bells + acks)));
+    reads.emplace_back(high);
+  }
+  const uint32_t first = static_cast<uint32_t>(write_ends_.front().get());
+  descriptors_ = {first, first + bells, first + bells, first + bells + acks};
+  for (uint32_t i = 0; i < bells; ++i) bell_reads_.push_back(std::move(reads[i]));
+  for (uint32_t i = 0; i < acks; ++i) {
+    acks_.Add({std::move(reads[bells + i]), static_cast<int>(descriptors_.first_ack + i)});
+  }
+  return {};
+}
+
+base::Result<void> SystrapPlatform::MakeZygote() {
+  const uint32_t area = TRY(slots_->Take());
+  const pid_t pid = TRY(CloneZygote(descriptors_, *slots_, text_, params_));
+  zygote_ = std::make_unique<Helper>(pid, slots_->commands(area), acks_);
+  return {};
+}
+
+SystrapPlatform::~SystrapPlatform() {
+  base::MutexLock lock(mu_);
+  for (Bell* bell : bells_) CHECK(bell == nullptr);  // the scheduler has to be gone
+  pool_.clear();
+}
+
+Bell& SystrapPlatform::CurrentBell() {
+  base::Executor* executor = base::Executor::Current();
+  CHECK(executor != nullptr);
+  return static_cast<Bell&>(executor->idle());
+}
+
+Bell* SystrapPlatform::IdleBell(const Bell& current) {
+  if (current.running() == 0) return nullptr;
+  base::MutexLock lock(mu_);
+  for (Bell* bell : bells_) {
+    if (bell != nullptr && bell->running() == 0) return bell;
+  }
+  return nullptr;
+}
+
+void SystrapPlatform::Register(Bell& bell, int index) {
+  base::MutexLock lock(mu_);
+  if (bells_.size() <= static_cast<size_t>(index)) bells_.resize(index + 1);
+  bells_[index] = &bell;
+}
+
+void SystrapPlatform::Unregister(Bell& bell) {
+  base::MutexLock lock(mu_);
+  std::replace(bells_.begin(), bells_.end(), &bell, static_cast<Bell*>(nullptr));
+}
+
+std::unique_ptr<base::IdleStrategy> SystrapPlatform::NewIdleStrategy(int index) {
+  CHECK(static_cast<size_t>(index) < bell_reads_.size());
+  return std::make_unique<Bell>(*this, index, bell_reads_[index].get(), write_ends_[index].get());
+}
+
+int SystrapPlatform::RunningContexts() const {
+  base::MutexLock lock(mu_);
+  int n = 0;
+  for (Bell* bell : bells_) n += bell ? bell->running() : 0;
+  return n;
+}
+
+base::Result<Shell> SystrapPlatform::TakeShell() {
+  {
+    base::MutexLock lock(mu_);
+    if (!pool_.empty()) {
+      Shell shell = std::move(pool_.back());
+      pool_.pop_back();
+      return shell;
+    }
+  }
+  const uint32_t area = TRY(slots_->Take());
+  HostOp clone = {SYS_clone,
+                  {kProcessCloneFlags, static_cast<uint64_t>(slots_->fd()), SlotFile::Offset(area)},
+                  OP_IS_PROCESS};
+  Helper::Outcome made = zygote_->Execute({&clone, 1});
+  if (made.done == 0) {
+    slots_->Give(area);
+    return base::Errno(made.error == ESRCH ? EIO : made.error);
+  }
+  return Shell{std::make_unique<Helper>(made.cloned, slots_->commands(area), acks_), area};
+}
+
+base::Result<base::RefPtr<AddressSpace>> SystrapPlatform::NewAddressSpace() {
+  auto stub = base::MakeRef<Stub>(*this, TRY(TakeShell()));
+  return base::RefPtr<AddressSpace>(base::MakeRef<SystrapAddressSpace>(*this, std::move(stub)));
+}
+
+void SystrapPlatform::Pool(Shell shell) {
+  {
+    base::MutexLock lock(mu_);
+    if (pool_.size() < kPooledShells) {
+      pool_.push_back(std::move(shell));
+      return;
+    }
+  }
+  shell.helper.reset();
+  slots_->Give(shell.area);
+}
+
+base::Result<std::unique_ptr<Context>> SystrapPlatform::NewContext() {
+  return std::unique_ptr<Context>(std::make_unique<SystrapContext>(*this));
+}
+
+}  // namespace platform::systrap

@@ -151,8 +151,8 @@ void RegisterFlags(FlagSet& flags, Config& config) {
   flags.String(
       "debug-log", &config.debug_log,
       "file for debug messages, or a directory if it ends with /; %ID%, %COMMAND% and %TIMESTAMP% are replaced");
-  Choice<std::string>(flags, "platform", &config.platform, "ptrace", "how guest code runs: ptrace",
-                      {{"ptrace", "ptrace"}});
+  Choice<std::string>(flags, "platform", &config.platform, "systrap", "how guest code runs: systrap or ptrace",
+                      {{"systrap", "systrap"}, {"ptrace", "ptrace"}});
   Choice<Network>(flags, "network", &config.network, "sandbox",
                   "none (loopback only), sandbox (the container's own network namespace) or host (the host's sockets)",
                   {{"none", Network::kNone}, {"sandbox", Network::kSandbox}, {"host", Network::kHost}});

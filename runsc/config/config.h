@@ -31,7 +31,7 @@ struct Config {
   std::string log_format = "text";
   bool debug = false;
   std::string debug_log;
-  std::string platform = "ptrace";
+  std::string platform = "systrap";
   Network network = Network::kSandbox;
   Overlay overlay;
   FileAccess file_access = FileAccess::kExclusive;

@@ -13,10 +13,10 @@
 #include "base/logging.h"
 #include "base/safe_copy_unsafe.h"
 #include "base/status_macros.h"
-#include "platform/ptrace/ptrace_platform.h"
 #include "sentry/boot/exec_loader.h"
 #include "sentry/boot/file_tree.h"
 #include "sentry/boot/oci_seccomp.h"
+#include "sentry/boot/platforms.h"
 #include "sentry/boot/process_io.h"
 #include "sentry/boot/registry.h"
 #include "sentry/kernel/seccomp_notify.h"
@@ -84,14 +84,7 @@ absl::Status KernelSandbox::Prepare() {
   if (!file.ok()) return HostError("cannot make the sandbox's memory file", file.error());
   memory_file_ = std::move(*file);
 
-  if (spec_.platform != "ptrace") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("platform \"", spec_.platform, "\" is not available; this build has: ptrace"));
-  }
-  auto platform = platform::ptrace::New();
-  if (!platform.ok())
-    return HostError("the host does not let the sandbox trace its own children (--platform=ptrace)", platform.error());
-  platform_ = std::move(*platform);
+  ASSIGN_OR_RETURN(platform_, NewPlatform(spec_.platform));
 
   base::Scheduler::Options options;
   options.executors = spec_.cpu_count;

@@ -20,6 +20,7 @@
 #include "sentry/boot/boot.h"
 #include "sentry/boot/isolation/confine.h"
 #include "sentry/boot/isolation/seccomp.h"
+#include "sentry/boot/platforms.h"
 #include "sentry/control/ready.h"
 #include "sentry/control/server.h"
 
@@ -103,9 +104,8 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Prepare(BootSpec& spec, SandboxFactory 
   ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox, factory(spec));
   LOG_DEBUG("boot: platform, memory and executors are there");
   prctl(PR_SET_DUMPABLE, 0);
-  isolation::FilterId filter =
-      spec.network == NetworkMode::kHost ? isolation::FilterId::kSentryHostNetwork : isolation::FilterId::kSentry;
-  RETURN_IF_ERROR(isolation::InstallFilter(filter, spec.debug));
+  RETURN_IF_ERROR(
+      isolation::InstallFilter(PlatformFilter(spec.platform, spec.network == NetworkMode::kHost), spec.debug));
   LOG_DEBUG("boot: filter installed");
   RETURN_IF_ERROR(sandbox->Load());
   LOG_DEBUG("boot: init is loaded");

@@ -30,10 +30,14 @@ void ReportViolation(int, siginfo_t* info, void*) {
 
 FilterProgram GetFilter(FilterId id) {
   switch (id) {
-    case FilterId::kSentry:
-      return {kSentryFilter, std::size(kSentryFilter)};
-    case FilterId::kSentryHostNetwork:
-      return {kSentryHostNetworkFilter, std::size(kSentryHostNetworkFilter)};
+    case FilterId::kSentrySystrap:
+      return {kSentrySystrapFilter, std::size(kSentrySystrapFilter)};
+    case FilterId::kSentrySystrapHostNetwork:
+      return {kSentrySystrapHostNetworkFilter, std::size(kSentrySystrapHostNetworkFilter)};
+    case FilterId::kSentryPtrace:
+      return {kSentryPtraceFilter, std::size(kSentryPtraceFilter)};
+    case FilterId::kSentryPtraceHostNetwork:
+      return {kSentryPtraceHostNetworkFilter, std::size(kSentryPtraceHostNetworkFilter)};
     case FilterId::kGofer:
       return {kGoferFilter, std::size(kGoferFilter)};
     case FilterId::kGoferHostUds:

@@ -11,7 +11,15 @@ struct sock_filter;
 
 namespace sentry::isolation {
 
-enum class FilterId { kSentry, kSentryHostNetwork, kGofer, kGoferHostUds };
+// The sentry's depends on the platform: what one needs, the others do not get.
+enum class FilterId {
+  kSentrySystrap,
+  kSentrySystrapHostNetwork,
+  kSentryPtrace,
+  kSentryPtraceHostNetwork,
+  kGofer,
+  kGoferHostUds
+};
 
 // The gofer's descriptor of /proc/self/fd has this number, because its filter names it.
 inline constexpr int kGoferProcSelfFd = 200;

@@ -24,13 +24,12 @@ struct SeccompRule {
 };
 
 struct SeccompFilter {
-  std::string name;  // of the array: kSentryFilter
+  std::string name;  // of the array: kGoferFilter
   std::vector<SeccompRule> rules;
 };
 
-// The sentry with network=none, and with host sockets.
-SeccompFilter SentryFilter();
-SeccompFilter SentryHostNetworkFilter();
+// The sentry, for each platform, without and with host sockets (network=host).
+std::vector<SeccompFilter> SentryFilters();
 // The gofer without and with --host-uds.
 SeccompFilter GoferFilter();
 SeccompFilter GoferHostUdsFilter();

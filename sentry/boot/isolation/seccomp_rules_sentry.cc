@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "platform/ptrace/host_calls.h"
+#include "platform/systrap/host_calls.h"
 #include "sentry/boot/isolation/seccomp_rules.h"
 
 namespace sentry::isolation {
@@ -153,26 +154,28 @@ const SeccompRule kHostNetwork[] = {
     {SYS_recvmmsg, "the guest's call"},
 };
 
-}  // namespace
-
-SeccompFilter SentryFilter() {
-  SeccompFilter filter{"kSentryFilter", {}};
+template <typename HostCalls>
+SeccompFilter SentryFilter(const char* name, const HostCalls& platform_calls, bool host_network) {
+  SeccompFilter filter{name, {}};
   filter.rules.assign(std::begin(kRuntime), std::end(kRuntime));
   filter.rules.insert(filter.rules.end(), std::begin(kDescriptors), std::end(kDescriptors));
-  for (const platform::ptrace::HostCall& call : platform::ptrace::kHostCalls) {
+  for (const auto& call : platform_calls) {
     // A call that this table admits under conditions stays under them.
     bool known = false;
     for (const SeccompRule& rule : filter.rules) known = known || rule.number == call.number;
     if (!known) filter.rules.push_back({call.number, call.reason, {}, 0});
   }
+  if (host_network) filter.rules.insert(filter.rules.end(), std::begin(kHostNetwork), std::end(kHostNetwork));
   return filter;
 }
 
-SeccompFilter SentryHostNetworkFilter() {
-  SeccompFilter filter = SentryFilter();
-  filter.name = "kSentryHostNetworkFilter";
-  filter.rules.insert(filter.rules.end(), std::begin(kHostNetwork), std::end(kHostNetwork));
-  return filter;
+}  // namespace
+
+std::vector<SeccompFilter> SentryFilters() {
+  return {SentryFilter("kSentrySystrapFilter", platform::systrap::kHostCalls, false),
+          SentryFilter("kSentrySystrapHostNetworkFilter", platform::systrap::kHostCalls, true),
+          SentryFilter("kSentryPtraceFilter", platform::ptrace::kHostCalls, false),
+          SentryFilter("kSentryPtraceHostNetworkFilter", platform::ptrace::kHostCalls, true)};
 }
 
 }  // namespace sentry::isolation

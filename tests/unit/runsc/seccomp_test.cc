@@ -71,13 +71,20 @@ uint32_t Evaluate(FilterId id, long number, std::vector<uint64_t> args = {}, uin
 }
 
 constexpr uint32_t kAllow = SECCOMP_RET_ALLOW, kKill = SECCOMP_RET_KILL_PROCESS;
-constexpr FilterId kAll[] = {FilterId::kSentry, FilterId::kSentryHostNetwork, FilterId::kGofer,
+constexpr FilterId kAll[] = {FilterId::kSentrySystrap,
+                             FilterId::kSentrySystrapHostNetwork,
+                             FilterId::kSentryPtrace,
+                             FilterId::kSentryPtraceHostNetwork,
+                             FilterId::kGofer,
                              FilterId::kGoferHostUds};
 constexpr uint64_t kThread =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
 
 TEST(SeccompTables, EveryRuleSaysWhy) {
-  for (const SeccompFilter& filter : {SentryFilter(), SentryHostNetworkFilter(), GoferFilter(), GoferHostUdsFilter()}) {
+  std::vector<SeccompFilter> all = SentryFilters();
+  all.push_back(GoferFilter());
+  all.push_back(GoferHostUdsFilter());
+  for (const SeccompFilter& filter : all) {
     EXPECT_GT(filter.rules.size(), 30u);
     for (const SeccompRule& rule : filter.rules)
       EXPECT_GE(rule.why.size(), 4u) << filter.name << " call " << rule.number;
@@ -117,7 +124,7 @@ TEST(SeccompFilters, NobodyMayReachNewThings) {
     }
   }
   for (long call : {SYS_openat, SYS_openat2, SYS_socket, SYS_connect, SYS_bind, SYS_unlinkat, SYS_kill + 1000}) {
-    EXPECT_EQ(Evaluate(FilterId::kSentry, call, {AF_INET}), kKill) << call;
+    EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, call, {AF_INET}), kKill) << call;
   }
 }
 
@@ -154,20 +161,20 @@ TEST(SeccompFilters, NoExecutableMemory) {
 }
 
 TEST(SeccompFilters, SocketsOnlyWithTheHostsNetwork) {
-  EXPECT_EQ(Evaluate(FilterId::kSentryHostNetwork, SYS_socket, {AF_INET, SOCK_STREAM}), kAllow);
-  EXPECT_EQ(Evaluate(FilterId::kSentryHostNetwork, SYS_socket, {AF_INET6, SOCK_DGRAM}), kAllow);
-  EXPECT_EQ(Evaluate(FilterId::kSentryHostNetwork, SYS_socket, {AF_UNIX, SOCK_STREAM}), kKill);
-  EXPECT_EQ(Evaluate(FilterId::kSentryHostNetwork, SYS_socket, {AF_PACKET, SOCK_RAW}), kKill);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrapHostNetwork, SYS_socket, {AF_INET, SOCK_STREAM}), kAllow);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrapHostNetwork, SYS_socket, {AF_INET6, SOCK_DGRAM}), kAllow);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrapHostNetwork, SYS_socket, {AF_UNIX, SOCK_STREAM}), kKill);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrapHostNetwork, SYS_socket, {AF_PACKET, SOCK_RAW}), kKill);
   EXPECT_EQ(Evaluate(FilterId::kGofer, SYS_socket, {AF_UNIX}), kKill);
   EXPECT_EQ(Evaluate(FilterId::kGoferHostUds, SYS_socket, {AF_UNIX}), kAllow);
   EXPECT_EQ(Evaluate(FilterId::kGoferHostUds, SYS_socket, {AF_INET}), kKill);
 }
 
 TEST(SeccompFilters, TerminalsCannotBeFedOrTaken) {
-  EXPECT_EQ(Evaluate(FilterId::kSentry, SYS_ioctl, {0, 0x5401 /*TCGETS*/}), kAllow);
-  EXPECT_EQ(Evaluate(FilterId::kSentry, SYS_ioctl, {0, 0x5412 /*TIOCSTI*/}), kKill);
-  EXPECT_EQ(Evaluate(FilterId::kSentry, SYS_ioctl, {0, 0x540e /*TIOCSCTTY*/}), kKill);
-  EXPECT_EQ(Evaluate(FilterId::kSentry, SYS_ioctl, {0, 0x541c /*TIOCLINUX*/}), kKill);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x5401 /*TCGETS*/}), kAllow);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x5412 /*TIOCSTI*/}), kKill);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x540e /*TIOCSCTTY*/}), kKill);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x541c /*TIOCLINUX*/}), kKill);
 }
 
 TEST(SeccompFilters, TheGoferFollowsNoLinks) {
@@ -191,10 +198,10 @@ int EndOfChild(FilterId id, bool report, F&& action) {
 }
 
 TEST(InstallFilter, KillsOrReportsAndEnds) {
-  EXPECT_EQ(EndOfChild(FilterId::kSentry, false, [] { syscall(SYS_getpid); }), 7 << 8);
-  int killed = EndOfChild(FilterId::kSentry, false, [] { syscall(SYS_getuid); });
+  EXPECT_EQ(EndOfChild(FilterId::kSentrySystrap, false, [] { syscall(SYS_getpid); }), 7 << 8);
+  int killed = EndOfChild(FilterId::kSentrySystrap, false, [] { syscall(SYS_getuid); });
   EXPECT_TRUE(WIFSIGNALED(killed) && WTERMSIG(killed) == SIGSYS) << killed;
-  EXPECT_EQ(EndOfChild(FilterId::kSentry, true, [] { syscall(SYS_getuid); }), (128 + SIGSYS) << 8);
+  EXPECT_EQ(EndOfChild(FilterId::kSentrySystrap, true, [] { syscall(SYS_getuid); }), (128 + SIGSYS) << 8);
 }
 
 TEST(LimitCapabilities, LeavesExactlyWhatIsKept) {

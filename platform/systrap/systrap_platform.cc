@@ -57,8 +57,16 @@ base::Result<void> InstallTickHandler() {
 }
 
 constexpr uint32_t kMinBells = 8, kMaxBells = 256, kWorkers = 8;
-// Descriptors of pipes start here or above, so that a guest thread copies few others before it closes them.
-constexpr int kFirstDescriptor = 16;
+
+// The first of so many unused descriptor numbers in a row. As low as possible: a guest thread copies those below before
+// it closes them.
+int FreeDescriptors(int count) {
+  int first = 3;
+  for (int fd = first; fd < first + count; ++fd) {
+    if (base::Host(SYS_fcntl, fd, F_GETFD).ok()) first = fd + 1;
+  }
+  return first;
+}
 
 }  // namespace
 
@@ -88,21 +96,21 @@ base::Result<void> SystrapPlatform::MakePipes() {
   const uint32_t cpus = static_cast<uint32_t>(CPU_COUNT(&host_cpus_));
   const uint32_t bells = std::clamp(cpus, kMinBells, kMaxBells);
   const uint32_t acks = bells + kWorkers;
-  std::vector<base::UniqueFd> reads;
+  const int count = static_cast<int>(bells + acks);
   // The write ends get numbers in a row: what the filters allow.
-  for (uint32_t i = 0; i < bells + acks; ++i) {
+  const int base = FreeDescriptors(count);
+  std::vector<base::UniqueFd> reads;
+  for (int i = 0; i < count; ++i) {
     int ends[2];
     TRY(base::Host(SYS_pipe2, ends, O_CLOEXEC));
     base::UniqueFd read(ends[0]), write(ends[1]);
-    const bool is_bell = i < bells;
-    if (is_bell) TRY(base::Host(SYS_fcntl, write.get(), F_SETFL, O_NONBLOCK));
-    const int least = i == 0 ? kFirstDescriptor : write_ends_.back().get() + 1;
-    const int fd = static_cast<int>(TRY(base::Host(SYS_fcntl, write.get(), F_DUPFD_CLOEXEC, least)));
-    if (i > 0 && fd != least) return base::Errno(EMFILE);
-    write_ends_.emplace_back(fd);
-    // Out of the way of the next ones.
-    const int high = static_cast<int>(TRY(base::Host(SYS_fcntl, read.get(), F_DUPFD_CLOEXEC, least + bells + acks)));
-    reads.emplace_back(high);
+    if (i < static_cast<int>(bells)) TRY(base::Host(SYS_fcntl, write.get(), F_SETFL, O_NONBLOCK));
+    // The pipe itself may have got numbers of the row: out of the way.
+    reads.emplace_back(static_cast<int>(TRY(base::Host(SYS_fcntl, read.get(), F_DUPFD_CLOEXEC, base + count))));
+    base::UniqueFd high(static_cast<int>(TRY(base::Host(SYS_fcntl, write.get(), F_DUPFD_CLOEXEC, base + count))));
+    read.reset();
+    write.reset();
+    write_ends_.emplace_back(static_cast<int>(TRY(base::Host(SYS_dup3, high.get(), base + i, O_CLOEXEC))));
   }
   const uint32_t first = static_cast<uint32_t>(write_ends_.front().get());
   descriptors_ = {first, first + bells, first + bells, first + bells + acks};

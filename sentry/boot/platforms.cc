@@ -11,8 +11,6 @@
 namespace sentry {
 namespace {
 
-using isolation::FilterId;
-
 base::Result<std::unique_ptr<platform::Platform>> NewSystrap() { return platform::systrap::New(); }
 base::Result<std::unique_ptr<platform::Platform>> NewPtrace() { return platform::ptrace::New(); }
 
@@ -20,16 +18,13 @@ struct Entry {
   std::string_view name;
   base::Result<std::unique_ptr<platform::Platform>> (*make)();
   const char* refused;  // what it means that the host does not let it work
-  FilterId filter, host_network_filter;
 };
 
 constexpr Entry kPlatforms[] = {
     {"systrap", &NewSystrap,
      "the host cannot run the systrap platform (it needs seccomp filters and the FSGSBASE instructions); try "
-     "--platform=ptrace",
-     FilterId::kSentrySystrap, FilterId::kSentrySystrapHostNetwork},
-    {"ptrace", &NewPtrace, "the host does not let the sandbox trace its own children (--platform=ptrace)",
-     FilterId::kSentryPtrace, FilterId::kSentryPtraceHostNetwork},
+     "--platform=ptrace"},
+    {"ptrace", &NewPtrace, "the host does not let the sandbox trace its own children (--platform=ptrace)"},
 };
 
 }  // namespace
@@ -46,13 +41,6 @@ absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view
   }
   return absl::InvalidArgumentError(
       absl::StrCat("platform \"", std::string(name), "\" is not available; this build has: ", names));
-}
-
-FilterId PlatformFilter(std::string_view name, bool host_network) {
-  for (const Entry& entry : kPlatforms) {
-    if (entry.name == name) return host_network ? entry.host_network_filter : entry.filter;
-  }
-  return FilterId::kSentrySystrap;
 }
 
 }  // namespace sentry

@@ -7,14 +7,11 @@
 
 #include "absl/status/statusor.h"
 #include "platform/platform.h"
-#include "sentry/boot/isolation/seccomp.h"
 
 namespace sentry {
 
 // Before the filter. A host that does not let the platform work: a sentence that says which other to try.
 absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view name);
-// The allow-list of a sentry on that platform.
-isolation::FilterId PlatformFilter(std::string_view name, bool host_network);
 
 }  // namespace sentry
 

@@ -20,7 +20,6 @@
 #include "sentry/boot/boot.h"
 #include "sentry/boot/isolation/confine.h"
 #include "sentry/boot/isolation/seccomp.h"
-#include "sentry/boot/platforms.h"
 #include "sentry/control/ready.h"
 #include "sentry/control/server.h"
 
@@ -104,8 +103,8 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Prepare(BootSpec& spec, SandboxFactory 
   ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox, factory(spec));
   LOG_DEBUG("boot: platform, memory and executors are there");
   prctl(PR_SET_DUMPABLE, 0);
-  RETURN_IF_ERROR(
-      isolation::InstallFilter(PlatformFilter(spec.platform, spec.network == NetworkMode::kHost), spec.debug));
+  RETURN_IF_ERROR(isolation::InstallFilter(
+      isolation::SentryFilterFor(spec.platform, spec.network == NetworkMode::kHost), spec.debug));
   LOG_DEBUG("boot: filter installed");
   RETURN_IF_ERROR(sandbox->Load());
   LOG_DEBUG("boot: init is loaded");

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/time.h"
@@ -108,9 +109,11 @@ Result<size_t> SysGetrandom(Task& task, uint64_t buffer, uint64_t length, uint32
 }
 
 Result<void> SysGetcpu(Task& task, UserPtr<uint32_t> cpu, UserPtr<uint32_t> node) {
-  // Only numbers that the guest may see: the host's CPU is folded into them.
-  const int last = std::max(task.context().LastCpu(), 0);
-  if (cpu) TRY(task.mm().Write(cpu, static_cast<uint32_t>(last % std::max(task.kernel().cpus(), 1))));
+  // Only numbers that the guest may see: the host's CPU is folded into them, and into those that the task asked for.
+  uint32_t last = static_cast<uint32_t>(std::max(task.context().LastCpu(), 0) % std::max(task.kernel().cpus(), 1));
+  const uint64_t allowed = task.affinity.load() & CpuMask(task);
+  if (allowed != 0 && !(allowed >> last & 1)) last = static_cast<uint32_t>(std::countr_zero(allowed));
+  if (cpu) TRY(task.mm().Write(cpu, last));
   if (node) TRY(task.mm().Write(node, 0u));
   return {};
 }

@@ -28,6 +28,13 @@ void ReportViolation(int, siginfo_t* info, void*) {
 
 }  // namespace
 
+FilterId SentryFilterFor(std::string_view platform, bool host_network) {
+  if (platform == "ptrace") {
+    return host_network ? FilterId::kSentryPtraceHostNetwork : FilterId::kSentryPtrace;
+  }
+  return host_network ? FilterId::kSentrySystrapHostNetwork : FilterId::kSentrySystrap;
+}
+
 FilterProgram GetFilter(FilterId id) {
   switch (id) {
     case FilterId::kSentrySystrap:

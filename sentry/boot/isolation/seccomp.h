@@ -4,6 +4,7 @@
 #define SENTRY_BOOT_ISOLATION_SECCOMP_H_
 
 #include <cstddef>
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -20,6 +21,9 @@ enum class FilterId {
   kGofer,
   kGoferHostUds
 };
+
+// The list of a sentry on that platform (--platform).
+FilterId SentryFilterFor(std::string_view platform, bool host_network);
 
 // The gofer's descriptor of /proc/self/fd has this number, because its filter names it.
 inline constexpr int kGoferProcSelfFd = 200;

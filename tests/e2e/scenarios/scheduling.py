@@ -142,7 +142,7 @@ def a_timer_keeps_its_deadlines_beside_200_spinning_threads_on_a_fifth_of_one_cp
     program = compiled(t, root, "deadlines", DEADLINES)
     limit = LimitedCgroup(t, 20)
     t.closing.append(limit.close)
-    for spinners, periods, limited in ((0, 200, False), (200, 300, False), (200, 100, True)):
+    for spinners, periods, limited in ((0, 200, False), (200, 300, False), (200, 30, True)):
         c = t.container([program, str(spinners), str(periods)], root=root)
         out = run_within(t, c, limit if limited and t.ours else None, 0, 180)
         native = run_natively(root, [program, str(spinners), str(periods)], limit if limited and t.ours else None, 0, 30)

@@ -21,7 +21,6 @@ namespace platform::systrap {
 namespace {
 
 // A batch that may take long: blocking workers wait for it, not an executor.
-constexpr uint64_t kLongUnmap = uint64_t{1} << 30;
 constexpr uint64_t kLongPopulate = 4 << 20;
 constexpr int64_t kLivenessCheckNs = 100'000'000;
 
@@ -78,7 +77,6 @@ Helper::Outcome Helper::Execute(std::span<const HostOp> ops) {
   }
   bool is_long = false;
   for (const HostOp& op : ops) {
-    if (op.nr == SYS_munmap && op.args[1] >= kLongUnmap) is_long = true;
     if (op.nr == SYS_mmap && (op.args[3] & MAP_POPULATE) != 0 && op.args[1] >= kLongPopulate) is_long = true;
   }
   base::Executor* executor = base::Executor::Current();

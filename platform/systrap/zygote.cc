@@ -95,6 +95,7 @@ std::vector<std::byte> MakeParams(const StubDescriptors& fds) {
   // nothing interrupts.
   constexpr uint64_t kRestorer = 0x04000000;
   for (int sig = 1; sig <= 64; ++sig) {
+    if (sig == SIGKILL || sig == SIGSTOP) continue;
     KernelSigaction action = {reinterpret_cast<uint64_t>(SIG_IGN), 0, 0, 0};
     for (int own : kStubSignals) {
       if (sig == own) {

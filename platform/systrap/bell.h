@@ -1,5 +1,5 @@
-// Bell: how an executor waits on this platform, and the guest threads that it serves at the moment. Guest threads ring by
-// writing the number of their slot to a pipe; they have its write end only and cannot take a ring away from others.
+// Bell: how an executor waits on this platform, and the guest threads that it serves at the moment. Guest threads ring
+// by writing the number of their slot to a pipe; they have its write end only and cannot take a ring away from others.
 //
 // Everything but Wake and running() is for the executor's thread only, from fibers and between them.
 #ifndef PLATFORM_SYSTRAP_BELL_H_

@@ -23,9 +23,9 @@
 namespace platform::systrap {
 namespace {
 
-// Where a guest thread runs. Bound to its executor's CPU a call costs a handoff of 4 µs and no other CPU helps; free, a call
-// crosses CPUs twice (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while its
-// runs are short, free when it computes (the tick) or when several share the CPU and runs have become long for it.
+// Where a guest thread runs. Bound to its executor's CPU a call costs a handoff of 4 µs and no other CPU helps; free, a
+// call crosses CPUs twice (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while
+// its runs are short, free when it computes (the tick) or when several share the CPU and runs have become long for it.
 constexpr base::MonotonicNs kComputesNs = 3'000'000;      // the tick frees a bound thread
 constexpr base::MonotonicNs kQuickRunNs = 500'000;        // bind a free thread that is alone
 constexpr base::MonotonicNs kQuickCrowdedRunNs = 90'000;  // the same while others of the executor run

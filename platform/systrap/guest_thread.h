@@ -83,15 +83,15 @@ class GuestThread final : public base::RefCounted {
   Slot& slot_ GUARDED_BY(mu_);
   ThreadState& state_ GUARDED_BY(mu_);
   std::vector<std::byte> last_xstate_ GUARDED_BY(mu_);  // of a thread that was killed at rest
-  SystrapContext* owner_ = nullptr;  // written at rest, under mu_
+  SystrapContext* owner_ = nullptr;                     // written at rest, under mu_
   std::atomic<Bell*> bell_{nullptr};
   std::atomic<bool> dead_{false};
   std::atomic<uint32_t> reaped_{0};
   size_t running_index_ = 0;  // of the bell
   bool pristine_ = true;
-  int cpu_ = -1;        // the one it is bound to when bound_
-  bool bound_ = true;   // or to any
-  int misplaced_ = 0;   // runs in a row that speak for the other place
+  int cpu_ = -1;       // the one it is bound to when bound_
+  bool bound_ = true;  // or to any
+  int misplaced_ = 0;  // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;
   base::MonotonicNs interrupted_ = 0;  // when a tick first saw that an interrupt has had no effect; 0: none
   int64_t interrupted_cpu_ns_ = 0;     // its CPU time then

@@ -1,5 +1,5 @@
-// Helper: the sentry's side of a process that makes host calls in an address space (stub_text.S: `helper`). The zygote is
-// one too.
+// Helper: the sentry's side of a process that makes host calls in an address space (stub_text.S: `helper`). The zygote
+// is one too.
 #ifndef PLATFORM_SYSTRAP_HELPER_H_
 #define PLATFORM_SYSTRAP_HELPER_H_
 
@@ -20,8 +20,8 @@
 
 namespace platform::systrap {
 
-// The pipes through which helpers answer. One is taken for each batch, so that whoever reads an answer knows whose it is:
-// guest threads cannot write to them.
+// The pipes through which helpers answer. One is taken for each batch, so that whoever reads an answer knows whose it
+// is: guest threads cannot write to them.
 class AckPipes {
  public:
   struct Pipe {

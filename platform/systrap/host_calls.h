@@ -1,5 +1,5 @@
-// The host system calls that the platform makes after systrap::New, for the sentry's filter. Stubs have filters of their own
-// (stub_filter.h): the zygote is cloned before the sentry's is installed.
+// The host system calls that the platform makes after systrap::New, for the sentry's filter. Stubs have filters of
+// their own (stub_filter.h): the zygote is cloned before the sentry's is installed.
 #ifndef PLATFORM_SYSTRAP_HOST_CALLS_H_
 #define PLATFORM_SYSTRAP_HOST_CALLS_H_
 

@@ -1,5 +1,5 @@
-// The host's signal frame of amd64 (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h) at its canonical place: the top of
-// a slot, where the host puts it as long as the guest leaves the alternate stack alone.
+// The host's signal frame of amd64 (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h) at its canonical place: the
+// top of a slot, where the host puts it as long as the guest leaves the alternate stack alone.
 #ifndef PLATFORM_SYSTRAP_SIGNAL_FRAME_H_
 #define PLATFORM_SYSTRAP_SIGNAL_FRAME_H_
 
@@ -20,9 +20,9 @@ struct HostSigcontext {
 
 struct HostSiginfo {
   int32_t signo, error, code, pad;
-  uint64_t address;   // of a fault; the instruction after a system call
-  int32_t syscall;    // SIGSYS
-  uint32_t arch;      // SIGSYS
+  uint64_t address;  // of a fault; the instruction after a system call
+  int32_t syscall;   // SIGSYS
+  uint32_t arch;     // SIGSYS
   uint8_t rest[96];
 };
 static_assert(sizeof(HostSiginfo) == 128);
@@ -43,7 +43,7 @@ static_assert(sizeof(HostFrame) == 440 && offsetof(HostFrame, context) == 48);
 struct FrameLayout {
   explicit FrameLayout(uint64_t slot_address);
   uint64_t slot_address;
-  uint64_t frame;    // offsets in the slot
+  uint64_t frame;  // offsets in the slot
   uint64_t fpstate;
   static constexpr uint64_t kStackStart = 256;  // the alternate stack begins after the words of the handoff
 };

@@ -1,5 +1,6 @@
-// SlotFile: the memory that the sentry shares with stubs, one memfd. It is given out in areas: an area holds the command
-// pages of a helper, a state page and a block of slots. An address space with more than a block of threads has several.
+// SlotFile: the memory that the sentry shares with stubs, one memfd. It is given out in areas: an area holds the
+// command pages of a helper, a state page and a block of slots. An address space with more than a block of threads has
+// several.
 #ifndef PLATFORM_SYSTRAP_SLOT_FILE_H_
 #define PLATFORM_SYSTRAP_SLOT_FILE_H_
 

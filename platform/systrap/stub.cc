@@ -91,8 +91,7 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
     free_.push_back(number);
     return base::Errno(made.error);
   }
-  auto thread =
-      base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slot, state, place.slot_address);
+  auto thread = base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slot, state, place.slot_address);
   (void)base::Host(SYS_setpriority, PRIO_PROCESS, made.cloned, platform_.guest_nice());
   bool late;
   {

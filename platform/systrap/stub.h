@@ -45,8 +45,8 @@ class Stub final : public base::RefCounted {
   base::Result<base::RefPtr<GuestThread>> TakeThread(Bell& bell) EXCLUDES(mu_);
   // Takes back a thread at rest whose owner has left it.
   void GiveThread(base::RefPtr<GuestThread> thread) EXCLUDES(mu_);
-  // Ends all guest threads; their contexts complete with kDead. Then unmaps what the guest had mapped and returns what is
-  // to be used again, if `reuse` asks for it; or kills the helper.
+  // Ends all guest threads; their contexts complete with kDead. Then unmaps what the guest had mapped and returns what
+  // is to be used again, if `reuse` asks for it; or kills the helper.
   std::optional<Shell> End(bool reuse) EXCLUDES(mu_);
   bool ended() const EXCLUDES(mu_);
   // False if the helper has died: the address space is lost then.
@@ -61,9 +61,9 @@ class Stub final : public base::RefCounted {
   base::Result<Place> TakePlace() EXCLUDES(mu_);
 
   SystrapPlatform& platform_;
-  std::vector<uint32_t> areas_;  // one per block; birth_
+  std::vector<uint32_t> areas_;     // one per block; birth_
   std::unique_ptr<Helper> helper_;  // null after End(true); set before, and only End changes it
-  base::FiberMutex birth_;  // one new thread at a time
+  base::FiberMutex birth_;          // one new thread at a time
   mutable base::Mutex mu_;
   bool ended_ GUARDED_BY(mu_) = false;
   std::vector<base::RefPtr<GuestThread>> threads_ GUARDED_BY(mu_);

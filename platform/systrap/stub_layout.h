@@ -31,8 +31,8 @@
 #define SLOT_SIGNAL 8
 #define SLOT_FS_BASE 16
 #define SLOT_GS_BASE 24
-// The canonical place of the signal frame, from the start of the slot: the sentry computes it and the state page says it.
-// Offsets in a thread's part of the state page.
+// The canonical place of the signal frame, from the start of the slot: the sentry computes it and the state page says
+// it. Offsets in a thread's part of the state page.
 #define STATE_ID 0
 #define STATE_DOORBELL 4
 #define STATE_FRAME 8

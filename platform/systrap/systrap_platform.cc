@@ -182,9 +182,8 @@ base::Result<Shell> SystrapPlatform::TakeShell() {
     }
   }
   const uint32_t area = TRY(slots_->Take());
-  HostOp clone = {SYS_clone,
-                  {kProcessCloneFlags, static_cast<uint64_t>(slots_->fd()), SlotFile::Offset(area)},
-                  OP_IS_PROCESS};
+  HostOp clone = {
+      SYS_clone, {kProcessCloneFlags, static_cast<uint64_t>(slots_->fd()), SlotFile::Offset(area)}, OP_IS_PROCESS};
   Helper::Outcome made = zygote_->Execute({&clone, 1});
   if (made.done == 0) {
     slots_->Give(area);

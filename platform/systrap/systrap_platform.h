@@ -1,5 +1,5 @@
-// The systrap platform: guest threads are processes of the host that share their address space with a helper and run under
-// a filter which turns every system call into a signal. The handler hands the registers over in shared memory.
+// The systrap platform: guest threads are processes of the host that share their address space with a helper and run
+// under a filter which turns every system call into a signal. The handler hands the registers over in shared memory.
 //
 // Who is who (docs/security.md has the rules that keep them apart):
 //   zygote        a process with nothing but the stub's pages, from which helpers are forked. Cloned from the sentry by
@@ -28,8 +28,8 @@ struct Options {
   int guest_nice = 4;  // nice levels of guest threads below the executors'
 };
 
-// Makes the platform and the zygote: after credentials and capabilities are final and before the seccomp filter. What the
-// platform needs from the host later is in systrap/host_calls.h. ENOTSUP: the processor or the host has no FSGSBASE
+// Makes the platform and the zygote: after credentials and capabilities are final and before the seccomp filter. What
+// the platform needs from the host later is in systrap/host_calls.h. ENOTSUP: the processor or the host has no FSGSBASE
 // instructions in user mode, or the host no filters. Errors of the host otherwise.
 //
 // The calling host thread has to live as long as the platform (PR_SET_PDEATHSIG follows threads). Every executor of the

@@ -12,8 +12,8 @@
 namespace platform::systrap {
 
 // Clones it from the calling process; its command pages are those of area 0. It makes itself ready on its own while the
-// sandbox starts: the first batch waits for it. `text` becomes the page of code, `params` the page of constants that all stubs map: the zygote shares the
-// descriptors and they stay open until it has. Host errors.
+// sandbox starts: the first batch waits for it. `text` becomes the page of code, `params` the page of constants that
+// all stubs map: the zygote shares the descriptors and they stay open until it has. Host errors.
 base::Result<pid_t> CloneZygote(const StubDescriptors& fds, SlotFile& slots, base::UniqueFd& text,
                                 base::UniqueFd& params);
 

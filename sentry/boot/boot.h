@@ -92,7 +92,7 @@ struct BootSpec {
   FileAccess root_access = FileAccess::kExclusive;
   OverlayMedium root_overlay = OverlayMedium::kMemory;
   uint64_t overlay_size_limit = 0;  // bytes per upper layer; 0: the default of tmpfs
-  base::UniqueFd overlay_file;  // as in MountSpec
+  base::UniqueFd overlay_file;      // as in MountSpec
   std::vector<MountSpec> mounts;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;

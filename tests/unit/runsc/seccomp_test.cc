@@ -71,12 +71,9 @@ uint32_t Evaluate(FilterId id, long number, std::vector<uint64_t> args = {}, uin
 }
 
 constexpr uint32_t kAllow = SECCOMP_RET_ALLOW, kKill = SECCOMP_RET_KILL_PROCESS;
-constexpr FilterId kAll[] = {FilterId::kSentrySystrap,
-                             FilterId::kSentrySystrapHostNetwork,
-                             FilterId::kSentryPtrace,
-                             FilterId::kSentryPtraceHostNetwork,
-                             FilterId::kGofer,
-                             FilterId::kGoferHostUds};
+constexpr FilterId kAll[] = {FilterId::kSentrySystrap, FilterId::kSentrySystrapHostNetwork,
+                             FilterId::kSentryPtrace,  FilterId::kSentryPtraceHostNetwork,
+                             FilterId::kGofer,         FilterId::kGoferHostUds};
 constexpr uint64_t kThread =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/syscall_unsafe.h"
+#include "sentry/fs/host/host_mapping.h"
 #include "sentry/vfs/path.h"
 
 namespace sentry {
@@ -35,8 +36,7 @@ class HostInode final : public Inode {
   // Mode, owner and times of a host file are not the guest's to change; succeeding silently would lie.
   Result<void> SetAttr(const AttrChange& change) override {
     if (!change.size.has_value() || object_->type() != FileType::kRegular) return Errno(EPERM);
-    TRY(base::HostRetry(SYS_ftruncate, object_->fd(), *change.size));
-    return {};
+    return object_->SetSize(*change.size);
   }
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
     uint32_t have = object_->host_flags() & O_ACCMODE, want = flags & O_ACCMODE;
@@ -85,8 +85,13 @@ Result<void> HostFile::Fsync(bool data_only) {
 }
 
 Result<void> HostFile::Truncate(int64_t size) {
-  TRY(base::HostRetry(SYS_ftruncate, object_->fd(), size));
-  return {};
+  return object_->SetSize(size);
+}
+
+Result<RefPtr<Mappable>> HostFile::GetMappable(uint8_t prot, bool shared) {
+  if (object_->type() != FileType::kRegular) return Errno(ENODEV);
+  if (!readable() || (object_->host_flags() & O_ACCMODE) == O_WRONLY) return Errno(EACCES);
+  return RefPtr<Mappable>(TRY(object_->Mapping(path().dentry->name())));
 }
 
 Result<int64_t> HostTerminalIoctl(int fd, const IoctlArgs& args) {

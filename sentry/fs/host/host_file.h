@@ -24,6 +24,7 @@ class HostFile : public FileDescription {
   Result<int64_t> Ioctl(const IoctlArgs& args) override;
   base::EventMask Readiness() override;
   base::WaitQueue* wait_queue() override { return object_->queue(); }
+  Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) override;
   Result<void> Fsync(bool data_only) override;
   Result<void> Truncate(int64_t size) override;
   Result<Attr> GetAttr() override { return object_->GetAttr(); }

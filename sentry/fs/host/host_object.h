@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/errno.h"
+#include "base/mutex.h"
 #include "base/reactor.h"
 #include "base/ref_ptr.h"
 #include "base/unique_fd.h"
@@ -22,6 +24,8 @@
 namespace sentry {
 
 using base::RefPtr;
+
+class HostMapping;
 
 class HostObject final : public base::RefCounted {
  public:
@@ -47,8 +51,14 @@ class HostObject final : public base::RefCounted {
   base::WaitQueue* queue() { return watch_ != nullptr ? &queue_ : nullptr; }
   base::WaitQueue& raw_queue() { return queue_; }
   Result<Attr> GetAttr() const;
+  // Of a regular file: ftruncate, with what mappings of it must learn.
+  Result<void> SetSize(int64_t size);
+  // What maps this regular file, one for all descriptions. `name`: for /proc/pid/maps.
+  Result<RefPtr<HostMapping>> Mapping(const std::string& name) EXCLUDES(mapping_mu_);
 
  private:
+  friend class HostMapping;
+  RefPtr<HostMapping> MappingIfAny() EXCLUDES(mapping_mu_);
   HostObject(base::UniqueFd fd, Options options) : fd_(std::move(fd)), options_(options) {}
   template <typename T, typename... A>
   friend RefPtr<T> base::MakeRef(A&&...);
@@ -60,6 +70,8 @@ class HostObject final : public base::RefCounted {
   FileType type_ = FileType::kRegular;
   bool is_tty_ = false, seekable_ = false, nonblocking_ = false;
   uint32_t host_flags_ = 0;
+  base::Mutex mapping_mu_;
+  HostMapping* mapping_ GUARDED_BY(mapping_mu_) = nullptr;  // weak: it removes itself
   base::WaitQueue queue_;
   std::unique_ptr<base::FdWatch> watch_;  // last: its callback uses the queue
 };

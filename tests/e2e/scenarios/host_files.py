@@ -352,3 +352,49 @@ st = os.stat("/host/other"); print(stat.S_ISCHR(st.st_mode), st.st_rdev, sorted(
     result = t.run(["/usr/bin/python3", "-c", script], root="debian", mounts=[bind(directory)]).ok()
     equal(result.out.split("\n"), ["0 []", "nameless 0o100640", "other nameless", "True 0 ['moved', 'named', 'other']", ""])
     equal(sorted(os.listdir(directory)), ["moved", "named", "other"])
+
+
+@scenario(ours_only="--pass-fd")
+def files_that_the_guest_was_given_can_be_mapped(t):
+    directory = t.directory("files")
+    paths = [os.path.join(directory, name) for name in ("in", "out")]
+    for path in paths:
+        with open(path, "w") as f:
+            f.write("0123456789" * 1000)
+    script = r"""
+import mmap, os
+m = mmap.mmap(0, 0, mmap.MAP_SHARED, mmap.PROT_READ); print(m[9990:].decode(), len(m))
+try: mmap.mmap(0, 0, mmap.MAP_SHARED, mmap.PROT_WRITE)
+except OSError as e: print(e.errno)
+p = mmap.mmap(0, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE); p[0:2] = b"xx"; print(p[0:4].decode(), m[0:4].decode())
+fd = os.open("/proc/self/fd/5", os.O_RDWR)
+w = mmap.mmap(fd, 0); w[0:5] = b"hello"; v = mmap.mmap(5, 0); print(v[0:5].decode(), flush=True)
+if os.fork() == 0: v[5:10] = b"child"; os._exit(0)
+os.wait(); print(w[0:10].decode(), flush=True); w.flush(); os.write(1, w[0:10] + b"\n")
+print("host:[" in open("/proc/self/maps").read())
+os.ftruncate(5, 8192)
+print(os.fstat(5).st_size, w[8000:8010].decode())
+"""
+    c = t.container(["/usr/bin/python3", "-c", script], root="debian")
+    with open(paths[0]) as stdin, open(paths[1], "r+") as passed:
+        process = t.runtime.popen("run", "--bundle", c.bundle, "--pass-fd", f"{passed.fileno()}:5", c.id, stdin=stdin,
+                                  stdout=-1, stderr=-1, pass_fds=[passed.fileno()])
+        out, err = process.communicate(timeout=60)
+    equal(process.returncode, 0, f"exit status ({err!r})")
+    equal(out.decode().split("\n"), ["0123456789 10000", "13", "xx23 0123", "hello", "hellochild", "hellochild", "True",
+                                     "8192 0123456789", ""])
+    with open(paths[1]) as f:
+        equal(f.read(), "hellochild" + ("0123456789" * 1000)[10:8192])
+
+
+@scenario()
+def standard_input_from_a_file_can_be_mapped(t):
+    c = t.container(["/usr/bin/python3", "-c", "import mmap; print(mmap.mmap(0, 0, access=mmap.ACCESS_READ)[:5])"],
+                    root="debian")
+    path = os.path.join(t.directory("files"), "in")
+    with open(path, "w") as f:
+        f.write("first words")
+    with open(path) as stdin:
+        process = t.runtime.popen("run", "--bundle", c.bundle, c.id, stdin=stdin, stdout=-1, stderr=-1)
+        out, err = process.communicate(timeout=60)
+    equal((process.returncode, out), (0, b"b'first'\n"), f"what came ({err!r})")

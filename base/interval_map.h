@@ -1,13 +1,15 @@
 // IntervalMap<V>: disjoint half-open ranges of uint64_t, each with a value. Backs VMAs, the pages behind them, and the
-// memory file's reference counts.
+// memory file's reference counts; its nodes are charged to the sandbox.
 #ifndef BASE_INTERVAL_MAP_H_
 #define BASE_INTERVAL_MAP_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <utility>
 
+#include "base/charged_memory.h"
 #include "base/check.h"
 
 namespace base {
@@ -40,7 +42,7 @@ class IntervalMap {
     uint64_t end;
     V value;
   };
-  using Map = std::map<uint64_t, Node>;
+  using Map = std::map<uint64_t, Node, std::less<uint64_t>, ChargedAllocator<std::pair<const uint64_t, Node>>>;
   using iterator = typename Map::iterator;
   using const_iterator = typename Map::const_iterator;
 

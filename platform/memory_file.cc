@@ -10,6 +10,7 @@
 #include <list>
 #include <map>
 
+#include "base/charged_memory.h"
 #include "base/safe_copy_unsafe.h"
 #include "base/syscall_unsafe.h"
 
@@ -204,15 +205,16 @@ bool MemoryFile::AtLimit(uint64_t more) {
   // limit.
   const uint64_t step = std::clamp<uint64_t>(limit / 64, 64 << 10, 16 << 20);
   uint64_t since = impl_->since_seen.fetch_add(std::min(more, step), std::memory_order_relaxed) + std::min(more, step);
-  if (since < step && impl_->seen_usage.load(std::memory_order_relaxed) + since < limit) return false;
+  const uint64_t charged = base::ChargedMemory::used();
+  if (since < step && impl_->seen_usage.load(std::memory_order_relaxed) + since + charged < limit) return false;
   uint64_t now = usage();
-  if (now >= limit) {
+  if (now + charged >= limit) {
     TrimPool();
     now = usage();
   }
   impl_->seen_usage.store(now, std::memory_order_relaxed);
   impl_->since_seen.store(0, std::memory_order_relaxed);
-  return now >= limit;
+  return now + charged >= limit;
 }
 
 base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t congruent_to, uint64_t after, bool* resident) {

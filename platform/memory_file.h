@@ -29,7 +29,8 @@ using FileRange = base::Range;
 class MemoryFile {
  public:
   struct Options {
-    uint64_t limit_bytes = UINT64_MAX;  // pages in use beyond it: Allocate fails with ENOMEM
+    // Pages in use and base::ChargedMemory beyond it: Allocate fails with ENOMEM.
+    uint64_t limit_bytes = UINT64_MAX;
     bool fail_randomly = false;         // test builds: every n-th Allocate fails
   };
   // Makes the memfd. ENOMEM, EMFILE from the host.
@@ -84,6 +85,8 @@ class MemoryFile {
 
   // Bytes of pages that exist, from st_blocks.
   uint64_t usage() const;
+  // Whether the limit is reached: for whoever is about to make the sentry keep more about the guest. Cheap.
+  bool Full() { return AtLimit(0); }
 
   // Freed ranges of up to 2 MiB keep their pages for the next Allocate (at most kPoolBytes). Gives back to the host
   // those that were freed before `freed_before`.

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/charged_memory.h"
 #include "base/clean_pages.h"
 #include "base/logging.h"
 #include "base/safe_copy_unsafe.h"
@@ -21,6 +22,7 @@
 #include "sentry/boot/registry.h"
 #include "sentry/kernel/seccomp_notify.h"
 #include "sentry/syscalls/table.h"
+#include "sentry/vfs/dentry_cache.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::boot {
@@ -109,12 +111,16 @@ absl::Status KernelSandbox::Prepare() {
   kernel.allow_tsc = TimeKeeper::HostTrustsTsc();
   kernel_ = std::make_unique<Kernel>(kernel);
   kernel_->SetSystemCallHandler(&ServeSystemCall);
+  if (spec_.memory_limit != 0) {
+    DentryCache::Get().set_pressure([memory = memory_file_.get()] { return memory->Full(); });
+  }
   return absl::OkStatus();
 }
 
 // Only tests come here: a sandbox's process just ends. Init has ended; what it left behind goes the same way.
 KernelSandbox::~KernelSandbox() {
   if (!kernel_) return;
+  DentryCache::Get().set_pressure(nullptr);
   OnFiber([this] {
     init_.reset();
     mounts_.reset();
@@ -399,7 +405,7 @@ absl::Status KernelSandbox::ResizeTerminal(int32_t pid, uint16_t rows, uint16_t 
 
 control::Stats KernelSandbox::GetStats() {
   control::Stats stats;
-  stats.memory_usage_bytes = memory_file_->usage();
+  stats.memory_usage_bytes = memory_file_->usage() + base::ChargedMemory::used();
   stats.memory_limit_bytes = spec_.memory_limit;
   stats.pids_limit = spec_.pids_limit > 0 ? static_cast<uint64_t>(spec_.pids_limit) : 0;
   base::MutexLock tree(kernel_->tasks().mu);

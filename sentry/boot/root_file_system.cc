@@ -55,6 +55,7 @@ absl::StatusOr<vfs::NewMount> RootFileSystems::Tree(int index, FileAccess access
   memory.mode = attr->mode & 07777;
   memory.uid = attr->uid;
   memory.gid = attr->gid;
+  memory.charged_to = &kernel_->memory_file();
   if (spec_->overlay_size_limit != 0) memory.size = spec_->overlay_size_limit;
   Result<vfs::NewMount> upper = Errno(EINVAL);
   if (overlay == OverlayMedium::kFile) {

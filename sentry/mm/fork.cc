@@ -18,6 +18,7 @@ constexpr uint64_t kCopyBudget = 256 << 10;
 }  // namespace
 
 Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
+  if (env_.memory_file->Full()) return Errno(ENOMEM);
   RefPtr<MemoryManager> child = TRY(Create(env_));
   WriterLock lock(lock_);
   // Nobody else has the child yet, but a file that is truncated meanwhile may find it.

@@ -46,7 +46,7 @@ Result<Addr> MemoryManager::MMap(const MMapOptions& o, const MmLimits& limits) {
   WriterLock lock(lock_);
   State& s = *state_;
   if (s.released) return Errno(ENOMEM);
-  if (s.vmas.size() >= kMaxMappings) return Errno(ENOMEM);
+  if (s.vmas.size() >= kMaxMappings || s.memory_file.Full()) return Errno(ENOMEM);
   Addr addr = o.addr;
   if (fixed) {
     if (length > s.task_size || addr > s.task_size - length) return Errno(ENOMEM);
@@ -179,7 +179,7 @@ Result<void> MemoryManager::Mprotect(Addr addr, uint64_t length, uint8_t prot, b
     if (change.end == r.end) break;
   }
   if (change.empty()) return result;
-  if (s.vmas.size() + 2 > kMaxMappings) return Errno(ENOMEM);
+  if (s.vmas.size() + 2 > kMaxMappings || s.memory_file.Full()) return Errno(ENOMEM);
   HostBatch batch;
   bool more = false;
   for (auto it = s.vmas.LowerBound(change.start); it != s.vmas.end() && it->first < change.end; ++it) {
@@ -210,7 +210,8 @@ Result<Addr> MemoryManager::Brk(Addr new_break, const MmLimits& limits) {
   if (new_end > old_end) {
     Range r{old_end, new_end};
     // The page above has to stay free as well (mm/mmap.c: find_vma_intersection with PAGE_SIZE more).
-    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings) return l.brk;
+    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings || s.memory_file.Full())
+      return l.brk;
     if (r.length() > limits.address_space || s.virtual_bytes > limits.address_space - r.length()) return l.brk;
     if (s.lock_future && s.locked_bytes + r.length() > limits.memlock) return l.brk;
     Vma v;

@@ -76,7 +76,7 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
     }
   }
   if (!may_move) return Errno(ENOMEM);
-  if (s.vmas.size() + 3 > kMaxMappings) return Errno(ENOMEM);
+  if (s.vmas.size() + 3 > kMaxMappings || s.memory_file.Full()) return Errno(ENOMEM);
   if (!fixed) {
     // With MREMAP_DONTUNMAP the address is a hint.
     new_addr = TRY(s.FindFree(dont_unmap ? new_addr : 0, new_bytes, false));

@@ -78,7 +78,7 @@ Result<void> SysSysinfo(Task& task, UserPtr<Sysinfo> out) {
   Sysinfo info{};
   info.uptime = base::HostClockNs(CLOCK_BOOTTIME) / 1'000'000'000;
   const uint64_t total = task.kernel().options().total_memory;
-  const uint64_t used = task.kernel().memory_file().usage();
+  const uint64_t used = task.kernel().memory_file().usage() + base::ChargedMemory::used();
   info.totalram = total;
   info.freeram = total > used ? total - used : 0;
   info.mem_unit = 1;

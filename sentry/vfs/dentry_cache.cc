@@ -21,6 +21,7 @@ DentryCache& DentryCache::Get() {
 bool DentryCache::Keep(Dentry& dentry) {
   Superblock& sb = *dentry.superblock_;
   if (dentry.unlinked() || !sb.CacheDentries() || sb.cache_closed_.load(std::memory_order_acquire)) return false;
+  const bool scarce = pressure_ && pressure_();
   Batch batch;
   {
     // Nobody has a reference, so nobody moves it: the parent is stable.
@@ -44,7 +45,8 @@ bool DentryCache::Keep(Dentry& dentry) {
       batch.dentries[batch.count++] = &dentry;
     } else {
       PushFrontLocked(dentry);
-      if (size_ > capacity_) EvictLocked(capacity_, batch);
+      const size_t capacity = scarce ? 0 : capacity_;
+      if (size_ > capacity) EvictLocked(capacity, batch);
     }
   }
   Release(batch);

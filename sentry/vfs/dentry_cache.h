@@ -8,6 +8,7 @@
 #define SENTRY_VFS_DENTRY_CACHE_H_
 
 #include <cstddef>
+#include <functional>
 
 #include "base/mutex.h"
 #include "sentry/vfs/path.h"
@@ -33,6 +34,8 @@ class DentryCache {
   void Drop(Dentry& dentry) EXCLUDES(mu_);
   size_t size() const EXCLUDES(mu_);
   void set_capacity(size_t capacity) EXCLUDES(mu_);
+  // Says when memory is scarce: then nothing more is kept, and what is kept goes bit by bit. Set before the first use.
+  void set_pressure(std::function<bool()> pressure) { pressure_ = std::move(pressure); }
 
  private:
   // Up to kBatch dentries leave the list; in `out` with the cache's reference.
@@ -46,6 +49,7 @@ class DentryCache {
   void EvictLocked(size_t target, Batch& out) REQUIRES(mu_);
   static void Release(Batch& batch);
 
+  std::function<bool()> pressure_;
   mutable base::Mutex mu_;
   Dentry* head_ GUARDED_BY(mu_) = nullptr;  // most recently entered
   Dentry* tail_ GUARDED_BY(mu_) = nullptr;

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/charged_memory.h"
 #include "base/errno.h"
 #include "base/fiber_lock.h"
 #include "base/ref_ptr.h"
@@ -90,7 +91,7 @@ struct NewNode {
   uint64_t rdev = 0;
 };
 
-class Inode : public virtual base::RefCounted {
+class Inode : public virtual base::RefCounted, public base::Charged {
  public:
   Superblock& superblock() const { return *superblock_; }
   uint64_t ino() const { return ino_; }

@@ -18,7 +18,7 @@ constexpr int64_t kSecond = 1'000'000'000, kTickNs = 10'000'000;
 
 std::string Meminfo(Kernel& kernel) {
   const uint64_t total = kernel.options().total_memory >> 10;
-  const uint64_t used = std::min(kernel.memory_file().usage() >> 10, total);
+  const uint64_t used = std::min((kernel.memory_file().usage() + base::ChargedMemory::used()) >> 10, total);
   std::string out;
   auto row = [&](const char* name, uint64_t kb) {
     Append(out, "%-15s %8" PRIu64 " kB\n", (std::string(name) + ":").c_str(), kb);
@@ -129,7 +129,7 @@ std::string Interrupts(int cpus, bool soft) {
 
 std::string Vmstat(Kernel& kernel) {
   const uint64_t total = kernel.options().total_memory / kPageSize;
-  const uint64_t used = std::min(kernel.memory_file().usage() / kPageSize, total);
+  const uint64_t used = std::min((kernel.memory_file().usage() + base::ChargedMemory::used()) / kPageSize, total);
   std::string out;
   auto row = [&](const char* name, uint64_t value) { Append(out, "%s %" PRIu64 "\n", name, value); };
   row("nr_free_pages", total - used);

@@ -104,7 +104,8 @@ class TmpfsDirectory final : public TmpfsInode {
   void TouchMtime() EXCLUDES(mu_);
   RefPtr<TmpfsSuperblock> sb_ref() const { return RefPtr<TmpfsSuperblock>(&sb()); }
 
-  std::map<uint64_t, Entry> entries_ GUARDED_BY(mu_);
+  std::map<uint64_t, Entry, std::less<uint64_t>, base::ChargedAllocator<std::pair<const uint64_t, Entry>>> entries_
+      GUARDED_BY(mu_);
   absl::flat_hash_map<absl::string_view, uint64_t> by_name_ GUARDED_BY(mu_);  // names of entries_
   uint64_t next_cookie_ GUARDED_BY(mu_) = kFirstCookie;
 };

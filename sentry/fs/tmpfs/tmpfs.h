@@ -17,6 +17,8 @@ struct Options {
   uint64_t size = UINT64_MAX;
   // Inodes live at once; ENOSPC beyond. Every one costs the sentry some 600 bytes.
   uint64_t inodes = kDefaultInodes;
+  // Whose limit inodes count against, if not that of the memory that holds the files' pages.
+  platform::MemoryFile* charged_to = nullptr;
   uint32_t mode = 01777;  // of the root
   uint32_t uid = 0, gid = 0;
   static constexpr uint64_t kDefaultInodes = 1 << 20;

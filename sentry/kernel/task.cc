@@ -165,6 +165,10 @@ Usage Task::usage() const {
   u.system_ns = system_ns_.load(std::memory_order_relaxed);
   u.minor_faults = minor_faults_.load(std::memory_order_relaxed);
   u.voluntary_switches = switches_.load(std::memory_order_relaxed);
+  u.read_bytes = read_bytes_.load(std::memory_order_relaxed);
+  u.written_bytes = written_bytes_.load(std::memory_order_relaxed);
+  u.reads = reads_.load(std::memory_order_relaxed);
+  u.writes = writes_.load(std::memory_order_relaxed);
   return u;
 }
 

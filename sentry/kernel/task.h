@@ -153,6 +153,9 @@ class Task final : public base::RefCounted, public Blocker {
   // 'R' running, 'S' waiting, 'D' waiting for the host, 'T' stopped, 't' stopped for its tracer, 'Z' zombie, 'X' dead.
   char state() const { return state_.load(std::memory_order_relaxed); }
   Usage usage() const;
+  // A read or write of so many bytes was served (task_io_accounting). Own fiber.
+  void CountRead(size_t bytes) { Add(read_bytes_, bytes), Add(reads_, 1); }
+  void CountWrite(size_t bytes) { Add(written_bytes_, bytes), Add(writes_, 1); }
   const int64_t start_time_ns;
 
   // --- Waiting (task_block.cc). Own fiber only; no Mutex held.
@@ -409,6 +412,11 @@ class Task final : public base::RefCounted, public Blocker {
   std::atomic<int64_t> guest_since_{0};  // when it entered the guest, while it is there; else 0
   int64_t parked_ns_ = 0;                // waited in the call that is being served; own fiber
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};
+  // One writer.
+  static void Add(std::atomic<uint64_t>& count, uint64_t n) {
+    count.store(count.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  std::atomic<uint64_t> read_bytes_{0}, written_bytes_{0}, reads_{0}, writes_{0};
 };
 
 }  // namespace sentry

@@ -33,6 +33,10 @@ void Usage::Add(const Usage& o) {
   minor_faults += o.minor_faults;
   major_faults += o.major_faults;
   if (o.max_rss_kb > max_rss_kb) max_rss_kb = o.max_rss_kb;
+  read_bytes += o.read_bytes;
+  written_bytes += o.written_bytes;
+  reads += o.reads;
+  writes += o.writes;
 }
 
 ThreadGroup::ThreadGroup(Kernel& kernel, RefPtr<PidNamespace> ns, RefPtr<SignalHandlers> h, int exit_sig,

@@ -34,6 +34,7 @@ struct Usage {
   int64_t user_ns = 0, system_ns = 0;
   uint64_t voluntary_switches = 0, involuntary_switches = 0, minor_faults = 0, major_faults = 0;
   uint64_t max_rss_kb = 0;
+  uint64_t read_bytes = 0, written_bytes = 0, reads = 0, writes = 0;  // rchar, wchar, syscr, syscw
   void Add(const Usage& o);
 };
 

@@ -160,6 +160,11 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
     int vma_count = 0;
   };
   Usage usage();
+  // Of `count` pages from `from` on: what the bits of /proc/pid/pagemap are made of.
+  enum PageState : uint8_t { kPagePresent = 1, kPageOfFile = 2, kPageExclusive = 4 };
+  std::vector<uint8_t> PageStates(Addr from, size_t count);
+  // The peak of resident memory starts anew (clear_refs).
+  void ResetPeak();
 
   // Between the two, changes are collected instead of made on the host, to go over as one: for an address space in
   // which no thread runs yet (exec). The sentry's own copies see them at once. Flush: the host's errno; the address

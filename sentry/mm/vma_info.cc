@@ -102,4 +102,38 @@ MemoryManager::Usage MemoryManager::usage() {
   return u;
 }
 
+std::vector<uint8_t> MemoryManager::PageStates(Addr from, size_t count) {
+  std::vector<uint8_t> states(count, 0);
+  ReaderLock lock(lock_);
+  State& s = *state_;
+  Range all{from, from + count * kPageSize};
+  for (auto it = s.pages.LowerBound(all.start); it != s.pages.end() && it->first < all.end; ++it) {
+    const Page& p = it->second.value;
+    Range entry = PageMap::RangeOf(it);
+    Range part = entry.Intersect(all);
+    auto mark = [&](Addr start, Addr end, uint8_t state) {
+      for (Addr at = start; at < end; at += kPageSize) states[(at - all.start) / kPageSize] = state;
+    };
+    if (!p.memory_file) {
+      mark(part.start, part.end, kPagePresent | kPageOfFile);
+      continue;
+    }
+    FileRange extent = p.FileRangeOf(entry, part);
+    const uint64_t first = extent.start;
+    const uint8_t state = p.owned ? kPagePresent | (p.cow ? 0 : kPageExclusive) : kPagePresent | kPageOfFile;
+    while (!extent.empty()) {
+      FileRange data = s.memory_file.NextData(extent);
+      if (data.empty()) break;
+      mark(part.start + (data.start - first), part.start + (data.end - first), state);
+      extent.start = data.end;
+    }
+  }
+  return states;
+}
+
+void MemoryManager::ResetPeak() {
+  base::WriterLock lock(lock_);
+  state_->peak_resident_bytes = 0;
+}
+
 }  // namespace sentry

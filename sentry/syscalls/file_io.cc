@@ -76,10 +76,12 @@ Result<size_t> Transfer(Task& task, FileDescription& file, base::EventMask event
 Result<size_t> ReadFile(Task& task, FileDescription& file, IoBuffer& to, int64_t offset, bool nowait) {
   IoFlags flags;
   flags.nonblock = nowait || file.nonblocking();
-  return Transfer(
+  Result<size_t> result = Transfer(
       task, file, kReadEvents, flags,
       [&] { return offset == kOwnPosition ? file.Read(to, flags) : file.PRead(to, offset, flags); },
       [&](base::MonotonicNs started) { return file.ReadDeadline(started); });
+  task.CountRead(result.ok() ? *result : 0);
+  return result;
 }
 
 IoFlags WriteFlags(Task& task, const FileDescription& file) {
@@ -102,8 +104,9 @@ void RaiseWriteSignals(Task& task, const FileDescription& file, Errno error, con
   }
 }
 
-Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int64_t offset, IoFlags flags,
-                         bool nowait) {
+namespace {
+
+Result<size_t> WriteAll(Task& task, FileDescription& file, IoBuffer& from, int64_t offset, IoFlags flags, bool nowait) {
   flags.nonblock = flags.nonblock || nowait;
   size_t done = 0;
   for (;;) {
@@ -119,6 +122,15 @@ Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int6
     done += *result;
     if (flags.nonblock || from.remaining() == 0 || !file.WritesUntilDone() || *result == 0) return done;
   }
+}
+
+}  // namespace
+
+Result<size_t> WriteFile(Task& task, FileDescription& file, IoBuffer& from, int64_t offset, IoFlags flags,
+                         bool nowait) {
+  Result<size_t> result = WriteAll(task, file, from, offset, flags, nowait);
+  task.CountWrite(result.ok() ? *result : 0);
+  return result;
 }
 
 }  // namespace sentry

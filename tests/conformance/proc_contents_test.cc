@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -395,6 +396,89 @@ TEST(Proc, AnOpenFileOfADeadProcessGivesESRCH) {
   char c;
   EXPECT_ERRNO(read(status.get(), &c, 1), ESRCH);
   EXPECT_ERRNO(openat(dir.get(), "status", O_RDONLY), ESRCH);
+}
+
+TEST(Proc, PagemapSaysWhichPagesThereAre) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  char* m = static_cast<char*>(mmap(nullptr, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(m, MAP_FAILED);
+  ASSERT_OK(madvise(m, 16 * page, MADV_NOHUGEPAGE));
+  m[3 * page] = 1;
+  Fd fd(open("/proc/self/pagemap", O_RDONLY));
+  ASSERT_FD(fd);
+  uint64_t entries[16];
+  const off_t at = static_cast<off_t>(reinterpret_cast<uintptr_t>(m) / page * 8);
+  ASSERT_EQ(pread(fd.get(), entries, sizeof(entries), at), static_cast<ssize_t>(sizeof(entries)));
+  EXPECT_EQ(entries[0] >> 63, 0u);
+  EXPECT_EQ(entries[3] >> 63, 1u);
+  EXPECT_EQ(entries[3] >> 62 & 1, 0u) << "swapped";
+  EXPECT_EQ(entries[3] >> 61 & 1, 0u) << "of a file";
+  EXPECT_EQ(entries[3] >> 56 & 1, 1u) << "mapped exclusively";
+  EXPECT_ERRNO(pread(fd.get(), entries, 7, at), EINVAL);
+  EXPECT_ERRNO(pread(fd.get(), entries, 8, at + 1), EINVAL);
+  EXPECT_EQ(pread(fd.get(), entries, 8, int64_t{1} << 50), 0);
+  munmap(m, 16 * page);
+}
+
+TEST(Proc, MapFilesNamesTheMappedFiles) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFile(dir / "mapped", std::string(8192, 'x')));
+  Fd fd(open((dir / "mapped").c_str(), O_RDWR));
+  ASSERT_FD(fd);
+  void* m = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, fd.get(), 0);
+  ASSERT_NE(m, MAP_FAILED);
+  char name[64];
+  const auto address = reinterpret_cast<uintptr_t>(m);
+  snprintf(name, sizeof(name), "%lx-%lx", address, address + 8192);
+  EXPECT_TRUE(Names("/proc/self/map_files").contains(name));
+  const std::string link = std::string("/proc/self/map_files/") + name;
+  EXPECT_EQ(Link(link), dir / "mapped");
+  EXPECT_EQ(Link("/proc/self/map_files/1000-2000"), "!ENOENT");
+  EXPECT_EQ(Link("/proc/self/map_files/nonsense"), "!ENOENT");
+  if (geteuid() == 0) EXPECT_EQ(ReadFile(link).size(), 8192u);
+  munmap(m, 8192);
+  EXPECT_EQ(Link(link), "!ENOENT");
+}
+
+TEST(Proc, ClearRefsTakesFiveKindsOfOrders) {
+  Fd fd(open("/proc/self/clear_refs", O_WRONLY));
+  ASSERT_FD(fd);
+  for (std::string order : {"1", "2\n", "3", "5"})
+    EXPECT_EQ(write(fd.get(), order.data(), order.size()), static_cast<ssize_t>(order.size()));
+  for (const char* order : {"0", "6", "x"}) EXPECT_ERRNO(write(fd.get(), order, 1), EINVAL);
+  // 5: the peak starts anew.
+  const size_t big = 64 << 20;
+  void* m = mmap(nullptr, big, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(m, MAP_FAILED);
+  memset(m, 1, big);
+  EXPECT_GE(atoi(Fields("/proc/self/status")["VmHWM"].c_str()), 64 << 10);
+  munmap(m, big);
+  EXPECT_GE(atoi(Fields("/proc/self/status")["VmHWM"].c_str()), 64 << 10);
+  EXPECT_EQ(write(fd.get(), "5", 1), 1);
+  EXPECT_LT(atoi(Fields("/proc/self/status")["VmHWM"].c_str()), 64 << 10);
+}
+
+TEST(Proc, IoCountsReadsAndWrites) {
+  TempDir dir;
+  Fd fd(open((dir / "f").c_str(), O_RDWR | O_CREAT, 0600));
+  ASSERT_FD(fd);
+  auto count = [](const char* name) { return strtoull(Fields("/proc/self/io")[name].c_str(), nullptr, 10); };
+  const uint64_t wchar = count("wchar"), syscw = count("syscw");
+  std::vector<char> data(100'000);
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(write(fd.get(), data.data(), data.size()), 100'000);
+  EXPECT_EQ(count("wchar"), wchar + 1'000'000);
+  EXPECT_EQ(count("syscw"), syscw + 10);
+  const uint64_t rchar = count("rchar"), syscr = count("syscr");
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(pread(fd.get(), data.data(), data.size(), 0), 100'000);
+  EXPECT_GE(count("rchar"), rchar + 1'000'000);
+  EXPECT_LE(count("rchar"), rchar + 1'010'000);
+  EXPECT_GE(count("syscr"), syscr + 10);
+  // A thread's and a child's count too.
+  const uint64_t before = count("wchar");
+  std::thread([&] { EXPECT_EQ(write(fd.get(), data.data(), 1000), 1000); }).join();
+  int status = RunInChild([&] { CHILD_CHECK(write(fd.get(), data.data(), 500) == 500); });
+  EXPECT_EXITED(status, 0);
+  EXPECT_GE(count("wchar"), before + 1500);
 }
 
 }  // namespace

@@ -87,6 +87,18 @@ absl::Status OpenOverlayFiles(const config::Overlay& overlay, const std::string&
   return absl::OkStatus();
 }
 
+// For --network=host: the sandbox has no path to /proc. They tell of the namespace of who opened them, that is ours.
+std::vector<std::pair<std::string, base::UniqueFd>> OpenHostNetFiles() {
+  std::vector<std::pair<std::string, base::UniqueFd>> files;
+  for (const char* name : {"dev", "route", "ipv6_route", "if_inet6", "arp", "tcp", "tcp6", "udp", "udp6", "snmp", "snmp6",
+                           "netstat", "sockstat", "sockstat6"}) {
+    base::UniqueFd fd(open((std::string("/proc/self/net/") + name).c_str(), O_RDONLY | O_CLOEXEC));
+    // A host without IPv6 lacks some.
+    if (fd.valid()) files.emplace_back(name, std::move(fd));
+  }
+  return files;
+}
+
 std::string OwnerName() {
   // Not getpwuid: a static program would load the name service's libraries.
   return geteuid() == 0 ? "root" : std::to_string(geteuid());
@@ -270,6 +282,7 @@ absl::StatusOr<CreatedContainer> CreateContainer(const config::Config& flags, co
   boot.log_json = config.log_format == "json";
   boot.die_with_parent = options.attached;
   bool host_network = boot.network == sentry::boot::NetworkMode::kHost;
+  if (host_network) boot.host_net_files = OpenHostNetFiles();
 
   ASSIGN_OR_RETURN(boot.gofer, StartGofer(config, spec, options, plan, undo));
   ASSIGN_OR_RETURN(undo.sandbox,

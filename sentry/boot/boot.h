@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -100,6 +101,8 @@ struct BootSpec {
 
   // Host features that flags opened.
   NetworkMode network = NetworkMode::kNone;
+  // With kHost: files of the host's /proc/net by name, open for reading.
+  std::vector<std::pair<std::string, base::UniqueFd>> host_net_files;
   HostUds host_uds = HostUds::kNone;
   bool host_fifo = false;
 

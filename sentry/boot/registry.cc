@@ -10,6 +10,7 @@
 #include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/fs/tty/terminal.h"
+#include "sentry/socket/host/host_interfaces.h"
 #include "sentry/socket/host/host_socket.h"
 #include "sentry/socket/inet/inet_socket.h"
 #include "sentry/socket/netlink/netlink_socket.h"
@@ -20,7 +21,8 @@
 namespace sentry::boot {
 namespace {
 
-void RegisterSockets(Kernel& kernel, NetworkMode network) {
+void RegisterSockets(Kernel& kernel, const BootSpec& spec) {
+  const NetworkMode network = spec.network;
   RegisterUnixSockets(&kernel.scheduler().reactor());
   RegisterInetSockets();
   RegisterNetlinkSockets();
@@ -39,6 +41,9 @@ void RegisterSockets(Kernel& kernel, NetworkMode network) {
   table("sockstat6", &SockstatProcNet, true);
   table(
       "unix", [](NetworkNamespace& net, bool) { return UnixProcNet(net); }, false);
+  for (const auto& [name, fd] : spec.host_net_files) {
+    proc::SetNetFile(name, [fd = fd.get()](base::RefCounted*) { return HostProcText(fd); });
+  }
 }
 
 }  // namespace
@@ -57,7 +62,7 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   devpts::Register(kernel);
   RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);
-  RegisterSockets(kernel, spec.network);
+  RegisterSockets(kernel, spec);
   return absl::OkStatus();
 }
 

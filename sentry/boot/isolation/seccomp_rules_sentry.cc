@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -152,6 +153,18 @@ const SeccompRule kHostNetwork[] = {
     {SYS_recvfrom, "the guest's call"},
     {SYS_sendmmsg, "the guest's call"},
     {SYS_recvmmsg, "the guest's call"},
+    {SYS_ioctl, "what interfaces there are", {IsInt(1, SIOCGIFCONF)}},
+    {SYS_ioctl, "an interface's name", {IsInt(1, SIOCGIFNAME)}},
+    {SYS_ioctl, "an interface's index", {IsInt(1, SIOCGIFINDEX)}},
+    {SYS_ioctl, "an interface's flags", {IsInt(1, SIOCGIFFLAGS)}},
+    {SYS_ioctl, "an interface's address", {IsInt(1, SIOCGIFADDR)}},
+    {SYS_ioctl, "an interface's other end", {IsInt(1, SIOCGIFDSTADDR)}},
+    {SYS_ioctl, "an interface's broadcast address", {IsInt(1, SIOCGIFBRDADDR)}},
+    {SYS_ioctl, "an interface's network mask", {IsInt(1, SIOCGIFNETMASK)}},
+    {SYS_ioctl, "an interface's metric", {IsInt(1, SIOCGIFMETRIC)}},
+    {SYS_ioctl, "an interface's largest packet", {IsInt(1, SIOCGIFMTU)}},
+    {SYS_ioctl, "an interface's hardware address", {IsInt(1, SIOCGIFHWADDR)}},
+    {SYS_ioctl, "the length of an interface's queue", {IsInt(1, SIOCGIFTXQLEN)}},
 };
 
 template <typename HostCalls>

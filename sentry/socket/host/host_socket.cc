@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/syscall_unsafe.h"
+#include "sentry/socket/host/host_interfaces.h"
 #include "sentry/socket/host_transfer.h"
 
 namespace sentry {
@@ -169,6 +170,11 @@ int HostSocket::TakeError() {
 }
 
 base::EventMask HostSocket::Readiness() { return HostSocketReadiness(fd_.get()); }
+
+Result<int64_t> HostSocket::Ioctl(const IoctlArgs& args) {
+  if (IsHostInterfaceIoctl(args.command)) return HostInterfaceIoctl(fd_.get(), args);
+  return Socket::Ioctl(args);
+}
 
 void RegisterHostSockets(base::Reactor& reactor) {
   for (int family : {AF_INET, AF_INET6, AF_NETLINK}) {

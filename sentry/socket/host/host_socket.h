@@ -37,6 +37,7 @@ class HostSocket final : public Socket {
   Result<int> UnsentBytes() override;
   int TakeError() override;
   base::EventMask Readiness() override;
+  Result<int64_t> Ioctl(const IoctlArgs& args) override;
   int HostFd() const override { return -1; }
 
  private:

@@ -1,0 +1,83 @@
+"""--network=host: what a guest is told of interfaces, addresses, routes and sockets is the host's."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+
+from framework import check, contains, equal, scenario
+
+LOOK = r"""
+import ctypes, fcntl, json, socket, struct
+out = {"names": socket.if_nameindex()}
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def ask(command, name, n=40):
+    try: return fcntl.ioctl(s, command, struct.pack("16s24x", name.encode()))[16:n].hex()
+    except OSError as e: return e.errno
+out["ioctl"] = {name: [ask(c, name) for c in (0x8913, 0x8915, 0x891b, 0x8921, 0x8927, 0x8933)] for _, name in out["names"]}
+out["unknown"] = ask(0x8913, "absent0")
+buffer = ctypes.create_string_buffer(4096)
+conf = fcntl.ioctl(s, 0x8912, struct.pack("iP", len(buffer), ctypes.addressof(buffer)))
+length = struct.unpack("iP", conf)[0]
+out["ifconf"] = sorted(buffer.raw[i:i + 16].rstrip(b"\0").decode() for i in range(0, length, 40))
+try: fcntl.ioctl(s, 0x8914, struct.pack("16sh22x", b"lo", 0)); out["set"] = 0
+except OSError as e: out["set"] = e.errno
+
+def dump(kind, family):
+    n = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    n.send(struct.pack("IHHIIB3xiII", 32, kind, 0x301, 1, 0, family, 0, 0, 0))
+    answers = []
+    while True:
+        data = n.recv(65536)
+        while data:
+            size, what = struct.unpack_from("IH", data)
+            if what == 3: return len(answers)
+            if what == 2: return -struct.unpack_from("i", data, 16)[0]
+            answers.append(data[:size]); data = data[(size + 3) & ~3:]
+out["netlink"] = {str(kind): dump(kind, 0) for kind in (18, 22, 26)}
+out["proc"] = {name: open("/proc/net/" + name).read() for name in ("dev", "route", "if_inet6", "tcp", "udp")}
+print(json.dumps(out))
+"""
+
+
+def strip_counters(text):
+    """The names and what does not change from moment to moment."""
+    return [line.split(":")[0].strip() for line in text.splitlines()[2:]]
+
+
+@scenario(ours_only="--network=host")
+def interfaces_addresses_and_routes_are_those_of_the_host(t):
+    listener = socket.create_server(("127.0.0.1", 0))
+    t.closing.append(listener.close)
+    port = "0100007F:%04X" % listener.getsockname()[1]
+    guest = json.loads(t.run(["/usr/bin/python3", "-c", LOOK], root="debian", flags=("--network=host",)).ok().out)
+    host = json.loads(subprocess.run(["python3", "-c", LOOK], capture_output=True, text=True, check=True).stdout)
+    for key in ("names", "ioctl", "unknown", "ifconf", "netlink"):
+        equal(guest[key], host[key], key)
+    check(guest["set"] in (1, 13), f"setting flags gave {guest['set']}")  # EPERM
+    equal(strip_counters(guest["proc"]["dev"]), strip_counters(host["proc"]["dev"]), "/proc/net/dev")
+    for name in ("route", "if_inet6"):
+        equal(guest["proc"][name], host["proc"][name], f"/proc/net/{name}")
+    contains(guest["proc"]["tcp"], port, "/proc/net/tcp")
+
+
+@scenario(ours_only="--network=none")
+def without_it_there_is_only_the_loopback(t):
+    guest = json.loads(t.run(["/usr/bin/python3", "-c", LOOK], root="debian", flags=("--network=none",)).ok().out)
+    equal([name for _, name in guest["names"]], ["lo"])
+    equal(guest["ifconf"], ["lo"])
+    equal(strip_counters(guest["proc"]["dev"]), ["lo"])
+
+
+@scenario(ours_only="--network=host")
+def busybox_tools_show_the_hosts_network(t):
+    root = t.root("busybox")
+    tool = os.path.join(root.path, "bin/busybox")
+    for command in ("ip link", "ip -4 addr", "ip route", "route -n", "ifconfig"):
+        words = command.split()
+        guest = t.run(["/bin/" + words[0], *words[1:]], root=root, flags=("--network=host",)).ok().out
+        host = subprocess.run([tool, *words], capture_output=True, text=True, check=True).stdout
+        # Counters move.
+        plain = lambda text: re.sub(r"(RX|TX|Interrupt|collisions).*", "", text)
+        equal(plain(guest), plain(host), command)

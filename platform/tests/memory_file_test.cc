@@ -1,12 +1,15 @@
 #include "platform/memory_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <random>
 #include <vector>
 
+#include "base/charged_memory.h"
 #include "base/safe_copy_unsafe.h"
 
 namespace platform {
@@ -309,6 +312,40 @@ TEST_F(MemoryFileTest, FailsNowAndThenOnDemand) {
   for (int i = 0; i < 100; ++i) failed += !file_->Allocate(kPageSize).ok();
   EXPECT_GT(failed, 0);
   EXPECT_LT(failed, 50);
+}
+
+TEST_F(MemoryFileTest, WhatTheSentryIsChargedCountsAgainstTheLimit) {
+  Make({.limit_bytes = 64 * kMiB});
+  EXPECT_FALSE(file_->Full());
+  base::ChargedMemory::Charge(64 * kMiB);
+  EXPECT_TRUE(file_->Full());
+  EXPECT_FALSE(file_->Allocate(kPageSize).ok());
+  base::ChargedMemory::Uncharge(64 * kMiB);
+  EXPECT_FALSE(file_->Full());
+  EXPECT_TRUE(file_->Allocate(kPageSize).ok());
+}
+
+TEST_F(MemoryFileTest, MayLieInAFileOfTheHost) {
+  char path[] = "/tmp/memory_file_test.XXXXXX";
+  base::UniqueFd fd(mkostemp(path, O_CLOEXEC));
+  ASSERT_TRUE(fd.valid());
+  unlink(path);
+  auto made = MemoryFile::CreateOn(std::move(fd), {});
+  ASSERT_TRUE(made.ok());
+  file_ = std::move(*made);
+  EXPECT_TRUE(file_->on_host_file());
+  // Like a memfd, but that freed pages go at once.
+  FileRange a = Allocate(kMiB), b = Allocate(kMiB);
+  Fill(a, 1);
+  Fill(b, 2);
+  EXPECT_TRUE(Holds(a, 1));
+  EXPECT_GE(file_->usage(), 2 * kMiB);
+  ASSERT_TRUE(file_->CopyPages(a, Allocate(kMiB)).ok());
+  file_->DecRef(a);
+  FileRange c = Allocate(kMiB);
+  EXPECT_EQ(c, a);
+  EXPECT_TRUE(Holds(c, 0));
+  EXPECT_TRUE(Holds(b, 2));
 }
 
 }  // namespace

@@ -50,10 +50,13 @@ def processes():
         if pid == 0:
             n, why = mappings()
             os.write(w, b"full" if why else b"more")
+            if why: os._exit(0)  # room for the parent to go on
             time.sleep(1000)
         os.close(w); why = os.read(r, 4); os.close(r)
         count += 1
-        if why != b"more": return count, "ENOMEM"
+        if why != b"more":
+            os.waitpid(pid, 0)
+            return count, "ENOMEM"
     return count, None
 
 print(*globals()[sys.argv[1]](), flush=True)

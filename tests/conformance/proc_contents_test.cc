@@ -400,24 +400,27 @@ TEST(Proc, AnOpenFileOfADeadProcessGivesESRCH) {
 
 TEST(Proc, PagemapSaysWhichPagesThereAre) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  char* m = static_cast<char*>(mmap(nullptr, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  // Large, so that it is not made of pages that were there before.
+  constexpr size_t kBytes = 64 << 20, kFar = 8000;
+  char* m = static_cast<char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(m, MAP_FAILED);
-  ASSERT_OK(madvise(m, 16 * page, MADV_NOHUGEPAGE));
+  ASSERT_OK(madvise(m, kBytes, MADV_NOHUGEPAGE));
   m[3 * page] = 1;
   Fd fd(open("/proc/self/pagemap", O_RDONLY));
   ASSERT_FD(fd);
-  uint64_t entries[16];
+  std::vector<uint64_t> entries(kBytes / page);
   const off_t at = static_cast<off_t>(reinterpret_cast<uintptr_t>(m) / page * 8);
-  ASSERT_EQ(pread(fd.get(), entries, sizeof(entries), at), static_cast<ssize_t>(sizeof(entries)));
-  EXPECT_EQ(entries[0] >> 63, 0u);
+  const size_t bytes = entries.size() * 8;
+  ASSERT_EQ(pread(fd.get(), entries.data(), bytes, at), static_cast<ssize_t>(bytes));
+  EXPECT_EQ(entries[kFar] >> 63, 0u);
   EXPECT_EQ(entries[3] >> 63, 1u);
   EXPECT_EQ(entries[3] >> 62 & 1, 0u) << "swapped";
   EXPECT_EQ(entries[3] >> 61 & 1, 0u) << "of a file";
   EXPECT_EQ(entries[3] >> 56 & 1, 1u) << "mapped exclusively";
-  EXPECT_ERRNO(pread(fd.get(), entries, 7, at), EINVAL);
-  EXPECT_ERRNO(pread(fd.get(), entries, 8, at + 1), EINVAL);
-  EXPECT_EQ(pread(fd.get(), entries, 8, int64_t{1} << 50), 0);
-  munmap(m, 16 * page);
+  EXPECT_ERRNO(pread(fd.get(), entries.data(), 7, at), EINVAL);
+  EXPECT_ERRNO(pread(fd.get(), entries.data(), 8, at + 1), EINVAL);
+  EXPECT_EQ(pread(fd.get(), entries.data(), 8, int64_t{1} << 50), 0);
+  munmap(m, kBytes);
 }
 
 TEST(Proc, MapFilesNamesTheMappedFiles) {

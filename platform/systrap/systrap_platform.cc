@@ -57,6 +57,7 @@ base::Result<void> InstallTickHandler() {
 }
 
 constexpr uint32_t kMinBells = 8, kMaxBells = 256, kWorkers = 8;
+constexpr int kDescriptorsAtStart = 1024;
 
 // The first of so many unused descriptor numbers in a row. As low as possible: a guest thread copies those below before
 // it closes them.
@@ -97,6 +98,11 @@ base::Result<void> SystrapPlatform::MakePipes() {
   const uint32_t bells = std::clamp(cpus, kMinBells, kMaxBells);
   const uint32_t acks = bells + kWorkers;
   const int count = static_cast<int>(bells + acks);
+  // A table of descriptors that several processes share waits for a grace period of RCU, some 15 ms, when it grows
+  // (expand_fdtable, fs/file.c): it gets its size while it is ours alone.
+  if (auto high = base::Host(SYS_fcntl, slots_->fd(), F_DUPFD_CLOEXEC, kDescriptorsAtStart - 1); high.ok()) {
+    base::UniqueFd close(static_cast<int>(*high));
+  }
   // The write ends get numbers in a row: what the filters allow.
   const int base = FreeDescriptors(count);
   std::vector<base::UniqueFd> reads;

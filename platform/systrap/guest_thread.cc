@@ -37,6 +37,9 @@ constexpr base::MonotonicNs kDeafNs = 10'000'000'000;
 
 constexpr uint64_t kTrapFlag = 0x100;
 
+// Values of reaped_.
+constexpr uint32_t kAwaited = 1, kReaped = 2;
+
 }  // namespace
 
 GuestThread::GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state,
@@ -223,12 +226,13 @@ void GuestThread::Kill() {
     }
   }
   if (!first) {
-    while (reaped_.load(std::memory_order_acquire) == 0) base::FutexWait(reaped_, 0);
+    uint32_t none = 0;
+    (void)reaped_.compare_exchange_strong(none, kAwaited, std::memory_order_acq_rel);
+    while (reaped_.load(std::memory_order_acquire) != kReaped) base::FutexWait(reaped_, kAwaited);
     return;
   }
   (void)base::HostRetry(SYS_wait4, pid_, nullptr, __WALL, nullptr);
-  reaped_.store(1, std::memory_order_release);
-  base::FutexWake(&reaped_);
+  if (reaped_.exchange(kReaped, std::memory_order_acq_rel) == kAwaited) base::FutexWake(&reaped_);
   if (bell == nullptr) return;
   bell->executor().Post([self = base::RefPtr<GuestThread>(this)] { self->OnDead(); });
 }

@@ -112,6 +112,34 @@ void Helper::FollowCpu() {
   cpu_ = cpu;
 }
 
+class Helper::Answer {
+ public:
+  Answer(Helper& helper, AckPipes::Pipe& pipe) : helper_(helper), pipe_(pipe) {}
+  // −1: the helper is dead.
+  int Next() {
+    while (at_ == count_) {
+      if (helper_.dead()) return -1;
+      pollfd poll = {pipe_.read.get(), POLLIN, 0};
+      timespec limit = {0, kLivenessCheckNs};
+      auto ready = base::Host(SYS_ppoll, &poll, 1, &limit, nullptr, 8);
+      if (ready.ok() && *ready == 1) {
+        auto n = base::Host(SYS_read, pipe_.read.get(), bytes_, sizeof(bytes_));
+        at_ = 0;
+        count_ = n.ok() ? static_cast<size_t>(*n) : 0;
+      } else if (!helper_.IsAlive()) {
+        return -1;
+      }
+    }
+    return bytes_[at_++];
+  }
+
+ private:
+  Helper& helper_;
+  AckPipes::Pipe& pipe_;
+  uint8_t bytes_[8];
+  size_t at_ = 0, count_ = 0;
+};
+
 void Helper::Run(std::span<const HostOp> ops, AckPipes::Pipe& pipe, Outcome& outcome) {
   while (outcome.done < ops.size()) {
     const size_t n = std::min(ops.size() - outcome.done, CommandPages::kOps);
@@ -121,38 +149,34 @@ void Helper::Run(std::span<const HostOp> ops, AckPipes::Pipe& pipe, Outcome& out
     commands_.sequence.store(++sequence_, std::memory_order_seq_cst);
     // All: guest threads can sleep on the word too.
     (void)base::Host(SYS_futex, &commands_.sequence, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-    int status = Read(pipe);
+    Answer answer(*this, pipe);
+    const int status = answer.Next();
     if (status < 0) {
       outcome.error = ESRCH;
       return;
     }
     if (status > 0) {
       outcome.done += std::min<size_t>(static_cast<size_t>(status) - 1, n - 1);
-      outcome.error = Read(pipe);
+      outcome.error = answer.Next();
       if (outcome.error <= 0) outcome.error = ESRCH;
       return;
     }
-    outcome.done += n;
-    if (ops[outcome.done - 1].kind == OP_IS_CALL) continue;
-    uint32_t pid = 0;
-    for (int i = 0; i < 4; ++i) pid |= static_cast<uint32_t>(Read(pipe) & 0xff) << (8 * i);
-    outcome.cloned = static_cast<pid_t>(pid);
-  }
-}
-
-int Helper::Read(AckPipes::Pipe& pipe) {
-  uint8_t byte = 0;
-  for (;;) {
-    if (dead()) return -1;
-    pollfd poll = {pipe.read.get(), POLLIN, 0};
-    timespec limit = {0, kLivenessCheckNs};
-    auto ready = base::Host(SYS_ppoll, &poll, 1, &limit, nullptr, 8);
-    if (ready.ok() && *ready == 1) {
-      auto n = base::Host(SYS_read, pipe.read.get(), &byte, 1);
-      if (n.ok() && *n == 1) return byte;
+    if (ops[outcome.done + n - 1].kind == OP_IS_CALL) {
+      outcome.done += n;
       continue;
     }
-    if (!IsAlive()) return -1;
+    // A number of a process has 22 bits at most (PID_MAX_LIMIT).
+    uint32_t pid = 0;
+    for (int i = 0; i < 3; ++i) {
+      const int byte = answer.Next();
+      if (byte < 0) {
+        outcome.error = ESRCH;
+        return;
+      }
+      pid |= static_cast<uint32_t>(byte) << (8 * i);
+    }
+    outcome.cloned = static_cast<pid_t>(pid);
+    outcome.done += n;
   }
 }
 

@@ -65,8 +65,8 @@ class Helper {
 
  private:
   void Run(std::span<const HostOp> ops, AckPipes::Pipe& pipe, Outcome& outcome);
-  // The next byte of the answer; −1: the helper is dead.
-  int Read(AckPipes::Pipe& pipe);
+  // The answer to a batch, byte by byte.
+  class Answer;
   void FollowCpu();
 
   const pid_t pid_;

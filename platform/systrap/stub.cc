@@ -137,8 +137,10 @@ std::optional<Shell> Stub::End(bool reuse) {
     free_.clear();
     used = std::exchange(used_, 0);
   }
-  // All of them first: one that waits for another would be slow to die.
-  for (auto& thread : threads) thread->SendKill();
+  // All of them first: they die side by side.
+  if (threads.size() > 1) {
+    for (auto& thread : threads) thread->SendKill();
+  }
   for (auto& thread : threads) thread->Kill();
   // One that had many threads is not worth keeping.
   const HostOp unmap = {SYS_munmap, {0, kGuestEnd}, OP_IS_CALL};

@@ -109,7 +109,7 @@ done:
   TELL
   test %r12d, %r12d
   jz helper
-  .rept 4
+  .rept 3
   mov %r12d, %eax
   TELL
   shr $8, %r12d

@@ -18,7 +18,9 @@ class ChargedMemory {
  public:
   // What malloc adds to a block.
   static constexpr size_t kOverhead = 16;
-  static void Charge(size_t bytes) { used_.fetch_add(static_cast<int64_t>(bytes + kOverhead), std::memory_order_relaxed); }
+  static void Charge(size_t bytes) {
+    used_.fetch_add(static_cast<int64_t>(bytes + kOverhead), std::memory_order_relaxed);
+  }
   static void Uncharge(size_t bytes) {
     used_.fetch_sub(static_cast<int64_t>(bytes + kOverhead), std::memory_order_relaxed);
   }

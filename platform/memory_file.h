@@ -31,7 +31,7 @@ class MemoryFile {
   struct Options {
     // Pages in use and base::ChargedMemory beyond it: Allocate fails with ENOMEM.
     uint64_t limit_bytes = UINT64_MAX;
-    bool fail_randomly = false;         // test builds: every n-th Allocate fails
+    bool fail_randomly = false;  // test builds: every n-th Allocate fails
   };
   // Makes the memfd. ENOMEM, EMFILE from the host.
   static base::Result<std::unique_ptr<MemoryFile>> Create(Options options);

@@ -60,8 +60,8 @@ absl::Status TakeTerminal(sentry::control::ProcessSpec& process, std::optional<P
   return absl::OkStatus();
 }
 
-// A file for the --overlay2 media self and dir: beside what it overlays, or in the directory. It has no name, so that it
-// goes when the sandbox does, however that ends.
+// A file for the --overlay2 media self and dir: beside what it overlays, or in the directory. It has no name, so that
+// it goes when the sandbox does, however that ends.
 absl::StatusOr<base::UniqueFd> OpenOverlayFile(const config::Overlay& overlay, const std::string& self) {
   const std::string& directory = overlay.medium == config::Overlay::Medium::kDir ? overlay.dir : self;
   base::UniqueFd fd(open(directory.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600));
@@ -90,8 +90,8 @@ absl::Status OpenOverlayFiles(const config::Overlay& overlay, const std::string&
 // For --network=host: the sandbox has no path to /proc. They tell of the namespace of who opened them, that is ours.
 std::vector<std::pair<std::string, base::UniqueFd>> OpenHostNetFiles() {
   std::vector<std::pair<std::string, base::UniqueFd>> files;
-  for (const char* name : {"dev", "route", "ipv6_route", "if_inet6", "arp", "tcp", "tcp6", "udp", "udp6", "snmp", "snmp6",
-                           "netstat", "sockstat", "sockstat6"}) {
+  for (const char* name : {"dev", "route", "ipv6_route", "if_inet6", "arp", "tcp", "tcp6", "udp", "udp6", "snmp",
+                           "snmp6", "netstat", "sockstat", "sockstat6"}) {
     base::UniqueFd fd(open((std::string("/proc/self/net/") + name).c_str(), O_RDONLY | O_CLOEXEC));
     // A host without IPv6 lacks some.
     if (fd.valid()) files.emplace_back(name, std::move(fd));

@@ -210,8 +210,7 @@ Result<Addr> MemoryManager::Brk(Addr new_break, const MmLimits& limits) {
   if (new_end > old_end) {
     Range r{old_end, new_end};
     // The page above has to stay free as well (mm/mmap.c: find_vma_intersection with PAGE_SIZE more).
-    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings || s.memory_file.Full())
-      return l.brk;
+    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings || s.memory_file.Full()) return l.brk;
     if (r.length() > limits.address_space || s.virtual_bytes > limits.address_space - r.length()) return l.brk;
     if (s.lock_future && s.locked_bytes + r.length() > limits.memlock) return l.brk;
     Vma v;

@@ -2,8 +2,8 @@
 #include <dirent.h>
 #include <limits.h>
 #include <linux/magic.h>
-#include <sys/mman.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>

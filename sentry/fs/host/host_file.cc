@@ -84,9 +84,7 @@ Result<void> HostFile::Fsync(bool data_only) {
   return {};
 }
 
-Result<void> HostFile::Truncate(int64_t size) {
-  return object_->SetSize(size);
-}
+Result<void> HostFile::Truncate(int64_t size) { return object_->SetSize(size); }
 
 Result<RefPtr<Mappable>> HostFile::GetMappable(uint8_t prot, bool shared) {
   if (object_->type() != FileType::kRegular) return Errno(ENODEV);

@@ -1,8 +1,8 @@
 // The table of what a process directory has (fs/proc/base.c: tgid_base_stuff, tid_base_stuff).
 //
 // Left out, as a kernel built without it would: numa_maps, stack, syscall, timers, patch_state. Differs from Linux: io
-// does not know what came from a disk (read_bytes, write_bytes are 0), uid_map and gid_map are those of the initial user namespace and
-// cannot be written.
+// does not know what came from a disk (read_bytes, write_bytes are 0), uid_map and gid_map are those of the initial
+// user namespace and cannot be written.
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -529,14 +529,15 @@ TEST(PtraceSeize, TakesAStoppedProcess) {
 }
 
 TEST(PtraceGroupStop, TheRealParentSeesItBesidesTheTracer) {
-  Pipe ready = MakePipe(), stay = MakePipe(), gate = MakePipe();
+  Pipe gate = MakePipe();
   pid_t pid = ForkChild([&] {
     gate.write_end.Close();
-    stay.write_end.Close();
     char c;
     (void)!read(gate.read_end.get(), &c, 1);
   });
   ChildGuard child(pid);
+  // After the child, which may be stopped before it could close its end of them.
+  Pipe ready = MakePipe(), stay = MakePipe();
   pid_t tracer_pid = ForkChild([&] {
     CHILD_CHECK(Ptrace(PTRACE_SEIZE, pid) == 0);
     CHILD_CHECK(kill(pid, SIGSTOP) == 0);

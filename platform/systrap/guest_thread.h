@@ -72,6 +72,8 @@ class GuestThread final : public base::RefCounted {
   void WakeLocked() REQUIRES(mu_);
   void Place(Bell& bell) REQUIRES(mu_);
   void SetBound(Bell& bell, bool bound);
+  // Its nice level, and how long it wants to run at a stretch.
+  void SetSlice(int64_t slice_ns);
   int64_t CpuTimeNs() const;
 
   SystrapPlatform& platform_;

@@ -22,7 +22,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_wait4, "reaps them"},
     {SYS_waitid, "whether a helper or a guest thread that is silent still lives"},
     {SYS_sched_setaffinity, "keeps a guest thread on its executor's CPU, or lets it go"},
-    {SYS_setpriority, "guest threads below executors"},
+    {SYS_sched_setattr, "guest threads below executors; short slices for those that make calls"},
     {SYS_timer_create, "the scheduling tick of an executor that starts"},
     {SYS_timer_settime, "the scheduling tick"},
     {SYS_timer_delete, "the scheduling tick of an executor that ends"},

@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -92,7 +91,6 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
     return base::Errno(made.error);
   }
   auto thread = base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slot, state, place.slot_address);
-  (void)base::Host(SYS_setpriority, PRIO_PROCESS, made.cloned, platform_.guest_nice());
   bool late;
   {
     base::MutexLock lock(mu_);

@@ -198,6 +198,7 @@ void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
   siginfo_t info = {};
   auto gone = base::Host(SYS_waitid, P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);
   if (dead() || !gone.ok() || info.si_pid == pid_ || !owner_->stub_is_alive()) {
+    LOG_WARNING("a guest thread has ended on the host; its task ends too");
     Kill();
     if (this->bell() != nullptr) OnDead();
     return;

@@ -120,17 +120,17 @@ void GuestThread::RunOn() {
 
 void GuestThread::CheckEvent() {
   HostFrame copy;
-  Registers bases;
+  uint64_t fs_base, gs_base;
   int signal;
   {
     base::MutexLock lock(mu_);
     if (dead() || slot_.state.load(std::memory_order_acquire) != SLOT_IS_EVENT) return;
     memcpy(&copy, &frame(), sizeof(copy));
     signal = slot_.signal;
-    bases.fs_base = slot_.fs_base;
-    bases.gs_base = slot_.gs_base;
+    fs_base = slot_.fs_base;
+    gs_base = slot_.gs_base;
   }
-  owner_->OnEvent(copy, signal, bases.fs_base, bases.gs_base);
+  owner_->OnEvent(copy, signal, fs_base, gs_base);
 }
 
 void GuestThread::EndRun() {
@@ -198,7 +198,7 @@ void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
   siginfo_t info = {};
   auto gone = base::Host(SYS_waitid, P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);
   if (dead() || !gone.ok() || info.si_pid == pid_ || !owner_->stub_is_alive()) {
-    LOG_WARNING("a guest thread has ended on the host; its task ends too");
+    if (!dead()) LOG_WARNING("a guest thread has ended on the host; its task ends too");
     Kill();
     if (this->bell() != nullptr) OnDead();
     return;

@@ -73,7 +73,7 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
       return thread;
     }
   }
-  base::FiberMutexLock birth(birth_);
+  base::FiberMutexLock use(use_);
   const Place place = TRY(TakePlace());
   SlotFile& slots = platform_.slots();
   ThreadState& state = slots.state(place.area, place.index);
@@ -120,7 +120,17 @@ void Stub::GiveThread(base::RefPtr<GuestThread> thread) {
   if (!ended_) free_.push_back(number);
 }
 
-bool Stub::IsAlive() { return helper_->IsAlive(); }
+Helper::Outcome Stub::Execute(std::span<const HostOp> ops) {
+  base::FiberMutexLock use(use_);
+  Helper::Outcome outcome;
+  outcome.error = ESRCH;
+  return ended() ? outcome : helper_->Execute(ops);
+}
+
+bool Stub::IsAlive() {
+  base::MutexLock lock(mu_);
+  return !ended_ && helper_->IsAlive();
+}
 
 std::optional<Shell> Stub::End(bool reuse) {
   std::vector<base::RefPtr<GuestThread>> threads;
@@ -140,9 +150,15 @@ std::optional<Shell> Stub::End(bool reuse) {
     for (auto& thread : threads) thread->SendKill();
   }
   for (auto& thread : threads) thread->Kill();
+  if (!reuse) {
+    helper_->Kill();
+    return std::nullopt;
+  }
+  // A thread or a batch on its way is done before the helper goes to somebody else.
+  base::FiberMutexLock use(use_);
   // One that had many threads is not worth keeping.
   const HostOp unmap = {SYS_munmap, {0, kGuestEnd}, OP_IS_CALL};
-  if (!reuse || helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&unmap, 1}).done != 1) {
+  if (helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&unmap, 1}).done != 1) {
     helper_->Kill();
     return std::nullopt;
   }

@@ -40,7 +40,7 @@ class Stub final : public base::RefCounted {
   ~Stub() override;
 
   // Parks. See Helper::Execute.
-  Helper::Outcome Execute(std::span<const HostOp> ops) { return helper_->Execute(ops); }
+  Helper::Outcome Execute(std::span<const HostOp> ops) EXCLUDES(mu_);
   // A thread without owner: a spare one, or a new one. Parks. EAGAIN, ENOMEM; ESRCH if the stub is dead.
   base::Result<base::RefPtr<GuestThread>> TakeThread(Bell& bell) EXCLUDES(mu_);
   // Takes back a thread at rest whose owner has left it.
@@ -50,7 +50,7 @@ class Stub final : public base::RefCounted {
   std::optional<Shell> End(bool reuse) EXCLUDES(mu_);
   bool ended() const EXCLUDES(mu_);
   // False if the helper has died: the address space is lost then.
-  bool IsAlive();
+  bool IsAlive() EXCLUDES(mu_);
 
  private:
   static constexpr size_t kSpareThreads = 8;
@@ -61,9 +61,11 @@ class Stub final : public base::RefCounted {
   base::Result<Place> TakePlace() EXCLUDES(mu_);
 
   SystrapPlatform& platform_;
-  std::vector<uint32_t> areas_;     // one per block; birth_
-  std::unique_ptr<Helper> helper_;  // null after End(true); set before, and only End changes it
-  base::FiberMutex birth_;          // one new thread at a time
+  std::vector<uint32_t> areas_;  // one per block; use_
+  // Null after End(true), which takes it away with use_ held and ended_ set: used by whoever holds one of the locks and
+  // has seen that ended_ is not.
+  std::unique_ptr<Helper> helper_;
+  base::FiberMutex use_;  // one new thread or batch at a time
   mutable base::Mutex mu_;
   bool ended_ GUARDED_BY(mu_) = false;
   std::vector<base::RefPtr<GuestThread>> threads_ GUARDED_BY(mu_);

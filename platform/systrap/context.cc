@@ -3,8 +3,10 @@
 #include <linux/audit.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -156,6 +158,10 @@ void SystrapContext::OnThreadDead() {
 void SystrapContext::OnEvent(const HostFrame& frame, int signal, uint64_t fs_base, uint64_t gs_base) {
   Exit exit;
   const HostSiginfo& info = frame.info;
+  // The stub's handler wrote the number where guests can write: any other than those it serves is a forgery, and the
+  // kernel is to see signals only.
+  const bool forged = std::find(std::begin(kStubSignals), std::end(kStubSignals), signal) == std::end(kStubSignals);
+  if (forged) signal = SIGSEGV;
   if (signal == kInterruptSignal) {
     // One for an earlier run that something else ended is late: nobody waits for it any more.
     if (!interrupted()) {
@@ -204,7 +210,7 @@ void SystrapContext::OnEvent(const HostFrame& frame, int signal, uint64_t fs_bas
     }
   } else if (exit.reason != ExitReason::kInterrupted) {
     exit.signo = signal;
-    const bool page_fault = signal == SIGSEGV && (info.code == kSegvMapErr || info.code == kSegvAccErr);
+    const bool page_fault = !forged && signal == SIGSEGV && (info.code == kSegvMapErr || info.code == kSegvAccErr);
     exit.reason = page_fault ? ExitReason::kFault : ExitReason::kException;
     if (page_fault) {
       exit.trap_number = kPageFaultVector;

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/time.h"
+#include "platform/systrap/signal_frame.h"
 #include "platform/systrap/stub_layout.h"
 #include "platform/tests/guest.h"
 
@@ -270,6 +271,25 @@ TEST_P(SystrapTest, ForgedSignalFramesHarmOnlyTheGuest) {
     }
     CheckWitness();
     EndWitness();
+  });
+}
+
+TEST_P(SystrapTest, AForgedSignalNumberNeverReachesTheKernel) {
+  InFiber([&] {
+    for (uint64_t number : {uint64_t{0}, uint64_t{9}, uint64_t{65}, uint64_t{12345}, uint64_t{0xffffffff}}) {
+      Guest g = SystemCallGuest();
+      // Leaves a frame in the slot; then the guest calls the stub's handler with it.
+      ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
+      Registers& r = g.context->registers();
+      r.rip = systrap::StubAddress(systrap::runsc_systrap_handler);
+      r.rdi = number;
+      r.rsp = systrap::kSlotWindow + systrap::FrameLayout(systrap::kSlotWindow).frame;
+      Exit exit = g.Run();
+      ASSERT_EQ(exit.reason, ExitReason::kException);
+      EXPECT_EQ(exit.signo, SIGSEGV) << number;
+      g.context.reset();
+      g.as->Release();
+    }
   });
 }
 

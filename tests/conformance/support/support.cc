@@ -1,6 +1,7 @@
 #include "support/support.h"
 
 #include <ftw.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -23,6 +24,8 @@ TempDir::TempDir() {
   const char* base = getenv("TEST_TMPDIR");
   path_ = std::string(base != nullptr ? base : "/tmp") + "/conformance.XXXXXX";
   if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "mkdtemp " << path_ << ": " << strerror(errno);
+  char real[PATH_MAX];
+  if (realpath(path_.c_str(), real) != nullptr) path_ = real;
 }
 
 TempDir::~TempDir() {

@@ -64,7 +64,8 @@ struct SocketPair {
 };
 SocketPair MakeSocketPair(int type = SOCK_STREAM);
 
-// A fresh directory under $TEST_TMPDIR or /tmp, removed with everything in it.
+// A fresh directory under $TEST_TMPDIR or /tmp, removed with everything in it. Its path has no symbolic link in it,
+// wherever the machine keeps its temporary files: cases count links and compare paths.
 class TempDir {
  public:
   TempDir();

@@ -41,6 +41,9 @@ struct Exit {
   uint64_t address = 0;      // kFault: the byte; kException: si_addr
   uint32_t trap_number = 0;  // x86 vector and error code, for the signal frame
   uint32_t error_code = 0;
+  // kSystemCall: it came the slow way, which a patched call site would spare (text_patcher.h). rip is behind the
+  // instruction.
+  bool trapped = false;
 };
 
 // Called once per Start. Any host thread; may be called from inside Start. Must not block or park: it unparks a fiber.
@@ -108,6 +111,8 @@ class Context {
   Registers registers_{};
 };
 
+class TextPatcher;
+
 class Platform {
  public:
   virtual ~Platform() = default;
@@ -122,6 +127,8 @@ class Platform {
   virtual std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) { return nullptr; }
   // Guest threads that ran or wait for a host CPU now; a hint for /proc/loadavg and placement.
   virtual int RunningContexts() const = 0;
+  // Null where a jump is no faster than the instruction, or patching is off.
+  virtual TextPatcher* text_patcher() { return nullptr; }
 };
 
 }  // namespace platform

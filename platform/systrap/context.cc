@@ -190,6 +190,7 @@ void SystrapContext::OnEvent(const HostFrame& frame, int signal, uint64_t fs_bas
     exit.si_code = 0;
     if (info.arch == AUDIT_ARCH_X86_64) {
       exit.reason = ExitReason::kSystemCall;
+      exit.trapped = true;
       // The host has put the number back into rax. One that looks like the host's own ERESTARTSYS and so on made it
       // interrupt or restart a call that never was (handle_signal, arch/x86/kernel/signal.c).
       const int64_t number = info.syscall;

@@ -43,6 +43,7 @@ base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as, Bell& bell) {
   base::RefPtr<Stub> stub = as.stub();
   if (!stub) return base::Errno(ESRCH);
   thread_ = TRY(stub->TakeThread(bell));
+  called_ = false;
   stub_ = std::move(stub);
   thread_->set_owner(this);
   return {};
@@ -87,7 +88,10 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
     InitXState(Area().data());
     state_ = State::kBuffer;
   }
-  if (state_ == State::kBuffer) thread_->LoadXState(Area());
+  if (state_ == State::kBuffer) {
+    thread_->LoadXState(Area());
+    called_ = false;
+  }
   state_ = State::kThread;
   if (run_.fetch_or(kRunning, std::memory_order_acq_rel) & kInterrupted) {
     Fail(done, ExitReason::kInterrupted);
@@ -96,10 +100,20 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
   done_ = &done;
   last_cpu_ = bell->cpu();
   guest_trap_flag_ = (registers_.rflags & kTrapFlag) != 0;
-  if (!thread_->Run(*bell, registers_, step_)) {
+  if (!thread_->Run(*bell, registers_, step_, CanReturn())) {
     done_ = nullptr;
     Fail(done, ExitReason::kDead);
   }
+}
+
+bool SystrapContext::CanReturn() const {
+  if (!called_ || step_) return false;
+  const Registers& a = registers_;
+  const Registers& b = at_call_;
+  return a.r15 == b.r15 && a.r14 == b.r14 && a.r13 == b.r13 && a.r12 == b.r12 && a.rbp == b.rbp && a.rbx == b.rbx &&
+         a.r11 == b.r11 && a.r10 == b.r10 && a.r9 == b.r9 && a.r8 == b.r8 && a.rcx == b.rcx && a.rdx == b.rdx &&
+         a.rsi == b.rsi && a.rdi == b.rdi && a.rip == b.rip && a.cs == b.cs && a.rflags == b.rflags &&
+         a.rsp == b.rsp && a.ss == b.ss && a.fs_base == b.fs_base && a.gs_base == b.gs_base;
 }
 
 void SystrapContext::Interrupt() {
@@ -155,28 +169,55 @@ void SystrapContext::OnThreadDead() {
   if (done) done->Complete({});
 }
 
-void SystrapContext::OnEvent(const HostFrame& frame, int signal, uint64_t fs_base, uint64_t gs_base) {
+void SystrapContext::Ignore(StubPlace place) {
+  // Its frame would take it back into the stub, to wait there for what has come already.
+  thread_->RunOn(place == StubPlace::kBehind ? &registers_ : nullptr, step_);
+}
+
+void SystrapContext::OnCall(const CallRegisters& call, uint64_t fs_base, uint64_t gs_base) {
+  FromCall(call, registers_);
+  registers_.fs_base = fs_base;
+  registers_.gs_base = gs_base;
+  if (step_ && !guest_trap_flag_) {
+    registers_.rflags &= ~kTrapFlag;
+    registers_.r11 &= ~kTrapFlag;
+  }
+  called_ = true;
+  at_call_ = registers_;
+  Exit exit;
+  exit.reason = ExitReason::kSystemCall;
+  Finish(exit);
+}
+
+void SystrapContext::OnEvent(const HostFrame& frame, const CallRegisters& call, int signal, uint64_t fs_base,
+                             uint64_t gs_base) {
   Exit exit;
   const HostSiginfo& info = frame.info;
   // The stub's handler wrote the number where guests can write: any other than those it serves is a forgery, and the
   // kernel is to see signals only.
   const bool forged = std::find(std::begin(kStubSignals), std::end(kStubSignals), signal) == std::end(kStubSignals);
   if (forged) signal = SIGSEGV;
+  const StubPlace place = signal == SIGSYS ? StubPlace::kElsewhere : PlaceInStub(frame.context.rip);
   if (signal == kInterruptSignal) {
     // One for an earlier run that something else ended is late: nobody waits for it any more.
-    if (!interrupted()) {
-      thread_->RunOn();
-      return;
-    }
+    if (!interrupted()) return Ignore(place);
     exit.reason = ExitReason::kInterrupted;
   } else if (info.code <= 0) {
-    thread_->RunOn();  // sent by a process on the host; a guest's own signals never go through the host
-    return;
+    return Ignore(place);  // sent by a process on the host; a guest's own signals never go through the host
   }
   Registers& r = registers_;
-  ToRegisters(frame.context, r);
-  r.fs_base = fs_base;
-  r.gs_base = gs_base;
+  // Behind a call it has done nothing since it was started, and the registers are what they were then.
+  if (place != StubPlace::kBehind) {
+    ToRegisters(frame.context, r);
+    r.fs_base = fs_base;
+    r.gs_base = gs_base;
+  }
+  called_ = false;
+  if (place == StubPlace::kBefore) {
+    RollBack(call, r);
+    // The slot is out of the thread's reach (a protection key, say), which the kernel would not mind: by the trap.
+    if (signal == SIGSEGV || signal == SIGBUS) return thread_->RunOn(&r, step_);
+  }
   if (step_ && !guest_trap_flag_) {
     r.rflags &= ~kTrapFlag;
     if (signal == SIGSYS) r.r11 &= ~kTrapFlag;

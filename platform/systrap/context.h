@@ -7,6 +7,7 @@
 
 #include "platform/platform.h"
 #include "platform/systrap/address_space.h"
+#include "platform/systrap/entry.h"
 #include "platform/systrap/guest_thread.h"
 #include "platform/systrap/signal_frame.h"
 
@@ -26,7 +27,10 @@ class SystrapContext final : public Context {
   int LastCpu() const override;
 
   // ---- on the thread of the bell of thread_, while it runs
-  void OnEvent(const HostFrame& frame, int signal, uint64_t fs_base, uint64_t gs_base);
+  // `call`: what the slot has, of use if the event found it in the entry (entry.h).
+  void OnEvent(const HostFrame& frame, const CallRegisters& call, int signal, uint64_t fs_base, uint64_t gs_base);
+  // It has made a call through the entry.
+  void OnCall(const CallRegisters& call, uint64_t fs_base, uint64_t gs_base);
   void OnThreadDead();
   // Interrupt was called and has had no effect yet.
   bool interrupted() const { return (run_.load(std::memory_order_acquire) & kInterrupted) != 0; }
@@ -50,6 +54,10 @@ class SystrapContext final : public Context {
   void LeaveThread();
   std::span<std::byte> Area();
   void Finish(const Exit& exit);
+  // Whether the thread can go back from the call that it made through the entry as if the kernel had served it.
+  bool CanReturn() const;
+  // Lets the thread run on after a signal that was not for this context.
+  void Ignore(StubPlace place);
   // Ends a run that never began.
   void Fail(Completion& done, ExitReason reason);
 
@@ -59,6 +67,8 @@ class SystrapContext final : public Context {
   Completion* done_ = nullptr;
   bool step_ = false;
   bool guest_trap_flag_ = false;  // the guest's own, while step_ sets another
+  bool called_ = false;           // the last exit was a call through the entry; its registers:
+  Registers at_call_{};
   State state_ = State::kInitial;
   std::unique_ptr<std::byte, FreeArea> xstate_;
   int last_cpu_ = -1;

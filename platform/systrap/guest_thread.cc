@@ -86,51 +86,68 @@ void GuestThread::LoadXState(std::span<const std::byte> area) {
   frame().context.fpstate = frame_.slot_address + frame_.fpstate;
 }
 
-bool GuestThread::Run(Bell& bell, const Registers& regs, bool step) {
-  Registers safe = regs;
-  SanitizeRegisters(safe);
-  if (step) safe.rflags |= kTrapFlag;
+bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns) {
   base::MutexLock lock(mu_);
   if (dead()) return false;
   Place(bell);
-  FromRegisters(safe, frame().context);
-  slot_.fs_base = safe.fs_base;
-  slot_.gs_base = safe.gs_base;
+  if (returns) {
+    slot_.call.rax = regs.rax;
+    slot_.call.rflags = regs.rflags;
+  } else {
+    LoadRegistersLocked(regs, step);
+  }
   pristine_ = false;
   started_ = base::MonotonicNow();
   interrupted_ = 0;
   bell_.store(&bell, std::memory_order_release);
   bell.Add(*this);
-  WakeLocked();
+  WakeLocked(returns ? SLOT_IS_RETURNED : SLOT_IS_RESUMED);
   return true;
 }
 
-void GuestThread::WakeLocked() {
-  slot_.state.store(SLOT_IS_RESUMED, std::memory_order_seq_cst);
+void GuestThread::LoadRegistersLocked(const Registers& regs, bool step) {
+  Registers safe = regs;
+  SanitizeRegisters(safe);
+  if (step) safe.rflags |= kTrapFlag;
+  FromRegisters(safe, frame().context);
+  slot_.fs_base = safe.fs_base;
+  slot_.gs_base = safe.gs_base;
+}
+
+void GuestThread::WakeLocked(uint32_t state) {
+  slot_.state.store(state, std::memory_order_seq_cst);
   // All: other guest threads can sleep on the word too.
   if (slot_.waiting.load(std::memory_order_seq_cst) != 0) {
     (void)base::Host(SYS_futex, &slot_.state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
   }
 }
 
-void GuestThread::RunOn() {
+void GuestThread::RunOn(const Registers* regs, bool step) {
   base::MutexLock lock(mu_);
-  if (!dead()) WakeLocked();
+  if (dead()) return;
+  if (regs != nullptr) LoadRegistersLocked(*regs, step);
+  WakeLocked(SLOT_IS_RESUMED);
 }
 
 void GuestThread::CheckEvent() {
   HostFrame copy;
+  CallRegisters call;
   uint64_t fs_base, gs_base;
   int signal;
   {
     base::MutexLock lock(mu_);
     if (dead() || slot_.state.load(std::memory_order_acquire) != SLOT_IS_EVENT) return;
-    memcpy(&copy, &frame(), sizeof(copy));
     signal = slot_.signal;
+    memcpy(&call, &slot_.call, sizeof(call));
+    if (signal != SLOT_SIGNAL_CALL) memcpy(&copy, &frame(), sizeof(copy));
     fs_base = slot_.fs_base;
     gs_base = slot_.gs_base;
   }
-  owner_->OnEvent(copy, signal, fs_base, gs_base);
+  if (signal == SLOT_SIGNAL_CALL) {
+    owner_->OnCall(call, fs_base, gs_base);
+  } else {
+    owner_->OnEvent(copy, call, signal, fs_base, gs_base);
+  }
 }
 
 void GuestThread::EndRun() {

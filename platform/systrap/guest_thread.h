@@ -39,8 +39,9 @@ class GuestThread final : public base::RefCounted {
   Bell* bell() const { return bell_.load(std::memory_order_acquire); }
 
   // ---- at rest
-  // Lets it run guest code; on the executor of `bell`. False if it is dead.
-  bool Run(Bell& bell, const Registers& regs, bool step) EXCLUDES(mu_);
+  // Lets it run guest code; on the executor of `bell`. False if it is dead. With `returns` it goes on behind the call
+  // that it made through runsc_systrap_entry: only rax is new, and its vector state is where it was.
+  bool Run(Bell& bell, const Registers& regs, bool step, bool returns) EXCLUDES(mu_);
   // The vector state that it had at its last event (or when it was killed). `area` has XStateSize bytes.
   void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
   void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
@@ -50,8 +51,8 @@ class GuestThread final : public base::RefCounted {
   // ---- running
   // Looks whether the guest thread has posted an event, and hands it to the owner.
   void CheckEvent();
-  // Runs on after an event that was not for the owner.
-  void RunOn();
+  // Runs on after an event that was not for the owner: where the event found it, or with `regs`.
+  void RunOn(const Registers* regs, bool step);
   // The owner has taken the event that ends this run.
   void EndRun();
   void OnTick(base::MonotonicNs now, bool check_life);
@@ -69,7 +70,8 @@ class GuestThread final : public base::RefCounted {
  private:
   friend class Bell;
   HostFrame& frame() REQUIRES(mu_);
-  void WakeLocked() REQUIRES(mu_);
+  void LoadRegistersLocked(const Registers& regs, bool step) REQUIRES(mu_);
+  void WakeLocked(uint32_t state) REQUIRES(mu_);
   void Place(Bell& bell) REQUIRES(mu_);
   void SetBound(Bell& bell, bool bound);
   // Its nice level, and how long it wants to run at a stretch.

@@ -46,6 +46,8 @@ class SystrapPlatform final : public Platform {
   AckPipes& acks() { return acks_; }
   const cpu_set_t& host_cpus() const { return host_cpus_; }
   int guest_nice() const { return guest_nice_; }
+  // Whether guest threads can use runsc_systrap_entry.
+  bool has_entry() const { return has_entry_; }
 
   // The bell of the executor that runs the caller.
   Bell& CurrentBell();
@@ -76,6 +78,7 @@ class SystrapPlatform final : public Platform {
   std::unique_ptr<Helper> zygote_;
   cpu_set_t host_cpus_;
   int guest_nice_ = 0;
+  bool has_entry_ = false;
 
   mutable base::Mutex mu_;
   std::vector<Bell*> bells_ GUARDED_BY(mu_);  // by index; null: not attached

@@ -80,12 +80,22 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
   Slot& slot = slots.slot(place.area, place.index);
   state.id = SlotFile::Id(place.area, place.index);
   state.doorbell = static_cast<uint32_t>(bell.write_fd());
-  state.frame = place.slot_address + FrameLayout(place.slot_address).frame;
-  slot.state.store(SLOT_IS_EVENT, std::memory_order_relaxed);
-  HostOp clone = {SYS_clone, {kThreadCloneFlags, place.slot_address}, OP_IS_THREAD};
-  Helper::Outcome made = helper_->Execute({&clone, 1});
+  const FrameLayout layout(place.slot_address);
+  state.frame = place.slot_address + layout.frame;
+  state.xstate = place.slot_address + layout.fpstate;
+  state.features = XStateFeatures();
   const uint32_t number = static_cast<uint32_t>((place.slot_address - kSlotWindow) / kSlotBytes);
-  if (made.done == 0) {
+  state.descriptor = {.limit = number};
+  slot.state.store(SLOT_IS_EVENT, std::memory_order_relaxed);
+  const HostOp ops[] = {
+      {offsetof(ThreadState, descriptor) + place.index * sizeof(ThreadState),
+       {0, kStubPage, PROT_READ, MAP_SHARED | MAP_32BIT, static_cast<uint64_t>(slots.fd()),
+        SlotFile::StateOffset(place.area)},
+       OP_IS_DESCRIPTOR},
+      {SYS_clone, {kThreadCloneFlags, place.slot_address}, OP_IS_THREAD}};
+  const std::span<const HostOp> wanted(platform_.has_entry() ? ops : ops + 1, std::end(ops));
+  Helper::Outcome made = helper_->Execute(wanted);
+  if (made.done != wanted.size()) {
     base::MutexLock lock(mu_);
     free_.push_back(number);
     return base::Errno(made.error);

@@ -16,6 +16,7 @@
 namespace platform::systrap {
 namespace {
 
+constexpr uint32_t kSetThreadAreaI386 = 243;  // arch/x86/entry/syscalls/syscall_32.tbl
 constexpr uint32_t kNumber = offsetof(seccomp_data, nr);
 constexpr uint32_t kArch = offsetof(seccomp_data, arch);
 constexpr uint32_t kIpLow = offsetof(seccomp_data, instruction_pointer);
@@ -146,6 +147,15 @@ std::vector<sock_filter> HelperFilter(const StubDescriptors& fds) {
   p.Load(kIpHigh);
   p.Require(High(kStubText));
   p.Load(kArch);
+  p.If(AUDIT_ARCH_I386);
+  {
+    p.Load(kIpLow);
+    p.Require(ReturnOf(runsc_systrap_int80));
+    p.Load(kNumber);
+    p.Require(kSetThreadAreaI386);
+    p.Allow();
+  }
+  p.EndIf();
   p.Require(AUDIT_ARCH_X86_64);
   p.Load(kIpLow);
   p.RequireAtLeast(Low(kStubText));

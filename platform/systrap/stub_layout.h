@@ -31,15 +31,48 @@
 #define SLOT_SIGNAL 8
 #define SLOT_FS_BASE 16
 #define SLOT_GS_BASE 24
+// The registers of a call that came through runsc_systrap_entry. Of rcx the low 48 bits are the address to return to, the
+// high 16 what `lahf; seto %al` leave in ax; the flags are complete but for those.
+#define SLOT_CALL 32
+#define SLOT_RAX 32
+#define SLOT_RCX 40
+#define SLOT_RDX 48
+#define SLOT_RBX 56
+#define SLOT_RSP 64
+#define SLOT_RBP 72
+#define SLOT_RSI 80
+#define SLOT_RDI 88
+#define SLOT_R8 96
+#define SLOT_R9 104
+#define SLOT_R10 112
+#define SLOT_R12 120
+#define SLOT_R13 128
+#define SLOT_R14 136
+#define SLOT_R15 144
+#define SLOT_RFLAGS 152
+#define SLOT_CALL_END 160
 // The canonical place of the signal frame, from the start of the slot: the sentry computes it and the state page says
 // it. Offsets in a thread's part of the state page.
 #define STATE_ID 0
 #define STATE_DOORBELL 4
 #define STATE_FRAME 8
+#define STATE_XSTATE 16
+#define STATE_FEATURES 24
+#define STATE_DESCRIPTOR 32
 
-// Values of SLOT_STATE. Written by the stub: kEvent. By the sentry: the others.
+// Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
+// RETURNED, after a call alone: with those that the call left, and rax of the slot.
 #define SLOT_IS_EVENT 0
 #define SLOT_IS_RESUMED 1
+#define SLOT_IS_RETURNED 2
+
+// SLOT_SIGNAL of a call that came through runsc_systrap_entry: no signal.
+#define SLOT_SIGNAL_CALL 128
+
+// How a thread finds its slot: the limit of a segment that only the kernel can change (set_thread_area) is its number.
+// GDT_ENTRY_TLS_MIN of arch/x86/include/asm/segment.h, and the selector for it.
+#define SLOT_GDT_ENTRY 12
+#define SLOT_SELECTOR (SLOT_GDT_ENTRY * 8 + 3)
 
 // Offsets in the params page.
 #define PARAMS_FIRST_DOORBELL 0
@@ -54,6 +87,7 @@
 #define OP_IS_CALL 0
 #define OP_IS_THREAD 1
 #define OP_IS_PROCESS 2
+#define OP_IS_DESCRIPTOR 3
 
 #define COMMAND_SEQUENCE 0
 #define COMMAND_COUNT 8
@@ -81,6 +115,21 @@ inline constexpr size_t kSlotsPerBlock = SLOTS_PER_BLOCK;
 inline constexpr size_t kBlockBytes = kSlotBytes * kSlotsPerBlock;
 inline constexpr size_t kMaxBlocks = (kStateWindow - kSlotWindow) / kBlockBytes;
 
+// SLOT_CALL. Whether the frame holds the registers or this does is said by `signal`.
+struct CallRegisters {
+  uint64_t rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r12, r13, r14, r15, rflags;
+};
+static_assert(sizeof(CallRegisters) == SLOT_CALL_END - SLOT_CALL);
+
+// struct user_desc (man 2 set_thread_area): a segment of SLOT_GDT_ENTRY that is there, without rights, whose limit is a
+// slot's number.
+struct SlotDescriptor {
+  uint32_t entry = SLOT_GDT_ENTRY;
+  uint32_t base = 0;
+  uint32_t limit = 0;
+  uint32_t flags = 1 | 1 << 6;  // seg_32bit, useable
+};
+
 // A thread's memory that guests can write. Everything in it is a claim of the guest's.
 struct Slot {
   std::atomic<uint32_t> state;    // SLOT_IS_…
@@ -88,9 +137,11 @@ struct Slot {
   int32_t signal;                 // the signal whose frame it is
   uint32_t unused;
   uint64_t fs_base, gs_base;
-  std::byte rest[kSlotBytes - 32];
+  CallRegisters call;
+  std::byte rest[kSlotBytes - SLOT_CALL_END];
 };
 static_assert(sizeof(Slot) == kSlotBytes);
+static_assert(offsetof(Slot, call) == SLOT_CALL && offsetof(CallRegisters, rflags) == SLOT_RFLAGS - SLOT_CALL);
 static_assert(offsetof(Slot, fs_base) == SLOT_FS_BASE && offsetof(Slot, gs_base) == SLOT_GS_BASE);
 
 // The same thread's memory that guests can only read.
@@ -98,10 +149,15 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   uint32_t id;        // what the doorbell says: the number of the slot in the slot file
   uint32_t doorbell;  // the descriptor of the executor that serves the thread
   uint64_t frame;     // address in the stub of the canonical signal frame
+  uint64_t xstate;    // and of the XSAVE area behind it
+  uint64_t features;  // what is saved there
+  SlotDescriptor descriptor;
 };
 static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
 static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
 static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(ThreadState, frame) == STATE_FRAME);
+static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
+              offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
 
 static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
 
@@ -121,7 +177,11 @@ extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
-    runsc_systrap_sigreturn[];
+    runsc_systrap_sigreturn[], runsc_systrap_int80[];
+// Where patched call sites go, and its stages (stub_text.S).
+extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
+    runsc_systrap_entry_packed[], runsc_systrap_entry_saved[], runsc_systrap_entry_committed[],
+    runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues
 // in the text, where everything else is unmapped. Does not return.

@@ -12,17 +12,24 @@
 #define MAP_FIXED 0x10
 #define PR_SET_PDEATHSIG 1
 #define SIGKILL 9
+#define SIGSTKFLT 16
+#define MAP_32BIT 0x40
+#define NR_SET_THREAD_AREA_I386 243
 #define FUTEX_WAIT 0
 #define CLOSE_RANGE_UNSHARE 2
 #define SECCOMP_SET_MODE_FILTER 1
 #define NR_CLOSE_RANGE 436
 #define MAX_ERRNO_START -4095
+// Of rip, in the third argument of a signal handler (struct ucontext of arch/x86).
+#define UCONTEXT_RIP 168
 
   .text
   .balign 4096
   .globl runsc_systrap_text_begin, runsc_systrap_text_end
   .globl runsc_systrap_handler, runsc_systrap_restorer
-  .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn
+  .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn, runsc_systrap_int80
+  .globl runsc_systrap_entry, runsc_systrap_entry_flags, runsc_systrap_entry_pack, runsc_systrap_entry_packed
+  .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end
 runsc_systrap_text_begin:
 
 // ---- The helper: a process that shares the memory of its guest threads and runs no guest code. It keeps everything in registers:
@@ -70,7 +77,7 @@ next:
   mov 40(%rbx), %r8
   mov 48(%rbx), %r9
   cmpl $OP_IS_CALL, OP_KIND(%rbx)
-  jne clone
+  jne other
   syscall
   cmp $MAX_ERRNO_START, %rax
   jae failed
@@ -79,6 +86,35 @@ succeeded:
   inc %ebp
   dec %r13
   jmp next
+
+other:
+  cmpl $OP_IS_DESCRIPTOR, OP_KIND(%rbx)
+  jne clone
+
+// What the next thread inherits: the descriptor by which it finds its slot. It can be set by the calls of i386 alone, which
+// take addresses of 32 bits: the page of r8 that has it at the offset rax is mapped there for a moment. rdi, rsi, rdx, r10 and r9
+// are the arguments of mmap(2).
+  mov %eax, %r12d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp $MAX_ERRNO_START, %rax
+  jae failed
+  mov %rax, %rdi
+  lea (%rax, %r12), %rbx
+  mov $NR_SET_THREAD_AREA_I386, %eax
+runsc_systrap_int80:
+  int $0x80
+  movslq %eax, %r12
+  mov $__NR_munmap, %eax
+  syscall
+  mov %ebp, %ebx
+  inc %ebx
+  shl $6, %rbx
+  add %r14, %rbx
+  mov %r12, %rax
+  test %rax, %rax
+  jz succeeded
+  jmp failed
 
 // A clone: rdi are its flags. For a thread rsi is the address of its slot. For a process rsi is the descriptor and rdx the
 // offset of its pages. The newborn has a copy of these registers.
@@ -193,11 +229,79 @@ give_up:
 
 // ---- Guest threads. r12 is the slot, r13 the thread's part of the state page.
 
+// A call from a patched site: rax is its number, rcx where to go on, r11 is free; nothing else may change, flags and the memory
+// below rsp included, and signals can come at any instruction. Up to `committed` the call has not been made, and the sentry puts
+// an interrupted thread back on the `syscall` instruction, two bytes before rcx; it knows by the labels where the registers are.
+  .balign 64
+runsc_systrap_entry:
+  mov %rax, %r11
+runsc_systrap_entry_flags:
+  lahf
+  seto %al
+  shl $48, %rax
+runsc_systrap_entry_pack:
+  or %rax, %rcx
+runsc_systrap_entry_packed:
+  mov $SLOT_SELECTOR, %eax
+  lsl %eax, %eax
+  shl $SLOT_SHIFT, %rax
+  add slot_window(%rip), %rax
+  mov %r11, SLOT_RAX(%rax)
+  mov %rcx, SLOT_RCX(%rax)
+  mov %rdx, SLOT_RDX(%rax)
+  mov %rbx, SLOT_RBX(%rax)
+  mov %rbp, SLOT_RBP(%rax)
+  mov %rsi, SLOT_RSI(%rax)
+  mov %rdi, SLOT_RDI(%rax)
+  mov %r8, SLOT_R8(%rax)
+  mov %r9, SLOT_R9(%rax)
+  mov %r10, SLOT_R10(%rax)
+  mov %r12, SLOT_R12(%rax)
+  mov %r13, SLOT_R13(%rax)
+  mov %r14, SLOT_R14(%rax)
+  mov %r15, SLOT_R15(%rax)
+  mov %rsp, SLOT_RSP(%rax)
+  // Not on the alternate stack: the host would take a signal here for one that came during another.
+  lea SLOT_CALL_END(%rax), %rsp
+runsc_systrap_entry_saved:
+  pushf
+  mov %rax, %r12
+  movl $SLOT_SIGNAL_CALL, SLOT_SIGNAL(%r12)
+  rdfsbase %rdi
+  mov %rdi, SLOT_FS_BASE(%r12)
+  rdgsbase %rdi
+  mov %rdi, SLOT_GS_BASE(%r12)
+  mov %r12, %r13
+  sub slot_window(%rip), %r13
+  shr $(SLOT_SHIFT - STATE_SHIFT), %r13
+  add state_window(%rip), %r13
+  mov STATE_XSTATE(%r13), %rdi
+  mov STATE_FEATURES(%r13), %eax
+  mov STATE_FEATURES + 4(%r13), %edx
+  xsave64 (%rdi)
+  mov $SLOT_IS_EVENT, %eax
+  xchg %eax, SLOT_STATE(%r12)
+runsc_systrap_entry_committed:
+  jmp ring
+
 // Every signal: a system call that the filter stopped, a fault, an interrupt. The frame is at the top of the slot, and the sentry
 // reads and writes the guest's registers there.
 runsc_systrap_handler:
   mov %rsp, %r12
   and $-SLOT_BYTES, %r12
+  cmp $SIGSTKFLT, %edi
+  jne event
+  // One that finds the thread waiting after a call came too late, unless the sentry has let it go on meanwhile.
+  lea runsc_systrap_entry_committed(%rip), %rcx
+  mov UCONTEXT_RIP(%rdx), %rax
+  sub %rcx, %rax
+  cmp $(runsc_systrap_entry_end - runsc_systrap_entry_committed), %rax
+  jae event
+  cmpl $SLOT_IS_EVENT, SLOT_STATE(%r12)
+  jne event
+  add $8, %rsp
+  jmp runsc_systrap_restorer
+event:
   rdfsbase %rax
   mov %rax, SLOT_FS_BASE(%r12)
   rdgsbase %rax
@@ -211,6 +315,7 @@ runsc_systrap_handler:
   add %rax, %r13
   mov $SLOT_IS_EVENT, %eax
   xchg %eax, SLOT_STATE(%r12)
+ring:
   mov STATE_DOORBELL(%r13), %edi
   lea STATE_ID(%r13), %rsi
   mov $4, %edx
@@ -241,6 +346,8 @@ runsc_systrap_futex:
   movl $0, SLOT_WAITING(%r12)
   jmp wait
 resume:
+  cmp $SLOT_IS_RETURNED, %eax
+  je return
   mov SLOT_FS_BASE(%r12), %rax
   wrfsbase %rax
   mov SLOT_GS_BASE(%r12), %rax
@@ -252,6 +359,33 @@ runsc_systrap_restorer:
 runsc_systrap_sigreturn:
   syscall
   hlt
+
+// Back to behind a patched site. What does not stand here has not changed.
+return:
+  mov SLOT_RCX(%r12), %rcx
+  mov %rcx, %rax
+  shr $48, %rax
+  shl $16, %rcx
+  shr $16, %rcx
+  add $0x7f, %al
+  sahf
+  mov SLOT_RDX(%r12), %rdx
+  mov SLOT_RSP(%r12), %rsp
+  mov SLOT_RSI(%r12), %rsi
+  mov SLOT_RDI(%r12), %rdi
+  mov SLOT_R10(%r12), %r10
+  mov SLOT_R13(%r12), %r13
+  mov SLOT_RFLAGS(%r12), %r11
+  mov SLOT_RAX(%r12), %rax
+  mov SLOT_R12(%r12), %r12
+  jmp *%rcx
+runsc_systrap_entry_end:
+
+  .balign 8
+slot_window:
+  .quad STUB_SLOT_WINDOW
+state_window:
+  .quad STUB_STATE_WINDOW
 
 // Where runsc_systrap_enter continues in the zygote: everything but our pages goes, and the filter of helpers is taken.
 clear:

@@ -16,6 +16,7 @@
 #include "base/syscall_unsafe.h"
 #include "platform/systrap/address_space.h"
 #include "platform/systrap/context.h"
+#include "platform/systrap/entry.h"
 #include "platform/systrap/platform_impl.h"
 #include "platform/systrap/stub.h"
 #include "platform/systrap/zygote.h"
@@ -87,6 +88,7 @@ base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options o
   // The raw call returns 20 − nice (man 2 getpriority).
   long priority = TRY(base::Host(SYS_getpriority, PRIO_PROCESS, 0));
   platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
+  platform->has_entry_ = HostHasEntry();
   platform->slots_ = TRY(SlotFile::Create());
   TRY(platform->MakePipes());
   TRY(platform->MakeZygote());

@@ -28,7 +28,8 @@ struct CanaryBlock {
   uint64_t rounds;
   uint64_t pkru;
   uint64_t has_pkru;
-  uint64_t unused1[6];
+  uint64_t entry;
+  uint64_t unused1[5];
   uint64_t scratch2[8];
   uint64_t unused2[8];
   uint64_t vectors[32][8];
@@ -36,6 +37,7 @@ struct CanaryBlock {
 };
 static_assert(offsetof(CanaryBlock, vectors) == 256 && offsetof(CanaryBlock, masks) == 2304);
 static_assert(offsetof(CanaryBlock, mxcsr) == 44 && offsetof(CanaryBlock, rounds) == 56);
+static_assert(offsetof(CanaryBlock, entry) == 80);
 
 bool HasPkru() {
   unsigned a, b, c, d;
@@ -70,6 +72,7 @@ class Canary : public PlatformTest {
     block.mxcsr = 0x3f80;  // rounding down
     block.has_pkru = HasPkru();
     block.pkru = 0x55555554;
+    block.entry = GetParam().entry;
     for (int i = 0; i < 32; ++i) {
       for (int j = 0; j < 8; ++j) block.vectors[i][j] = 0x9e3779b97f4a7c15 * (i * 8 + j + 1);
     }
@@ -166,6 +169,27 @@ TEST_P(Canary, Avx512) {
   REQUIRE_CODE();
   if (!HostHas(Vectors::k512)) GTEST_SKIP() << "the host has no AVX-512";
   InFiber([&] { RunCanary(BLOB_OF(canary512), 3000, 3000); });
+}
+
+// The same with system calls by a jump.
+#define REQUIRE_ENTRY() \
+  if (GetParam().entry == 0) GTEST_SKIP() << "the platform has no entry for patched call sites"
+
+TEST_P(Canary, SseByAJump) {
+  REQUIRE_ENTRY();
+  InFiber([&] { RunCanary(BLOB_OF(canary128_jump), 3000, 3000); });
+}
+
+TEST_P(Canary, AvxByAJump) {
+  REQUIRE_ENTRY();
+  if (!HostHas(Vectors::k256)) GTEST_SKIP() << "the host has no AVX";
+  InFiber([&] { RunCanary(BLOB_OF(canary256_jump), 3000, 3000); });
+}
+
+TEST_P(Canary, Avx512ByAJump) {
+  REQUIRE_ENTRY();
+  if (!HostHas(Vectors::k512)) GTEST_SKIP() << "the host has no AVX-512";
+  InFiber([&] { RunCanary(BLOB_OF(canary512_jump), 3000, 3000); });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "platform/fake/fake_platform.h"
 #include "platform/ptrace/ptrace_platform.h"
+#include "platform/systrap/entry.h"
 #include "platform/systrap/systrap_platform.h"
 #include "platform/tests/guest.h"
 
@@ -22,6 +23,8 @@ std::vector<Factory> Factories() {
     EXPECT_TRUE(made.ok()) << (made.ok() ? "" : base::ErrnoName(made.error().value()));
     return made.ok() ? std::move(*made) : nullptr;
   };
+
+  if (systrap::HostHasEntry()) systrap.entry = systrap::StubAddress(systrap::runsc_systrap_entry);
 
   Factory fake;
   fake.name = "fake";

@@ -37,6 +37,10 @@ GUEST_BLOB(vector128)
 GUEST_BLOB(canary128)
 GUEST_BLOB(canary256)
 GUEST_BLOB(canary512)
+GUEST_BLOB(canary128_jump)
+GUEST_BLOB(canary256_jump)
+GUEST_BLOB(canary512_jump)
+GUEST_BLOB(jump_loop)
 #define BLOB_OF(name) std::string(guest_##name, guest_##name##_end)
 
 namespace platform {
@@ -52,6 +56,7 @@ struct Factory {
   // Platforms without code: makes the context behave as the two blobs that every platform has to be able to run.
   std::function<void(Context&)> make_system_calls;  // syscall_loop
   std::function<void(Context&)> make_spin;          // spin
+  uint64_t entry = 0;  // where patched call sites jump to; 0: there is no such way
   std::function<void(AddressSpace&)> kill;          // as the host's killer of processes; null: by finding the process
 };
 // Child processes of this one, of which stubs are a part, in order of their start.

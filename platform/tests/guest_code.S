@@ -334,7 +334,7 @@ END(vector128)
   .endif
 .endm
 
-.macro CANARY kind
+.macro CANARY kind, jump=0
   fninit
   fldcw 40(%r15)
   ldmxcsr 44(%r15)
@@ -383,6 +383,11 @@ END(vector128)
   // A system call: rax, rcx and r11 change, as the instruction does it.
   mov $500, %eax
   SET_FLAGS
+  .if \jump
+  // As from a patched call site: platform/systrap/patch/trampoline.h.
+  lea 3f(%rip), %rcx
+  jmp *80(%r15)
+  .endif
   syscall
 3:
   push %rax
@@ -421,5 +426,24 @@ END(canary256)
 BLOB(canary512)
   CANARY 512
 END(canary512)
+BLOB(canary128_jump)
+  CANARY 128, 1
+END(canary128_jump)
+BLOB(canary256_jump)
+  CANARY 256, 1
+END(canary256_jump)
+BLOB(canary512_jump)
+  CANARY 512, 1
+END(canary512_jump)
+
+// Makes one system call after the other, the number is what is in rax, by the jump that rbx has.
+BLOB(jump_loop)
+1:
+  lea 2f(%rip), %rcx
+  jmp *%rbx
+  syscall
+2:
+  jmp 1b
+END(jump_loop)
 
   .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,108 @@
+#include "platform/systrap/entry.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/syscall_unsafe.h"
+#include "platform/systrap/signal_frame.h"
+
+namespace platform::systrap {
+namespace {
+
+constexpr uint64_t kAddressBits = 48;
+constexpr uint64_t kSyscallBytes = 2;
+// What LAHF knows (CF, PF, AF, ZF, SF), and what SETO adds.
+constexpr uint64_t kLahfFlags = 0xd5, kOverflow = 0x800;
+
+// The flags in ax after `lahf; seto %al`.
+uint64_t ArithmeticFlags(uint64_t ax) { return (ax >> 8 & kLahfFlags) | ((ax & 1) ? kOverflow : 0); }
+
+void SetArithmeticFlags(uint64_t& rflags, uint64_t ax) {
+  rflags = (rflags & ~(kLahfFlags | kOverflow)) | ArithmeticFlags(ax);
+}
+
+uint64_t ReturnAddress(uint64_t packed) { return packed & ((uint64_t{1} << kAddressBits) - 1); }
+
+void Load(const CallRegisters& call, Registers& r) {
+  r.rdx = call.rdx, r.rbx = call.rbx, r.rsp = call.rsp, r.rbp = call.rbp;
+  r.rsi = call.rsi, r.rdi = call.rdi, r.r8 = call.r8, r.r9 = call.r9, r.r10 = call.r10;
+  r.r12 = call.r12, r.r13 = call.r13, r.r14 = call.r14, r.r15 = call.r15;
+  r.rflags = call.rflags;
+}
+
+// getpid(2) of i386. A host without it raises SIGSEGV, a filter may do worse: asked in a child.
+bool HasCallsOfI386() {
+  auto child = base::Host(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
+  if (!child.ok()) return false;
+  if (*child == 0) {
+    struct {
+      uint64_t handler, flags, restorer, mask;
+    } action = {};
+    (void)base::RawSyscall(SYS_prctl, PR_SET_DUMPABLE, 0);  // no core
+    (void)base::RawSyscall(SYS_rt_sigaction, SIGSEGV, reinterpret_cast<long>(&action), 0, 8);
+    const long self = base::RawSyscall(SYS_getpid);
+    long answer = 20;
+    asm volatile("int $0x80" : "+a"(answer) : : "memory", "r8", "r9", "r10", "r11");
+    base::RawSyscall(SYS_exit_group, answer == self ? 0 : 1);
+  }
+  int status = 0;
+  auto reaped = base::HostRetry(SYS_wait4, static_cast<pid_t>(*child), &status, __WALL, nullptr);
+  return reaped.ok() && status == 0;
+}
+
+}  // namespace
+
+bool HostHasEntry() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || (c & 1) == 0) return false;  // LAHF_LM
+  const FrameLayout layout(0);
+  // The second one below the first and its red zone.
+  constexpr uint64_t kRedZone = 128;
+  if (layout.frame < FrameLayout::kStackStart + kRedZone + (kSlotBytes - layout.frame) + 64) return false;
+  return HasCallsOfI386();
+}
+
+StubPlace PlaceInStub(uint64_t rip) {
+  if (rip < StubAddress(runsc_systrap_entry) || rip >= StubAddress(runsc_systrap_entry_end)) {
+    return StubPlace::kElsewhere;
+  }
+  return rip < StubAddress(runsc_systrap_entry_committed) ? StubPlace::kBefore : StubPlace::kBehind;
+}
+
+void FromCall(const CallRegisters& call, Registers& to) {
+  Load(call, to);
+  SetArithmeticFlags(to.rflags, call.rcx >> kAddressBits);
+  to.orig_rax = call.rax;
+  to.rax = static_cast<uint64_t>(-ENOSYS);
+  to.rip = to.rcx = ReturnAddress(call.rcx);
+  to.r11 = to.rflags;
+}
+
+void RollBack(const CallRegisters& call, Registers& r) {
+  const uint64_t rip = r.rip;
+  uint64_t packed = r.rcx;
+  if (rip >= StubAddress(runsc_systrap_entry_saved)) {
+    const uint64_t rflags = r.rflags;
+    Load(call, r);
+    r.rflags = rflags;
+    r.rax = call.rax;
+    packed = call.rcx;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (rip >= StubAddress(runsc_systrap_entry_packed)) {
+    r.rax = r.r11;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (rip >= StubAddress(runsc_systrap_entry_pack)) {
+    SetArithmeticFlags(r.rflags, r.rax >> kAddressBits);
+    r.rax = r.r11;
+  } else if (rip >= StubAddress(runsc_systrap_entry_flags)) {
+    r.rax = r.r11;
+  }
+  r.rcx = ReturnAddress(packed);
+  r.rip = r.rcx - kSyscallBytes;
+}
+
+}  // namespace platform::systrap

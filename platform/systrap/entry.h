@@ -1,0 +1,33 @@
+// runsc_systrap_entry: the way into the stub for patched call sites (stub_text.S), as the sentry sees it.
+#ifndef PLATFORM_SYSTRAP_ENTRY_H_
+#define PLATFORM_SYSTRAP_ENTRY_H_
+
+#include <cstdint>
+
+#include "platform/registers.h"
+#include "platform/systrap/stub_layout.h"
+
+namespace platform::systrap {
+
+// Whether guest threads of this host can use the entry: it takes the calls of i386 (to set the segment by which a thread
+// finds its slot), LAHF in 64-bit mode, and room for two signal frames in a slot. Forks.
+bool HostHasEntry();
+
+// What a thread of the guest's was doing at an address of the stub.
+enum class StubPlace : uint8_t {
+  kElsewhere,  // nothing of interest: a jump there, or guest code
+  kBefore,     // a call that has not been made
+  kBehind,     // it made a call and waits, or is on its way back
+};
+StubPlace PlaceInStub(uint64_t rip);
+
+// The registers of a thread that has made a call: as after a `syscall` instruction, orig_rax and rax included. The bases
+// of segments are the caller's business, as below.
+void FromCall(const CallRegisters& call, Registers& to);
+// Those of one that was stopped before it made the call (kBefore): at the `syscall` instruction. `call` is what its slot
+// has.
+void RollBack(const CallRegisters& call, Registers& regs);
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_ENTRY_H_

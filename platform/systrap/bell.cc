@@ -14,12 +14,22 @@
 namespace platform::systrap {
 namespace {
 
-constexpr uint32_t kAwake = 0, kWoken = 1, kWaiting = 2;
 // While guest threads run: often as long as one of them may have to be set free, then just often enough to see that one
 // died.
 constexpr int64_t kTickNs = 4'000'000;
 constexpr int64_t kSlowTickNs = 50'000'000;
 constexpr int64_t kLivenessNs = 100'000'000;
+// About what it costs to wake a CPU that sleeps.
+constexpr base::MonotonicNs kSpinNs = 50'000;
+// A look at the clock after so many looks at the slots.
+constexpr int kLooksPerClock = 16;
+constexpr size_t kMaxSpunThreads = 4;
+// Somebody else had the CPU meanwhile: there are more runnable threads than CPUs, or the sandbox is throttled.
+constexpr base::MonotonicNs kPreemptedNs = 100'000;
+constexpr base::MonotonicNs kPauseAfterPreemptionNs = 20'000'000;
+constexpr base::MonotonicNs kLeaseNs = 2'000'000;
+
+inline void CpuRelax() { __builtin_ia32_pause(); }
 
 }  // namespace
 
@@ -48,6 +58,7 @@ void Bell::Add(GuestThread& thread) {
   thread.running_index_ = running_.size();
   running_.push_back({thread.id(), &thread});
   running_count_.store(static_cast<int>(running_.size()), std::memory_order_relaxed);
+  if (borrower_.load(std::memory_order_relaxed) != kNobody) borrower_.store(kNobody, std::memory_order_relaxed);
   if (period_ns_ == 0 || (period_ns_ == kSlowTickNs && thread.bound() && binds_)) {
     ArmTimer(thread.bound() && binds_ ? kTickNs : kSlowTickNs);
   }
@@ -114,9 +125,85 @@ void Bell::Tick() {
 
 void Bell::Poll() { Scan(); }
 
+bool Bell::MaySpin() const {
+  if (running_.empty() || running_.size() > kMaxSpunThreads) return false;
+  // One that is beside could not run.
+  return std::all_of(running_.begin(), running_.end(), [](const Entry& e) { return e.thread->apart(); });
+}
+
+bool Bell::Spin() {
+  base::MonotonicNs last = base::MonotonicNow();
+  const base::MonotonicNs end = last + kSpinNs;
+  for (Entry& e : running_) e.thread->SetPolled(true);
+  for (;;) {
+    for (int i = 0; i < kLooksPerClock; ++i) {
+      if (word_.load(std::memory_order_relaxed) != kAwake) return true;
+      for (Entry& e : running_) {
+        if (!e.thread->HasEvent()) continue;
+        e.thread->meter().Hit();
+        e.thread->CheckEvent();
+        return true;
+      }
+      CpuRelax();
+    }
+    const base::MonotonicNs now = base::MonotonicNow();
+    if (now - last > kPreemptedNs) {
+      no_spin_until_ = now + kPauseAfterPreemptionNs;
+      for (Entry& e : running_) e.thread->meter().Stop();
+    }
+    if (now > end) return false;
+    last = now;
+  }
+}
+
+bool Bell::Unpoll() {
+  bool any = false;
+  for (Entry& e : running_) {
+    if (e.thread->apart()) e.thread->meter().Miss();
+    any = any || e.thread->polled();
+    e.thread->SetPolled(false);
+  }
+  if (!any) return false;
+  // The stub writes its state, then reads whether it is polled: one of the two sees the other.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const size_t before = running_.size();
+  Scan();
+  return running_.size() != before;
+}
+
+bool Bell::lends(base::MonotonicNs now) const {
+  return borrower_.load(std::memory_order_relaxed) != kNobody &&
+         now - lease_used_.load(std::memory_order_relaxed) < kLeaseNs;
+}
+
+bool Bell::Lend(uint32_t borrower, base::MonotonicNs now) {
+  uint32_t before = borrower_.load(std::memory_order_relaxed);
+  if (cpu_ < 0 || running() != 0 || !asleep() || lends(now)) return false;
+  lease_used_.store(now, std::memory_order_relaxed);
+  return borrower_.compare_exchange_strong(before, borrower, std::memory_order_relaxed);
+}
+
+bool Bell::LendsTo(uint32_t borrower, base::MonotonicNs now) {
+  if (borrower_.load(std::memory_order_relaxed) != borrower) return false;
+  lease_used_.store(now, std::memory_order_relaxed);
+  return true;
+}
+
+void Bell::TakeBack(uint32_t borrower) {
+  borrower_.compare_exchange_strong(borrower, kNobody, std::memory_order_relaxed);
+}
+
 void Bell::Wait() {
+  if (MaySpin() && Spin()) {
+    word_.store(kAwake, std::memory_order_relaxed);
+    return;
+  }
   uint32_t expected = kAwake;
   if (word_.compare_exchange_strong(expected, kWaiting, std::memory_order_seq_cst)) {
+    if (Unpoll()) {
+      word_.store(kAwake, std::memory_order_relaxed);
+      return;
+    }
     uint32_t ids[64];
     auto n = base::Host(SYS_read, read_fd_, ids, sizeof(ids));
     word_.store(kAwake, std::memory_order_relaxed);

@@ -1,7 +1,12 @@
 // Bell: how an executor waits on this platform, and the guest threads that it serves at the moment. Guest threads ring
 // by writing the number of their slot to a pipe; they have its write end only and cannot take a ring away from others.
 //
-// Everything but Wake and running() is for the executor's thread only, from fibers and between them.
+// Everything but Wake, running(), asleep() and what is about leases is for the executor's thread only, from fibers and
+// between them.
+//
+// An executor that waits spins if all its guest threads are on CPUs of their own (GuestThread::Place::kApart), for as
+// long as a wake-up would cost; the stubs of these do not ring. Before it sleeps it takes that back (`polled` in the
+// state page), and then looks at their slots once more.
 #ifndef PLATFORM_SYSTRAP_BELL_H_
 #define PLATFORM_SYSTRAP_BELL_H_
 
@@ -45,6 +50,18 @@ class Bell final : public base::IdleStrategy {
   void Remove(GuestThread& thread);
   int running() const { return running_count_.load(std::memory_order_relaxed); }
 
+  // Nobody had to make room for it lately.
+  bool may_spin(base::MonotonicNs now) const { return binds_ && now >= no_spin_until_; }
+
+  // ---- The CPU of an executor that sleeps is lent to a guest thread of another one. The lease ends when the executor
+  // starts a guest thread itself, and when it has not been used for a while.
+  bool asleep() const { return word_.load(std::memory_order_relaxed) == kWaiting; }
+  bool lends(base::MonotonicNs now) const;
+  bool Lend(uint32_t borrower, base::MonotonicNs now);
+  // Whether the borrower still has it, who uses it.
+  bool LendsTo(uint32_t borrower, base::MonotonicNs now);
+  void TakeBack(uint32_t borrower);
+
  private:
   struct Entry {
     uint32_t id;
@@ -54,6 +71,10 @@ class Bell final : public base::IdleStrategy {
   void Heard(const uint32_t* ids, size_t count);
   void ArmTimer(int64_t period_ns);
   void Tick();
+  bool MaySpin() const;
+  // True: something has come.
+  bool Spin();
+  bool Unpoll();
 
   SystrapPlatform& platform_;
   const int index_;
@@ -63,10 +84,15 @@ class Bell final : public base::IdleStrategy {
   bool binds_ = false;
   pid_t host_tid_ = 0;
 
-  // 0 awake, 1 woken, 2 waits or is about to.
-  std::atomic<uint32_t> word_{0};
+  static constexpr uint32_t kAwake = 0, kWoken = 1, kWaiting = 2;  // kWaiting: or is about to
+  std::atomic<uint32_t> word_{kAwake};
   std::vector<Entry> running_;
   std::atomic<int> running_count_{0};
+  base::MonotonicNs no_spin_until_ = 0;
+
+  static constexpr uint32_t kNobody = ~uint32_t{0};
+  std::atomic<uint32_t> borrower_{kNobody};
+  std::atomic<base::MonotonicNs> lease_used_{0};
 
   int timer_ = 0;  // the host's id of a POSIX timer
   bool have_timer_ = false;

@@ -26,6 +26,7 @@ namespace {
 // Where a guest thread runs. Bound to its executor's CPU a call costs a handoff of 4 µs and no other CPU helps; free, a
 // call crosses CPUs twice (some 60 µs each way to an idle one) but the thread computes beside others. So: bound while
 // its runs are short, free when it computes (the tick) or when several share the CPU and runs have become long for it.
+// Where another executor sleeps, a thread that makes calls in quick succession goes to that one's CPU (spin_meter.h).
 constexpr base::MonotonicNs kComputesNs = 3'000'000;      // the tick frees a bound thread
 constexpr base::MonotonicNs kQuickRunNs = 500'000;        // bind a free thread that is alone
 constexpr base::MonotonicNs kQuickCrowdedRunNs = 90'000;  // the same while others of the executor run
@@ -89,7 +90,8 @@ void GuestThread::LoadXState(std::span<const std::byte> area) {
 bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns) {
   base::MutexLock lock(mu_);
   if (dead()) return false;
-  Place(bell);
+  const base::MonotonicNs now = base::MonotonicNow();
+  Settle(bell, now);
   if (returns) {
     slot_.call.rax = regs.rax;
     slot_.call.rflags = regs.rflags;
@@ -97,7 +99,7 @@ bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns
     LoadRegistersLocked(regs, step);
   }
   pristine_ = false;
-  started_ = base::MonotonicNow();
+  started_ = now;
   interrupted_ = 0;
   bell_.store(&bell, std::memory_order_release);
   bell.Add(*this);
@@ -155,33 +157,87 @@ void GuestThread::EndRun() {
   bell.Remove(*this);
   bell_.store(nullptr, std::memory_order_release);
   if (!bell.binds()) return;
+  if (place_ == Place::kApart) return;
   const bool crowded = bell.running() > 0;
-  if (bound_ && !crowded) return;
+  if (bound() && !crowded) return;
   const base::MonotonicNs run = base::MonotonicNow() - started_;
-  const bool misplaced = bound_ ? run > kLongCrowdedRunNs : run < (crowded ? kQuickCrowdedRunNs : kQuickRunNs);
+  const bool misplaced = bound() ? run > kLongCrowdedRunNs : run < (crowded ? kQuickCrowdedRunNs : kQuickRunNs);
   misplaced_ = misplaced ? misplaced_ + 1 : 0;
-  if (misplaced_ >= (bound_ ? kRunsToFree : kRunsToBind)) SetBound(bell, !bound_);
-}
-
-void GuestThread::Place(Bell& bell) {
-  state_.doorbell = static_cast<uint32_t>(bell.write_fd());
-  if (bell.cpu() >= 0 && bound_ && cpu_ != bell.cpu()) SetBound(bell, true);
-}
-
-void GuestThread::SetBound(Bell& bell, bool bound) {
-  cpu_set_t cpus;
-  if (bound) {
-    CPU_ZERO(&cpus);
-    CPU_SET(bell.cpu(), &cpus);
-    cpu_ = bell.cpu();
+  if (misplaced_ < (bound() ? kRunsToFree : kRunsToBind)) return;
+  base::MutexLock lock(mu_);
+  if (dead()) return;
+  if (bound()) {
+    MoveTo(Place::kFree, -1);
   } else {
+    MoveTo(Place::kBeside, bell.cpu());
+  }
+}
+
+void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
+  // Not written without need: a stub that spins has the line.
+  const auto doorbell = static_cast<uint32_t>(bell.write_fd());
+  if (state_.doorbell != doorbell) state_.doorbell = doorbell;
+  if (bell.cpu() < 0) return;
+  switch (place_) {
+    case Place::kBeside:
+      if (cpu_ != bell.cpu()) {
+        MoveTo(Place::kBeside, bell.cpu());
+      } else if (meter_.Round(now - started_) && bell.may_spin(now)) {
+        lender_ = platform_.Borrow(bell, id_, now);
+        if (lender_ != nullptr) {
+          MoveTo(Place::kApart, lender_->cpu());
+        } else {
+          meter_.Refused();
+        }
+      }
+      break;
+    case Place::kApart:
+      // A thread that has gone to sleep would have to be woken there: it costs less here.
+      if (lender_ == nullptr || cpu_ == bell.cpu() || !meter_.Pays() ||
+          slot_.waiting.load(std::memory_order_relaxed) != 0 || !lender_->LendsTo(id_, now)) {
+        MoveTo(Place::kBeside, bell.cpu());
+      }
+      break;
+    case Place::kFree:
+      break;
+  }
+  if (place_ == Place::kApart) SetPolled(true);
+}
+
+void GuestThread::MoveTo(Place place, int cpu) {
+  cpu_set_t cpus;
+  if (place == Place::kFree) {
     cpus = platform_.host_cpus();
+  } else {
+    CPU_ZERO(&cpus);
+    CPU_SET(cpu, &cpus);
   }
   (void)base::Host(SYS_sched_setaffinity, pid_, sizeof(cpus), &cpus);
-  if (bound != bound_) SetSlice(bound ? kShortSliceNs : kDefaultSlice);
-  bound_ = bound;
+  if ((place == Place::kFree) != (place_ == Place::kFree)) {
+    SetSlice(place == Place::kFree ? kDefaultSlice : kShortSliceNs);
+  }
+  if (place_ == Place::kApart) {
+    ReturnLease();
+    meter_.CameBack();
+  }
+  if (place == Place::kApart) meter_.Went();
+  state_.spin.store(place == Place::kApart ? platform_.stub_spin() : 0, std::memory_order_relaxed);
+  place_ = place;
+  cpu_ = cpu;
   misplaced_ = 0;
 }
+
+void GuestThread::ReturnLease() {
+  if (Bell* lender = std::exchange(lender_, nullptr)) lender->TakeBack(id_);
+}
+
+void GuestThread::SetPolled(bool polled) {
+  if (polled_ == polled) return;
+  polled_ = polled;
+  state_.polled.store(polled, std::memory_order_relaxed);
+}
+
+bool GuestThread::HasEvent() const { return slot_.state.load(std::memory_order_acquire) == SLOT_IS_EVENT; }
 
 void GuestThread::SetSlice(int64_t slice_ns) {
   // struct sched_attr (man 2 sched_setattr). Hosts before 6.12 take the slice and ignore it.
@@ -210,7 +266,12 @@ void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
   CheckEvent();
   Bell* bell = bell_.load(std::memory_order_relaxed);
   if (bell == nullptr) return;  // that was it
-  if (bound_ && bell->binds() && now - started_ > kComputesNs) SetBound(*bell, false);
+  if (bell->binds() && bound() && now - started_ > kComputesNs) {
+    base::MutexLock lock(mu_);
+    if (!dead()) MoveTo(Place::kFree, -1);
+  } else if (place_ == Place::kApart && platform_.Crowded()) {
+    ReturnLease();  // it comes back with its next call
+  }
   if (!check_life) return;
   siginfo_t info = {};
   auto gone = base::Host(SYS_waitid, P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);

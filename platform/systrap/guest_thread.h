@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "platform/registers.h"
 #include "platform/systrap/signal_frame.h"
+#include "platform/systrap/spin_meter.h"
 #include "platform/systrap/stub_layout.h"
 
 namespace platform::systrap {
@@ -58,7 +59,16 @@ class GuestThread final : public base::RefCounted {
   void OnTick(base::MonotonicNs now, bool check_life);
   // The host process is gone.
   void OnDead();
-  bool bound() const { return bound_; }
+  // Not free to run on any CPU.
+  bool bound() const { return place_ != Place::kFree; }
+  bool apart() const { return place_ == Place::kApart; }
+  // Whether its stub need not ring, because the executor looks at its slot before it sleeps.
+  bool polled() const { return polled_; }
+  void SetPolled(bool polled) NO_THREAD_SAFETY_ANALYSIS;
+  // A look at the slot, from which nothing follows but CheckEvent: without the lock, so it may be another thread's by
+  // now.
+  bool HasEvent() const NO_THREAD_SAFETY_ANALYSIS;
+  SpinMeter& meter() { return meter_; }
 
   // ---- any thread
   void Interrupt();
@@ -72,8 +82,15 @@ class GuestThread final : public base::RefCounted {
   HostFrame& frame() REQUIRES(mu_);
   void LoadRegistersLocked(const Registers& regs, bool step) REQUIRES(mu_);
   void WakeLocked(uint32_t state) REQUIRES(mu_);
-  void Place(Bell& bell) REQUIRES(mu_);
-  void SetBound(Bell& bell, bool bound);
+  // Where it runs next, by what its calls were like.
+  void Settle(Bell& bell, base::MonotonicNs now) REQUIRES(mu_);
+  enum class Place : uint8_t {
+    kBeside,  // on the CPU of its executor
+    kApart,   // on that of another executor, which lends it: this one's and the guest thread spin for each other
+    kFree,    // on any
+  };
+  void MoveTo(Place place, int cpu) REQUIRES(mu_);
+  void ReturnLease();
   // Its nice level, and how long it wants to run at a stretch.
   void SetSlice(int64_t slice_ns);
   int64_t CpuTimeNs() const;
@@ -93,8 +110,11 @@ class GuestThread final : public base::RefCounted {
   std::atomic<uint32_t> reaped_{0};
   size_t running_index_ = 0;  // of the bell
   bool pristine_ = true;
-  int cpu_ = -1;       // the one it is bound to when bound_
-  bool bound_ = true;  // or to any
+  Place place_ = Place::kBeside;
+  int cpu_ = -1;            // the one it is bound to, unless kFree
+  Bell* lender_ = nullptr;  // kApart: whose CPU that is
+  bool polled_ = false;     // its bell's
+  SpinMeter meter_;
   int misplaced_ = 0;  // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;
   base::MonotonicNs interrupted_ = 0;  // when a tick first saw that an interrupt has had no effect; 0: none

@@ -53,6 +53,13 @@ class SystrapPlatform final : public Platform {
   Bell& CurrentBell();
   // A bell without running guest threads for a new guest thread, if the current executor has some and another has none.
   Bell* IdleBell(const Bell& current) EXCLUDES(mu_);
+  // The bell of an executor that sleeps, whose CPU the guest thread `borrower` of `bell` may use: null if there is none,
+  // or when more runs than there are CPUs.
+  Bell* Borrow(const Bell& bell, uint32_t borrower, base::MonotonicNs now) EXCLUDES(mu_);
+  // More guest threads and executors want to run than there are CPUs.
+  bool Crowded() const EXCLUDES(mu_);
+  // How often a stub looks for its answer before it sleeps.
+  uint32_t stub_spin() const { return stub_spin_; }
   void Register(Bell& bell, int index) EXCLUDES(mu_);
   void Unregister(Bell& bell) EXCLUDES(mu_);
 
@@ -63,6 +70,8 @@ class SystrapPlatform final : public Platform {
   SystrapPlatform() = default;
   base::Result<void> MakePipes();
   base::Result<void> MakeZygote();
+  // CPUs that are in use or lent.
+  int BusyCpus(base::MonotonicNs now) const REQUIRES(mu_);
   base::Result<Shell> TakeShell() EXCLUDES(mu_);
 
   // Two: fork and exec take one each while the last ones are still being cleared.
@@ -79,6 +88,8 @@ class SystrapPlatform final : public Platform {
   cpu_set_t host_cpus_;
   int guest_nice_ = 0;
   bool has_entry_ = false;
+  uint32_t stub_spin_ = 0;
+  bool may_spin_ = false;
 
   mutable base::Mutex mu_;
   std::vector<Bell*> bells_ GUARDED_BY(mu_);  // by index; null: not attached

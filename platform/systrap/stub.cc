@@ -84,6 +84,8 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
   state.frame = place.slot_address + layout.frame;
   state.xstate = place.slot_address + layout.fpstate;
   state.features = XStateFeatures();
+  state.polled.store(0, std::memory_order_relaxed);
+  state.spin.store(0, std::memory_order_relaxed);
   const uint32_t number = static_cast<uint32_t>((place.slot_address - kSlotWindow) / kSlotBytes);
   state.descriptor = {.limit = number};
   slot.state.store(SLOT_IS_EVENT, std::memory_order_relaxed);

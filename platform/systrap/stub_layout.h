@@ -59,6 +59,8 @@
 #define STATE_XSTATE 16
 #define STATE_FEATURES 24
 #define STATE_DESCRIPTOR 32
+#define STATE_POLLED 48
+#define STATE_SPIN 52
 
 // Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
 // RETURNED, after a call alone: with those that the call left, and rax of the slot.
@@ -152,12 +154,16 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   uint64_t xstate;    // and of the XSAVE area behind it
   uint64_t features;  // what is saved there
   SlotDescriptor descriptor;
+  // The executor looks at the slot before it sleeps: no need to ring.
+  std::atomic<uint32_t> polled;
+  std::atomic<uint32_t> spin;  // how often the stub looks for its answer before it sleeps
 };
 static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
 static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
 static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(ThreadState, frame) == STATE_FRAME);
 static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
+static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN);
 
 static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
 

@@ -316,6 +316,9 @@ event:
   mov $SLOT_IS_EVENT, %eax
   xchg %eax, SLOT_STATE(%r12)
 ring:
+  // After the exchange, as the executor looks at the state after it has taken the flag back.
+  cmpl $0, STATE_POLLED(%r13)
+  jne wait
   mov STATE_DOORBELL(%r13), %edi
   lea STATE_ID(%r13), %rsi
   mov $4, %edx
@@ -332,9 +335,16 @@ find_state:
   movabs $STUB_STATE_WINDOW, %rax
   add %rax, %r13
 wait:
+  mov STATE_SPIN(%r13), %ecx
+1:
   mov SLOT_STATE(%r12), %eax
   cmp $SLOT_IS_EVENT, %eax
   jne resume
+  sub $1, %ecx
+  jb 2f
+  pause
+  jmp 1b
+2:
   movl $1, SLOT_WAITING(%r12)
   lea SLOT_STATE(%r12), %rdi
   mov $FUTEX_WAIT, %esi

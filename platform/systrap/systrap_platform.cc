@@ -59,6 +59,18 @@ base::Result<void> InstallTickHandler() {
 
 constexpr uint32_t kMinBells = 8, kMaxBells = 256, kWorkers = 8;
 constexpr int kDescriptorsAtStart = 1024;
+// Guest thread and executor together use two CPUs while they spin.
+constexpr double kSpinsFrom = 2;
+constexpr base::MonotonicNs kStubSpinNs = 60'000;
+
+// A stub has no clock: how often it looks in so much time.
+uint32_t LooksIn(base::MonotonicNs duration) {
+  constexpr int kTried = 256;
+  const base::MonotonicNs start = base::MonotonicNow();
+  for (int i = 0; i < kTried; ++i) __builtin_ia32_pause();
+  const base::MonotonicNs took = std::max<base::MonotonicNs>(base::MonotonicNow() - start, kTried);
+  return static_cast<uint32_t>(std::clamp<base::MonotonicNs>(duration * kTried / took, 100, 20'000));
+}
 
 // The first of so many unused descriptor numbers in a row. As low as possible: a guest thread copies those below before
 // it closes them.
@@ -87,6 +99,9 @@ base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options o
   TRY(base::Host(SYS_sched_getaffinity, 0, sizeof(cpu_set_t), &platform->host_cpus_));
   // The raw call returns 20 − nice (man 2 getpriority).
   long priority = TRY(base::Host(SYS_getpriority, PRIO_PROCESS, 0));
+  platform->may_spin_ =
+      CPU_COUNT(&platform->host_cpus_) > 1 && (options.cpu_limit == 0 || options.cpu_limit >= kSpinsFrom);
+  if (platform->may_spin_) platform->stub_spin_ = LooksIn(kStubSpinNs);
   platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
   platform->has_entry_ = HostHasEntry();
   platform->slots_ = TRY(SlotFile::Create());
@@ -150,11 +165,40 @@ Bell& SystrapPlatform::CurrentBell() {
 
 Bell* SystrapPlatform::IdleBell(const Bell& current) {
   if (current.running() == 0) return nullptr;
+  const base::MonotonicNs now = base::MonotonicNow();
   base::MutexLock lock(mu_);
+  Bell* lent = nullptr;
   for (Bell* bell : bells_) {
-    if (bell != nullptr && bell->running() == 0) return bell;
+    if (bell == nullptr || bell->running() != 0) continue;
+    if (!bell->lends(now)) return bell;
+    lent = bell;
+  }
+  return lent;
+}
+
+int SystrapPlatform::BusyCpus(base::MonotonicNs now) const {
+  int n = 0;
+  for (Bell* bell : bells_) {
+    if (bell == nullptr) continue;
+    n += std::max(bell->running(), bell->asleep() ? 0 : 1) + (bell->lends(now) ? 1 : 0);
+  }
+  return n;
+}
+
+Bell* SystrapPlatform::Borrow(const Bell& bell, uint32_t borrower, base::MonotonicNs now) {
+  if (!may_spin_) return nullptr;
+  base::MutexLock lock(mu_);
+  if (BusyCpus(now) >= CPU_COUNT(&host_cpus_)) return nullptr;
+  for (Bell* other : bells_) {
+    if (other != nullptr && other != &bell && other->Lend(borrower, now)) return other;
   }
   return nullptr;
+}
+
+bool SystrapPlatform::Crowded() const {
+  const base::MonotonicNs now = base::MonotonicNow();
+  base::MutexLock lock(mu_);
+  return BusyCpus(now) > CPU_COUNT(&host_cpus_);
 }
 
 void SystrapPlatform::Register(Bell& bell, int index) {

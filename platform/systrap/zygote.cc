@@ -70,8 +70,10 @@ std::vector<std::byte> MakeParams(const StubDescriptors& fds) {
   using base::RawSyscall;
   RawSyscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   if (RawSyscall(SYS_getppid) != parent) RawSyscall(SYS_exit_group, 1);
-  // Out of the reach of a terminal's signals.
-  RawSyscall(SYS_setsid);
+  // Out of the reach of a terminal's signals, but in the sentry's session: where the host groups tasks by session
+  // (man 7 sched, autogroup), executors and guest threads have to be in one group, or their weights and slices say
+  // nothing about each other and an executor that is woken does not run at once.
+  RawSyscall(SYS_setpgid, 0, 0);
   RawSyscall(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("runsc-stub"));
   // Nobody of the same user on the host has business in here, and a core would be the guest's memory.
   RawSyscall(SYS_prctl, PR_SET_DUMPABLE, 0);

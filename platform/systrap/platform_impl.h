@@ -14,6 +14,7 @@
 #include "platform/platform.h"
 #include "platform/systrap/bell.h"
 #include "platform/systrap/helper.h"
+#include "platform/systrap/patched_files.h"
 #include "platform/systrap/slot_file.h"
 #include "platform/systrap/stub.h"
 #include "platform/systrap/stub_filter.h"
@@ -41,6 +42,7 @@ class SystrapPlatform final : public Platform {
   base::Result<std::unique_ptr<Context>> NewContext() override;
   std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) override;
   int RunningContexts() const override EXCLUDES(mu_);
+  TextPatcher* text_patcher() override { return patched_files_.get(); }
 
   SlotFile& slots() { return *slots_; }
   AckPipes& acks() { return acks_; }
@@ -90,6 +92,7 @@ class SystrapPlatform final : public Platform {
   bool has_entry_ = false;
   uint32_t stub_spin_ = 0;
   bool may_spin_ = false;
+  std::unique_ptr<PatchedFiles> patched_files_;  // null: no patching
 
   mutable base::Mutex mu_;
   std::vector<Bell*> bells_ GUARDED_BY(mu_);  // by index; null: not attached

@@ -104,6 +104,9 @@ base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options o
   if (platform->may_spin_) platform->stub_spin_ = LooksIn(kStubSpinNs);
   platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
   platform->has_entry_ = HostHasEntry();
+  if (options.patching && platform->has_entry_) {
+    platform->patched_files_ = TRY(PatchedFiles::Create(StubAddress(runsc_systrap_entry), {}));
+  }
   platform->slots_ = TRY(SlotFile::Create());
   TRY(platform->MakePipes());
   TRY(platform->MakeZygote());

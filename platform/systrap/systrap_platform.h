@@ -28,6 +28,8 @@ struct Options {
   int guest_nice = 4;  // nice levels of guest threads below the executors'
   // CPUs' worth of time that the host gives the sandbox (cpu.max); 0: no limit. Nothing spins with less than two.
   double cpu_limit = 0;
+  // Offer a text_patcher(), if guest threads of this host can use what it makes.
+  bool patching = false;
 };
 
 // Makes the platform and the zygote: after credentials and capabilities are final and before the seccomp filter. What

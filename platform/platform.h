@@ -80,6 +80,13 @@ class AddressSpace : public base::RefCounted {
   virtual void Release() = 0;
 };
 
+// What calls without arguments return: a platform may answer them by itself, without an exit. sched_yield(2) belongs to
+// them.
+struct CallAnswers {
+  bool valid = false;  // false: every call has to be an exit
+  uint32_t tid = 0, pid = 0, ppid = 0, uid = 0, euid = 0, gid = 0, egid = 0;
+};
+
 // A guest thread's CPU state. Used by one fiber, its task's, except for Interrupt.
 class Context {
  public:
@@ -104,6 +111,8 @@ class Context {
   virtual void SetXState(std::span<const std::byte> area) = 0;
   // Single-step: the next Start completes with SIGTRAP/TRAP_TRACE after one instruction (ptrace in the guest).
   virtual void SetSingleStep(bool on) = 0;
+  // From the next Start on. At first nothing is answered.
+  virtual void SetAnswers(const CallAnswers& answers) {}
   // The host CPU on which it ran last, for getcpu(2); a hint.
   virtual int LastCpu() const = 0;
 

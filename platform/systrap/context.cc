@@ -44,6 +44,7 @@ base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as, Bell& bell) {
   if (!stub) return base::Errno(ESRCH);
   thread_ = TRY(stub->TakeThread(bell));
   called_ = false;
+  thread_->SetAnswers(answers_);
   stub_ = std::move(stub);
   thread_->set_owner(this);
   return {};
@@ -104,6 +105,11 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
     done_ = nullptr;
     Fail(done, ExitReason::kDead);
   }
+}
+
+void SystrapContext::SetAnswers(const CallAnswers& answers) {
+  answers_ = answers;
+  if (thread_) thread_->SetAnswers(answers_);
 }
 
 bool SystrapContext::CanReturn() const {
@@ -213,6 +219,7 @@ void SystrapContext::OnEvent(const HostFrame& frame, const CallRegisters& call, 
     r.gs_base = gs_base;
   }
   called_ = false;
+  if (place == StubPlace::kAnswered) FinishAnswer(r);
   if (place == StubPlace::kBefore) {
     RollBack(call, r);
     // The slot is out of the thread's reach (a protection key, say), which the kernel would not mind: by the trap.

@@ -24,6 +24,7 @@ class SystrapContext final : public Context {
   std::span<const std::byte> XState() override;
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
+  void SetAnswers(const CallAnswers& answers) override;
   int LastCpu() const override;
 
   // ---- on the thread of the bell of thread_, while it runs
@@ -69,6 +70,7 @@ class SystrapContext final : public Context {
   bool guest_trap_flag_ = false;  // the guest's own, while step_ sets another
   bool called_ = false;           // the last exit was a call through the entry; its registers:
   Registers at_call_{};
+  CallAnswers answers_;
   State state_ = State::kInitial;
   std::unique_ptr<std::byte, FreeArea> xstate_;
   int last_cpu_ = -1;

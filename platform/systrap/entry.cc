@@ -70,7 +70,10 @@ StubPlace PlaceInStub(uint64_t rip) {
   if (rip < StubAddress(runsc_systrap_entry) || rip >= StubAddress(runsc_systrap_entry_end)) {
     return StubPlace::kElsewhere;
   }
-  return rip < StubAddress(runsc_systrap_entry_committed) ? StubPlace::kBefore : StubPlace::kBehind;
+  if (rip >= StubAddress(runsc_systrap_entry_committed)) return StubPlace::kBehind;
+  const bool answered =
+      rip >= StubAddress(runsc_systrap_entry_answer1) && rip < StubAddress(runsc_systrap_entry_served);
+  return answered ? StubPlace::kAnswered : StubPlace::kBefore;
 }
 
 void FromCall(const CallRegisters& call, Registers& to) {
@@ -92,6 +95,10 @@ void RollBack(const CallRegisters& call, Registers& r) {
     r.rax = call.rax;
     packed = call.rcx;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (rip >= StubAddress(runsc_systrap_entry_yield) && rip < StubAddress(runsc_systrap_entry_yielded)) {
+    r.rax = SYS_sched_yield;
+    packed = call.rcx;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
   } else if (rip >= StubAddress(runsc_systrap_entry_packed)) {
     r.rax = r.r11;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
@@ -103,6 +110,24 @@ void RollBack(const CallRegisters& call, Registers& r) {
   }
   r.rcx = ReturnAddress(packed);
   r.rip = r.rcx - kSyscallBytes;
+}
+
+void FinishAnswer(Registers& r) {
+  const uint64_t rip = r.rip;
+  auto before = [rip](const char* label) { return rip < StubAddress(label); };
+  if (before(runsc_systrap_entry_answer2)) r.rax = r.rcx;
+  if (before(runsc_systrap_entry_answer3)) r.rax >>= kAddressBits;
+  if (before(runsc_systrap_entry_answer4)) r.rcx <<= 64 - kAddressBits;
+  if (before(runsc_systrap_entry_answer5)) r.rcx >>= 64 - kAddressBits;
+  if (before(runsc_systrap_entry_answer6)) {
+    SetArithmeticFlags(r.rflags, r.rax);
+  } else if (rip == StubAddress(runsc_systrap_entry_answer6)) {
+    // `add $0x7f, %al` has set OF already.
+    const uint64_t overflow = (r.rflags & kOverflow) != 0;
+    SetArithmeticFlags(r.rflags, (r.rax & ~uint64_t{0xff}) | overflow);
+  }
+  if (before(runsc_systrap_entry_answer7)) r.rax = r.r11;
+  r.rip = r.rcx;
 }
 
 }  // namespace platform::systrap

@@ -17,6 +17,7 @@ bool HostHasEntry();
 enum class StubPlace : uint8_t {
   kElsewhere,  // nothing of interest: a jump there, or guest code
   kBefore,     // a call that has not been made
+  kAnswered,   // one that the stub has answered
   kBehind,     // it made a call and waits, or is on its way back
 };
 StubPlace PlaceInStub(uint64_t rip);
@@ -27,6 +28,8 @@ void FromCall(const CallRegisters& call, Registers& to);
 // Those of one that was stopped before it made the call (kBefore): at the `syscall` instruction. `call` is what its slot
 // has.
 void RollBack(const CallRegisters& call, Registers& regs);
+// Those of one that was stopped after the stub had answered it (kAnswered): behind the call.
+void FinishAnswer(Registers& regs);
 
 }  // namespace platform::systrap
 

@@ -116,6 +116,16 @@ void GuestThread::LoadRegistersLocked(const Registers& regs, bool step) {
   slot_.gs_base = safe.gs_base;
 }
 
+void GuestThread::SetAnswers(const CallAnswers& from) {
+  base::MutexLock lock(mu_);
+  if (dead()) return;
+  Answers& to = state_.answers;
+  to.valid.store(0, std::memory_order_relaxed);
+  to.tid = from.tid, to.pid = from.pid, to.ppid = from.ppid;
+  to.uid = from.uid, to.euid = from.euid, to.gid = from.gid, to.egid = from.egid;
+  to.valid.store(from.valid, std::memory_order_release);
+}
+
 void GuestThread::WakeLocked(uint32_t state) {
   slot_.state.store(state, std::memory_order_seq_cst);
   // All: other guest threads can sleep on the word too.

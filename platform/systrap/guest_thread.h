@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "base/time.h"
+#include "platform/platform.h"
 #include "platform/registers.h"
 #include "platform/systrap/signal_frame.h"
 #include "platform/systrap/spin_meter.h"
@@ -46,6 +47,7 @@ class GuestThread final : public base::RefCounted {
   // The vector state that it had at its last event (or when it was killed). `area` has XStateSize bytes.
   void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
   void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
+  void SetAnswers(const CallAnswers& answers) EXCLUDES(mu_);
   // True until it has run guest code: its vector state is the initial one.
   bool pristine() const { return pristine_; }
 

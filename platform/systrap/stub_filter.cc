@@ -138,6 +138,13 @@ std::vector<sock_filter> GuestFilter(const StubDescriptors& fds) {
     p.Allow();
   }
   p.EndIf();
+  p.If(ReturnOf(runsc_systrap_yield));
+  {
+    p.Load(kNumber);
+    p.Require(SYS_sched_yield);
+    p.Allow();
+  }
+  p.EndIf();
   return p.Finish();
 }
 

@@ -15,11 +15,12 @@ struct StubDescriptors {
   uint32_t first_ack = 0, end_ack = 0;
 };
 
-// For guest threads: three calls at three addresses of the stub, with arguments that do no harm wherever the jump came
+// For guest threads: four calls at four addresses of the stub, with arguments that do no harm wherever the jump came
 // from. Everything else is SIGSYS: the guest's own system calls.
 //   rt_sigreturn
 //   futex       FUTEX_WAIT on a word of the slot window, without a timeout
 //   write       four bytes to the bell of an executor
+//   sched_yield
 std::vector<sock_filter> GuestFilter(const StubDescriptors& fds);
 
 // For helpers, and for newborn guest threads until they have the other one: calls of the stub's text alone. It never

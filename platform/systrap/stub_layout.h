@@ -61,6 +61,15 @@
 #define STATE_DESCRIPTOR 32
 #define STATE_POLLED 48
 #define STATE_SPIN 52
+// What calls return that the stub answers; the first word says whether it may.
+#define STATE_ANSWERS 64
+#define STATE_TID 68
+#define STATE_PID 72
+#define STATE_PPID 76
+#define STATE_UID 80
+#define STATE_EUID 84
+#define STATE_GID 88
+#define STATE_EGID 92
 
 // Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
 // RETURNED, after a call alone: with those that the call left, and rax of the slot.
@@ -132,6 +141,12 @@ struct SlotDescriptor {
   uint32_t flags = 1 | 1 << 6;  // seg_32bit, useable
 };
 
+// CallAnswers (platform.h) where the stub finds them.
+struct Answers {
+  std::atomic<uint32_t> valid;
+  uint32_t tid, pid, ppid, uid, euid, gid, egid;
+};
+
 // A thread's memory that guests can write. Everything in it is a claim of the guest's.
 struct Slot {
   std::atomic<uint32_t> state;    // SLOT_IS_…
@@ -157,6 +172,8 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   // The executor looks at the slot before it sleeps: no need to ring.
   std::atomic<uint32_t> polled;
   std::atomic<uint32_t> spin;  // how often the stub looks for its answer before it sleeps
+  uint64_t unused;
+  Answers answers;
 };
 static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
 static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
@@ -164,6 +181,8 @@ static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(Thre
 static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
 static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN);
+static_assert(offsetof(ThreadState, answers) == STATE_ANSWERS && STATE_ANSWERS + offsetof(Answers, tid) == STATE_TID &&
+              STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID);
 
 static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
 
@@ -183,11 +202,14 @@ extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
-    runsc_systrap_sigreturn[], runsc_systrap_int80[];
+    runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_int80[];
 // Where patched call sites go, and its stages (stub_text.S).
 extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
-    runsc_systrap_entry_packed[], runsc_systrap_entry_saved[], runsc_systrap_entry_committed[],
-    runsc_systrap_entry_end[];
+    runsc_systrap_entry_packed[], runsc_systrap_entry_yield[], runsc_systrap_entry_yielded[],
+    runsc_systrap_entry_answer[], runsc_systrap_entry_answer1[], runsc_systrap_entry_answer2[],
+    runsc_systrap_entry_answer3[], runsc_systrap_entry_answer4[], runsc_systrap_entry_answer5[],
+    runsc_systrap_entry_answer6[], runsc_systrap_entry_answer7[], runsc_systrap_entry_served[],
+    runsc_systrap_entry_saved[], runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues
 // in the text, where everything else is unmapped. Does not return.

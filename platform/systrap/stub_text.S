@@ -29,7 +29,11 @@
   .globl runsc_systrap_handler, runsc_systrap_restorer
   .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn, runsc_systrap_int80
   .globl runsc_systrap_entry, runsc_systrap_entry_flags, runsc_systrap_entry_pack, runsc_systrap_entry_packed
-  .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end
+  .globl runsc_systrap_entry_yield, runsc_systrap_entry_yielded, runsc_systrap_entry_answer
+  .globl runsc_systrap_entry_answer1, runsc_systrap_entry_answer2, runsc_systrap_entry_answer3
+  .globl runsc_systrap_entry_answer4, runsc_systrap_entry_answer5, runsc_systrap_entry_answer6
+  .globl runsc_systrap_entry_answer7, runsc_systrap_entry_served
+  .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end, runsc_systrap_yield
 runsc_systrap_text_begin:
 
 // ---- The helper: a process that shares the memory of its guest threads and runs no guest code. It keeps everything in registers:
@@ -244,7 +248,73 @@ runsc_systrap_entry_pack:
 runsc_systrap_entry_packed:
   mov $SLOT_SELECTOR, %eax
   lsl %eax, %eax
+  shl $STATE_SHIFT, %rax
+  add state_window(%rip), %rax
+  cmpl $0, STATE_ANSWERS(%rax)
+  je served
+
+// Calls that are answered here. What they say comes from the thread's part of the state page, which no guest can write; a call
+// that takes no pointer can do nothing but return it.
+.macro ANSWER number, field
+  cmp $\number, %r11d
+  jne 1f
+  mov \field(%rax), %eax
+  jmp runsc_systrap_entry_answer
+1:
+.endm
+  ANSWER __NR_getpid, STATE_PID
+  ANSWER __NR_gettid, STATE_TID
+  ANSWER __NR_getuid, STATE_UID
+  ANSWER __NR_getgid, STATE_GID
+  ANSWER __NR_geteuid, STATE_EUID
+  ANSWER __NR_getegid, STATE_EGID
+  ANSWER __NR_getppid, STATE_PPID
+  cmp $__NR_sched_yield, %r11d
+  jne served
+
+// sched_yield: to the host's tasks, of which the other threads of the guest are some. The host's own call takes rcx and r11.
+  sub state_window(%rip), %rax
+  shl $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add slot_window(%rip), %rax
+  mov %rcx, SLOT_RCX(%rax)
+runsc_systrap_entry_yield:
+  mov $__NR_sched_yield, %eax
+runsc_systrap_yield:
+  syscall
+  mov $SLOT_SELECTOR, %eax
+  lsl %eax, %eax
   shl $SLOT_SHIFT, %rax
+  add slot_window(%rip), %rax
+  mov SLOT_RCX(%rax), %rcx
+  mov $__NR_sched_yield, %r11d
+runsc_systrap_entry_yielded:
+  xor %eax, %eax
+
+// Back with what is in rax. From the first instruction's end the call counts as made: the sentry does the rest for a thread that
+// is interrupted here (entry.cc).
+runsc_systrap_entry_answer:
+  mov %rax, %r11
+runsc_systrap_entry_answer1:
+  mov %rcx, %rax
+runsc_systrap_entry_answer2:
+  shr $48, %rax
+runsc_systrap_entry_answer3:
+  shl $16, %rcx
+runsc_systrap_entry_answer4:
+  shr $16, %rcx
+runsc_systrap_entry_answer5:
+  add $0x7f, %al
+runsc_systrap_entry_answer6:
+  sahf
+  mov %r11, %rax
+runsc_systrap_entry_answer7:
+  jmp *%rcx
+
+// All others.
+served:
+runsc_systrap_entry_served:
+  sub state_window(%rip), %rax
+  shl $(SLOT_SHIFT - STATE_SHIFT), %rax
   add slot_window(%rip), %rax
   mov %r11, SLOT_RAX(%rax)
   mov %rcx, SLOT_RCX(%rax)

@@ -109,6 +109,7 @@ void Task::SetCredentials(CredentialsRef creds) {
     if (--counts[creds_->ruid] == 0) counts.erase(creds_->ruid);
     ++counts[creds->ruid];
   }
+  answers_stale_.store(true, std::memory_order_relaxed);
   base::MutexLock l(mu_);
   std::swap(creds_, creds);
 }

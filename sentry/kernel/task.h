@@ -284,6 +284,12 @@ class Task final : public base::RefCounted, public Blocker {
     } else {
       slow_reasons_.fetch_and(~uint32_t{reason}, std::memory_order_acq_rel);
     }
+    answers_stale_.store(true, std::memory_order_seq_cst);
+  }
+  // What getppid(2) and its like say has changed. Any thread.
+  void ChangeAnswers() {
+    answers_stale_.store(true, std::memory_order_seq_cst);
+    KickForPause();
   }
   PendingSignals& PendingForTimers() { return pending_; }  // siglock
 
@@ -298,6 +304,7 @@ class Task final : public base::RefCounted, public Blocker {
   void MakeSystemCall();
   void ServeFault(const platform::Exit& exit);
   void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
+  void UpdateAnswers();  // what the platform may answer by itself
   // What seccomp does with the call in the registers: its result without serving it, or nothing.
   std::optional<Result<int64_t>> RunSeccomp();
   // SECCOMP_RET_TRACE: stops for a tracer that wants PTRACE_EVENT_SECCOMP. False if there is none.
@@ -405,6 +412,7 @@ class Task final : public base::RefCounted, public Blocker {
       false};  // something for HandleInterruptions; set under the siglock, cleared by the own fiber
   std::atomic<char> state_{'R'};
   std::atomic<uint32_t> slow_reasons_{0};  // SlowReason bits
+  std::atomic<bool> answers_stale_{true};  // what the context has been told is not, or no longer, so
   PtraceState ptrace_;
   base::WaitQueue signal_events_;
   RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit

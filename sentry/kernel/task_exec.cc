@@ -41,6 +41,7 @@ Result<void> Task::KillOtherThreads() {
     std::swap(tids_, old->tids_);
     int mine = tid_.load();
     tid_.store(old->tid_.load());
+    answers_stale_.store(true, std::memory_order_relaxed);
     old->tid_.store(mine);
     for (auto& [ns, tid] : tids_) const_cast<PidNamespace*>(ns)->tasks[tid] = this;
     for (auto& [ns, tid] : old->tids_) const_cast<PidNamespace*>(ns)->tasks[tid] = old;

@@ -49,6 +49,7 @@ bool Task::RunOnce() {
     in_guest_.store(false, std::memory_order_relaxed);
     return true;
   }
+  if (answers_stale_.load(std::memory_order_seq_cst)) UpdateAnswers();
   if (const bool step = ptrace_.step.load(std::memory_order_relaxed); step || stepping_) {
     context_->SetSingleStep(step);
     stepping_ = step;
@@ -95,6 +96,24 @@ bool Task::RunOnce() {
   }
   base::Fiber::GuestBoundary();
   return !exiting_;
+}
+
+void Task::UpdateAnswers() {
+  answers_stale_.store(false, std::memory_order_seq_cst);
+  platform::CallAnswers answers;
+  answers.valid = !NeedsSlowSyscalls() && !kernel_.options().strace;
+  answers.tid = static_cast<uint32_t>(tid());
+  answers.pid = static_cast<uint32_t>(thread_group_->pid());
+  {
+    base::MutexLock tree(kernel_.tasks().mu);
+    const ThreadGroup* parent = thread_group_->parent;
+    answers.ppid = parent == nullptr ? 0 : static_cast<uint32_t>(parent->PidIn(pid_namespace()));
+  }
+  answers.uid = creds_->ruid;
+  answers.euid = creds_->euid;
+  answers.gid = creds_->rgid;
+  answers.egid = creds_->egid;
+  context_->SetAnswers(answers);
 }
 
 void Task::ServeSystemCall() {

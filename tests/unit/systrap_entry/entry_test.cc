@@ -1,0 +1,245 @@
+// The entry for patched call sites, one instruction at a time: a process runs the stub's text under a tracer, and at
+// every instruction the sentry has to know what the guest's registers are.
+#include "platform/systrap/entry.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+
+#include "platform/systrap/signal_frame.h"
+
+namespace platform::systrap {
+namespace {
+
+constexpr uint32_t kNumber = 3;  // of the slot
+constexpr uint64_t kArithmetic = 0x8d5;
+constexpr uint64_t kTrapFlag = 0x100;
+
+// Sets all registers, makes the call `number` by the entry, and stops behind it. Never returns.
+extern "C" [[noreturn]] void entry_test_guest(uint64_t number, uint64_t flags, uint64_t entry);
+extern "C" const char entry_test_after[];
+asm(R"(
+  .text
+  .type entry_test_guest, @function
+entry_test_guest:
+  mov %rdi, %rax
+  mov %rdx, %r11
+  push %rsi
+  mov $0x11, %ebx
+  movabs $0x2233445566778899, %rdx
+  movabs $0x3233445566778899, %rsi
+  movabs $0x4233445566778899, %rdi
+  movabs $0x5233445566778899, %rbp
+  movabs $0x6233445566778899, %r8
+  movabs $0x7233445566778899, %r9
+  movabs $0x8233445566778899, %r10
+  movabs $0x9233445566778899, %r12
+  movabs $0xa233445566778899, %r13
+  movabs $0xb233445566778899, %r14
+  movabs $0xc233445566778899, %r15
+  popfq
+  lea entry_test_after(%rip), %rcx
+  jmp *%r11
+  syscall
+entry_test_after:
+  hlt
+)");
+
+class EntryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HostHasEntry()) GTEST_SKIP() << "the host does not support the entry";
+    text_ = Map(kStubText, kStubPage);
+    slots_ = Map(kSlotWindow, kBlockBytes);
+    states_ = Map(kStateWindow, kStubPage);
+    if (!text_ || !slots_ || !states_) GTEST_SKIP() << "this process has its stack where stubs have their pages";
+    memcpy(text_, runsc_systrap_text_begin, kStubPage);
+    ASSERT_EQ(mprotect(text_, kStubPage, PROT_READ | PROT_EXEC), 0);
+    const uint64_t address = kSlotWindow + kNumber * kSlotBytes;
+    const FrameLayout layout(address);
+    state().xstate = address + layout.fpstate;
+    state().features = XStateFeatures();
+    state().descriptor = {.limit = kNumber};
+    state().polled = 1;  // nobody rings
+    Answers& answers = state().answers;
+    answers.tid = 101, answers.pid = 102, answers.ppid = 103;
+    answers.uid = 104, answers.euid = 105, answers.gid = 106, answers.egid = 0xfffffffe;
+    answers.valid = 1;
+  }
+  void TearDown() override {
+    if (text_) munmap(text_, kStubPage);
+    if (slots_) munmap(slots_, kBlockBytes);
+    if (states_) munmap(states_, kStubPage);
+  }
+  static void* Map(uint64_t address, size_t bytes) {
+    void* at = mmap(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    return at == MAP_FAILED ? nullptr : at;
+  }
+  ThreadState& state() { return static_cast<ThreadState*>(states_)[kNumber]; }
+  Slot& slot() { return static_cast<Slot*>(slots_)[kNumber]; }
+
+  // A traced child that is about to make the call; stopped at the first instruction of the entry.
+  void StartGuest(uint64_t number, uint64_t flags) {
+    pid_ = fork();
+    if (pid_ == 0) {
+      auto* low = static_cast<SlotDescriptor*>(
+          mmap(nullptr, kStubPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0));
+      *low = state().descriptor;
+      long result = 243;  // set_thread_area of i386
+      asm volatile("int $0x80" : "+a"(result) : "b"(low) : "memory", "r8", "r9", "r10", "r11");
+      if (result != 0) _exit(1);
+      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+      raise(SIGSTOP);
+      entry_test_guest(number, flags, StubAddress(runsc_systrap_entry));
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(pid_, &status, __WALL), pid_);
+    ASSERT_TRUE(WIFSTOPPED(status));
+    ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL);
+    for (int i = 0; i < 10'000; ++i) {
+      ASSERT_NO_FATAL_FAILURE(Step());
+      before_ = Get();
+      if (before_.rip == StubAddress(runsc_systrap_entry)) return;
+    }
+    FAIL() << "the guest does not come to the entry";
+  }
+  void Step() {
+    ASSERT_EQ(ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr), 0);
+    int status = 0;
+    ASSERT_EQ(waitpid(pid_, &status, __WALL), pid_);
+    ASSERT_TRUE(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP) << status;
+  }
+  Registers Get() {
+    user_regs_struct regs = {};
+    ptrace(PTRACE_GETREGS, pid_, nullptr, &regs);
+    Registers r;
+    static_assert(sizeof(r) == sizeof(regs));
+    memcpy(&r, &regs, sizeof(r));
+    r.rflags &= ~kTrapFlag;
+    return r;
+  }
+  void EndGuest() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, __WALL);
+  }
+  // All but rax, orig_rax, r11 and rip, about which the caller says what they have to be.
+  void ExpectSame(const Registers& r, const std::string& where) {
+    constexpr uint64_t Registers::*kFields[] = {
+        &Registers::rbx, &Registers::rcx, &Registers::rdx, &Registers::rsi, &Registers::rdi,
+        &Registers::rbp, &Registers::rsp, &Registers::r8,  &Registers::r9,  &Registers::r10,
+        &Registers::r12, &Registers::r13, &Registers::r14, &Registers::r15, &Registers::rflags};
+    for (size_t i = 0; i < std::size(kFields); ++i) {
+      EXPECT_EQ(r.*kFields[i], before_.*kFields[i]) << "register " << i << " of kFields " << where;
+    }
+  }
+
+  // The call from its first instruction to the one behind it or, if it is served, to its commitment; its instructions.
+  int RunCall(uint64_t number, uint64_t flags, bool answered, uint64_t answer) {
+    StartGuest(number, flags);
+    if (HasFatalFailure()) return 0;
+    int steps = 0;
+    for (Registers r = before_; steps < 200; ++steps, Step(), r = Get()) {
+      const std::string where = "at entry+" + std::to_string(r.rip - StubAddress(runsc_systrap_entry)) + ", call " +
+                                std::to_string(number) + ", flags " + std::to_string(flags);
+      if (r.rip == before_.rcx || r.rip == StubAddress(runsc_systrap_entry_committed)) break;
+      switch (PlaceInStub(r.rip)) {
+        case StubPlace::kBefore:
+          RollBack(slot().call, r);
+          ExpectSame(r, where);
+          EXPECT_EQ(r.rax, number) << where;
+          EXPECT_EQ(r.rip, before_.rcx - 2) << where;
+          break;
+        case StubPlace::kAnswered:
+          FinishAnswer(r);
+          ExpectSame(r, where);
+          EXPECT_EQ(r.rax, answer) << where;
+          EXPECT_EQ(r.rip, before_.rcx) << where;
+          break;
+        case StubPlace::kBehind:
+        case StubPlace::kElsewhere:
+          ADD_FAILURE() << where;
+          break;
+      }
+      if (HasFailure()) break;
+    }
+    Registers r = Get();
+    if (answered) {
+      EXPECT_EQ(r.rip, before_.rcx);
+      EXPECT_EQ(r.rax, answer);
+      ExpectSame(r, "behind the call");
+    } else {
+      EXPECT_EQ(r.rip, StubAddress(runsc_systrap_entry_committed)) << number;
+      EXPECT_EQ(slot().signal, SLOT_SIGNAL_CALL);
+      EXPECT_EQ(slot().state.load(), static_cast<uint32_t>(SLOT_IS_EVENT));
+      FromCall(slot().call, r);
+      r.rflags &= ~kTrapFlag;
+      ExpectSame(r, "after the call");
+      EXPECT_EQ(r.orig_rax, number);
+      EXPECT_EQ(r.rip, before_.rcx);
+      EXPECT_EQ(slot().fs_base, before_.fs_base);
+      // And back, with a result.
+      slot().call.rax = 0x123456789abcdef0;
+      slot().call.rflags = before_.rflags;
+      slot().state = SLOT_IS_RETURNED;
+      for (int i = 0; i < 100 && r.rip != StubAddress(runsc_systrap_entry_end); ++i) {
+        Step();
+        const Registers now = Get();
+        if (now.rip == before_.rcx) break;
+        EXPECT_EQ(PlaceInStub(now.rip), StubPlace::kBehind);
+      }
+      r = Get();
+      EXPECT_EQ(r.rip, before_.rcx);
+      EXPECT_EQ(r.rax, 0x123456789abcdef0u);
+      EXPECT_EQ(r.r11, before_.rflags);
+      ExpectSame(r, "back from the call");
+    }
+    EndGuest();
+    return steps;
+  }
+
+  void* text_ = nullptr;
+  void* slots_ = nullptr;
+  void* states_ = nullptr;
+  pid_t pid_ = -1;
+  Registers before_{};
+};
+
+constexpr uint64_t kFlags[] = {0x202, 0x202 | kArithmetic, 0x202 | 0x801, 0x202 | 0x400 | 0x44};
+
+TEST_F(EntryTest, EveryInstructionOfAServedCallCanBeInterrupted) {
+  for (uint64_t flags : kFlags) {
+    for (uint64_t number : {uint64_t{SYS_umask}, uint64_t{0}, ~uint64_t{0}, uint64_t{1} << 40}) {
+      EXPECT_GT(RunCall(number, flags, false, 0), 20);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
+  const std::pair<uint64_t, uint64_t> calls[] = {{SYS_gettid, 101},  {SYS_getpid, 102},  {SYS_getppid, 103},
+                                                 {SYS_getuid, 104},  {SYS_geteuid, 105}, {SYS_getgid, 106},
+                                                 {SYS_getegid, 0xfffffffe}, {SYS_sched_yield, 0}};
+  for (uint64_t flags : kFlags) {
+    for (auto [number, answer] : calls) {
+      EXPECT_GT(RunCall(number, flags, true, answer), 10);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(EntryTest, NothingIsAnsweredUnlessTheSentrySaysSo) {
+  state().answers.valid = 0;
+  for (uint64_t number : {SYS_getpid, SYS_sched_yield}) RunCall(number, 0x202, false, 0);
+}
+
+}  // namespace
+}  // namespace platform::systrap

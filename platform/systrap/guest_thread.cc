@@ -202,9 +202,8 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
       }
       break;
     case Place::kApart:
-      // A thread that has gone to sleep would have to be woken there: it costs less here.
-      if (lender_ == nullptr || cpu_ == bell.cpu() || !meter_.Pays() ||
-          slot_.waiting.load(std::memory_order_relaxed) != 0 || !lender_->LendsTo(id_, now)) {
+      if (slot_.waiting.load(std::memory_order_relaxed) != 0) meter_.Miss();
+      if (lender_ == nullptr || cpu_ == bell.cpu() || !meter_.Pays() || !lender_->LendsTo(id_, now)) {
         MoveTo(Place::kBeside, bell.cpu());
       }
       break;

@@ -15,14 +15,14 @@ namespace platform::systrap {
 
 class SpinMeter {
  public:
-  static constexpr base::MonotonicNs kQuickRoundNs = 30'000;
-  static constexpr int kRounds = 64, kMaxRounds = 1 << 13;
-  static constexpr int kMissCosts = 16, kMaxScore = 64;
+  static constexpr base::MonotonicNs kQuickRoundNs = 60'000;
+  static constexpr int kRounds = 128, kMaxRounds = 1024;
+  static constexpr int kMissCosts = 12, kMaxScore = 64;
   static constexpr int kShortStay = 512;
 
   // Together: a round has ended. True: apart may pay.
   bool Round(base::MonotonicNs round_ns) {
-    quick_ = round_ns < kQuickRoundNs ? quick_ + 1 : 0;
+    quick_ = round_ns < kQuickRoundNs ? quick_ + 1 : std::max(quick_ - kMissCosts, 0);
     return quick_ >= needed_;
   }
   // There was no CPU for it: not before as many rounds again.
@@ -43,11 +43,15 @@ class SpinMeter {
   bool Pays() const { return score_ >= 0; }
   void CameBack() {
     quick_ = 0;
-    needed_ = stay_ < kShortStay ? std::min(needed_ * 2, kMaxRounds) : kRounds;
+    if (stay_ >= kShortStay) {
+      needed_ = kRounds;
+    } else if (!Pays()) {
+      needed_ = std::min(needed_ * 2, kMaxRounds);
+    }
   }
 
  private:
-  int quick_ = 0;  // rounds in a row
+  int quick_ = 0;  // rounds, less what the others cost
   int needed_ = kRounds;
   int score_ = 0;
   int stay_ = 0;

@@ -55,8 +55,8 @@ class SystrapPlatform final : public Platform {
   Bell& CurrentBell();
   // A bell without running guest threads for a new guest thread, if the current executor has some and another has none.
   Bell* IdleBell(const Bell& current) EXCLUDES(mu_);
-  // The bell of an executor that sleeps, whose CPU the guest thread `borrower` of `bell` may use: null if there is none,
-  // or when more runs than there are CPUs.
+  // The bell of an executor that sleeps, whose CPU the guest thread `borrower` of `bell` may use: null if there is
+  // none, or when more runs than there are CPUs.
   Bell* Borrow(const Bell& bell, uint32_t borrower, base::MonotonicNs now) EXCLUDES(mu_);
   // More guest threads and executors want to run than there are CPUs.
   bool Crowded() const EXCLUDES(mu_);

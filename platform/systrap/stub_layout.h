@@ -31,8 +31,8 @@
 #define SLOT_SIGNAL 8
 #define SLOT_FS_BASE 16
 #define SLOT_GS_BASE 24
-// The registers of a call that came through runsc_systrap_entry. Of rcx the low 48 bits are the address to return to, the
-// high 16 what `lahf; seto %al` leave in ax; the flags are complete but for those.
+// The registers of a call that came through runsc_systrap_entry. Of rcx the low 48 bits are the address to return to,
+// the high 16 what `lahf; seto %al` leave in ax; the flags are complete but for those.
 #define SLOT_CALL 32
 #define SLOT_RAX 32
 #define SLOT_RCX 40
@@ -202,7 +202,7 @@ extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
-    runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_int80[];
+    runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_int80[], runsc_systrap_wait[];
 // Where patched call sites go, and its stages (stub_text.S).
 extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
     runsc_systrap_entry_packed[], runsc_systrap_entry_yield[], runsc_systrap_entry_yielded[],

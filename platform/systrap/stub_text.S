@@ -27,7 +27,7 @@
   .balign 4096
   .globl runsc_systrap_text_begin, runsc_systrap_text_end
   .globl runsc_systrap_handler, runsc_systrap_restorer
-  .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn, runsc_systrap_int80
+  .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn, runsc_systrap_int80, runsc_systrap_wait
   .globl runsc_systrap_entry, runsc_systrap_entry_flags, runsc_systrap_entry_pack, runsc_systrap_entry_packed
   .globl runsc_systrap_entry_yield, runsc_systrap_entry_yielded, runsc_systrap_entry_answer
   .globl runsc_systrap_entry_answer1, runsc_systrap_entry_answer2, runsc_systrap_entry_answer3
@@ -405,6 +405,7 @@ find_state:
   movabs $STUB_STATE_WINDOW, %rax
   add %rax, %r13
 wait:
+runsc_systrap_wait:
   mov STATE_SPIN(%r13), %ecx
 1:
   mov SLOT_STATE(%r12), %eax

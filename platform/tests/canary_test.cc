@@ -192,5 +192,19 @@ TEST_P(Canary, Avx512ByAJump) {
   InFiber([&] { RunCanary(BLOB_OF(canary512_jump), 3000, 3000); });
 }
 
+// While executor and guest thread, on two CPUs, spin for each other now and then.
+TEST_P(Canary, SseOnTwoCpus) {
+  REQUIRE_CODE();
+  StartScheduler(2, true);
+  InFiber([&] { RunCanary(BLOB_OF(canary128), 6000, 2000); });
+}
+
+TEST_P(Canary, AvxByAJumpOnTwoCpus) {
+  REQUIRE_ENTRY();
+  if (!HostHas(Vectors::k256)) GTEST_SKIP() << "the host has no AVX";
+  StartScheduler(2, true);
+  InFiber([&] { RunCanary(BLOB_OF(canary256_jump), 6000, 2000); });
+}
+
 }  // namespace
 }  // namespace platform

@@ -293,6 +293,153 @@ TEST_P(SystrapTest, AForgedSignalNumberNeverReachesTheKernel) {
   });
 }
 
+// Where a guest thread of the platform may run that is not where its executor is: on the CPU that the other one lends.
+bool AnyChildIsBoundTo(int cpu) {
+  for (int pid : ChildProcesses()) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(pid, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1 && CPU_ISSET(cpu, &set)) return true;
+  }
+  return false;
+}
+
+class SpinningTest : public SystrapTest {
+ protected:
+  void SetUp() override {
+    SystrapTest::SetUp();
+    StartScheduler(2, true);
+    if (scheduler_->executors()[1]->cpu() < 0 ||
+        scheduler_->executors()[0]->cpu() == scheduler_->executors()[1]->cpu()) {
+      GTEST_SKIP() << "one CPU";
+    }
+  }
+  // On executor 0, so that the CPU of executor 1 is the one to lend.
+  void OnFirst(std::function<void()> body) {
+    base::Fiber::Spawn(*scheduler_, {.executor = scheduler_->executors()[0].get(), .pinned = true}, std::move(body))
+        ->Join();
+  }
+  // Makes calls until the guest thread and its executor spin for each other. On a busy machine they may never.
+  bool CallUntilApart(Guest& guest) {
+    const int lent = scheduler_->executors()[1]->cpu();
+    for (int i = 0; i < 20'000; ++i) {
+      Registers& r = guest.context->registers();
+      r.rax = 100 + i % 100;
+      if (guest.Run().reason != ExitReason::kSystemCall || r.orig_rax != 100u + i % 100) {
+        ADD_FAILURE() << "call " << i;
+        return false;
+      }
+      if (i % 256 == 0 && AnyChildIsBoundTo(lent)) return true;
+    }
+    return false;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Only, SpinningTest, ::testing::Values(SystrapFactory()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(SpinningTest, AThreadThatMakesManyCallsAndThenComputesIsServedAndInterrupted) {
+  OnFirst([&] {
+    Guest g = SystemCallGuest();
+    RecordProperty("apart", CallUntilApart(g));
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
+      // Longer than anybody spins.
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + 1'000'000);
+    }
+    g.context->Interrupt();
+    ASSERT_EQ(g.Run().reason, ExitReason::kInterrupted);
+    ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
+    g.context.reset();
+    g.as->Release();
+  });
+}
+
+TEST_P(SpinningTest, AnotherExecutorThatStartsAThreadGetsItsCpuBack) {
+  OnFirst([&] {
+    Guest g = SystemCallGuest();
+    RecordProperty("apart", CallUntilApart(g));
+    std::atomic<bool> stop{false};
+    auto other = base::Fiber::Spawn(*scheduler_, {.executor = scheduler_->executors()[1].get(), .pinned = true}, [&] {
+      Guest own = SystemCallGuest();
+      while (!stop) {
+        ASSERT_EQ(own.Run().reason, ExitReason::kSystemCall);
+        base::Fiber::Yield();
+      }
+      own.context.reset();
+      own.as->Release();
+    });
+    for (int i = 0; i < 2000; ++i) {
+      ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
+      base::Fiber::Yield();
+    }
+    stop = true;
+    other->Join();
+    g.context.reset();
+    g.as->Release();
+  });
+}
+
+TEST_P(SpinningTest, AThreadThatIsKilledWhileItSpinsIsGone) {
+  OnFirst([&] {
+    for (int i = 0; i < 3; ++i) {
+      Guest g = SystemCallGuest();
+      (void)CallUntilApart(g);
+      g.as->Release();
+      EXPECT_EQ(g.Run().reason, ExitReason::kDead);
+      g.context.reset();
+    }
+  });
+}
+
+// Another thread writes over the words of the handoff of one that is apart, all the time.
+TEST_P(SpinningTest, AGuestThatForgesTheWordsOfTheHandoffHarmsOnlyItself) {
+  // 1: event; it waits; resumed; it does not; jmp 1b
+  const std::string scribble(
+      "\xc7\x07\x00\x00\x00\x00\xc7\x47\x04\x01\x00\x00\x00\xc7\x07\x01\x00\x00\x00\xc7\x47\x04\x00\x00\x00\x00\xeb"
+      "\xe4",
+      28);
+  OnFirst([&] {
+    StartWitness();
+    for (int round = 0; round < 3; ++round) {
+      Guest g = SystemCallGuest();
+      RecordProperty("apart", CallUntilApart(g));
+      const FileRange code = FileOf(scribble);
+      const uint64_t at = kDataAddress + 16 * kPageSize;
+      const MapOp map = MapOf(*file_, at, code, kR | kX);
+      ASSERT_TRUE(g.as->Apply({&map, 1}).ok());
+      auto writer = ContextAt(at);
+      writer->registers().rdi = systrap::kSlotWindow;  // the slot of the address space's first thread
+      auto writing = base::Fiber::Spawn(*scheduler_, {}, [&] { (void)RunHostile(*writer, *g.as); });
+      for (int i = 0; i < 500; ++i) {
+        if (RunHostile(*g.context, *g.as) == ExitReason::kDead) break;
+        g.context->registers().rip = kCodeAddress;
+      }
+      g.as->Release();
+      writing->Join();
+      writer.reset();
+      g.context.reset();
+      CheckWitness();
+    }
+    EndWitness();
+  });
+}
+
+// The stub's loop, over a count and a state in the guest's own memory: it never ends.
+TEST_P(SpinningTest, AGuestThatNeverStopsSpinningIsInterrupted) {
+  OnFirst([&] {
+    StartWitness();
+    Guest g = SystemCallGuest();
+    for (uint64_t offset = 0; offset < kPageSize; offset += 8) WriteWord(data_.start + offset, 0xffffffff00000000);
+    (void)CallUntilApart(g);
+    Registers& r = g.context->registers();
+    r.rip = systrap::StubAddress(systrap::runsc_systrap_wait);
+    r.r12 = r.r13 = kDataAddress;
+    EXPECT_NE(RunHostile(*g.context, *g.as), ExitReason::kSystemCall);
+    g.context.reset();
+    g.as->Release();
+    EndWitness();
+  });
+}
+
 TEST_P(SystrapTest, NoStubIsLeftBehind) {
   const size_t before = ChildProcesses().size();
   InFiber([&] {

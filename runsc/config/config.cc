@@ -64,7 +64,6 @@ const char* const kIgnoredBools[] = {"alsologtostderr",
                                      "buffer-pooling",
                                      "save-restore-netstack",
                                      "app-huge-pages",
-                                     "systrap-disable-syscall-patching",
                                      "gvisor-marker-file",
                                      "debug-to-user-log"};
 const char* const kIgnoredStrings[] = {"debug-log-format",
@@ -153,6 +152,11 @@ void RegisterFlags(FlagSet& flags, Config& config) {
       "file for debug messages, or a directory if it ends with /; %ID%, %COMMAND% and %TIMESTAMP% are replaced");
   Choice<std::string>(flags, "platform", &config.platform, "systrap", "how guest code runs: systrap or ptrace",
                       {{"systrap", "systrap"}, {"ptrace", "ptrace"}});
+  Choice<bool>(flags, "systrap-patching", &config.systrap_patching, config.systrap_patching ? "on" : "off",
+               "on: system calls in program text become jumps, as far as that is safe (systrap)",
+               {{"on", true}, {"off", false}});
+  flags.Bool("systrap-disable-syscall-patching", &config.systrap_disable_patching,
+             "the same as --systrap-patching=off");
   Choice<Network>(flags, "network", &config.network, "sandbox",
                   "none (loopback only), sandbox (the container's own network namespace) or host (the host's sockets)",
                   {{"none", Network::kNone}, {"sandbox", Network::kSandbox}, {"host", Network::kHost}});

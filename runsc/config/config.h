@@ -32,6 +32,8 @@ struct Config {
   bool debug = false;
   std::string debug_log;
   std::string platform = "systrap";
+  bool systrap_patching = false;
+  bool systrap_disable_patching = false;
   Network network = Network::kSandbox;
   Overlay overlay;
   FileAccess file_access = FileAccess::kExclusive;

@@ -262,6 +262,7 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
     }
   }
   b.platform = config.platform;
+  b.systrap_patching = config.systrap_patching && !config.systrap_disable_patching;
   b.cpu_count = CpuCount(spec.linux_.resources);
   if (spec.linux_.resources.memory_limit.value_or(0) > 0) {
     b.memory_limit = static_cast<uint64_t>(*spec.linux_.resources.memory_limit);

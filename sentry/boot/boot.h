@@ -107,6 +107,7 @@ struct BootSpec {
   bool host_fifo = false;
 
   std::string platform = "systrap";
+  bool systrap_patching = false;
   int cpu_count = 1;          // CPUs that the guest sees; an executor for each
   uint64_t memory_limit = 0;  // bytes; 0: what the host has
   int64_t pids_limit = 0;     // guest tasks; 0: no limit

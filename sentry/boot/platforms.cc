@@ -11,12 +11,14 @@
 namespace sentry {
 namespace {
 
-base::Result<std::unique_ptr<platform::Platform>> NewSystrap() { return platform::systrap::New(); }
-base::Result<std::unique_ptr<platform::Platform>> NewPtrace() { return platform::ptrace::New(); }
+base::Result<std::unique_ptr<platform::Platform>> NewSystrap(const PlatformOptions& options) {
+  return platform::systrap::New({.patching = options.systrap_patching});
+}
+base::Result<std::unique_ptr<platform::Platform>> NewPtrace(const PlatformOptions&) { return platform::ptrace::New(); }
 
 struct Entry {
   std::string_view name;
-  base::Result<std::unique_ptr<platform::Platform>> (*make)();
+  base::Result<std::unique_ptr<platform::Platform>> (*make)(const PlatformOptions& options);
   const char* refused;  // what it means that the host does not let it work
 };
 
@@ -29,11 +31,11 @@ constexpr Entry kPlatforms[] = {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view name) {
+absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view name, PlatformOptions options) {
   std::string names;
   for (const Entry& entry : kPlatforms) {
     if (entry.name == name) {
-      auto made = entry.make();
+      auto made = entry.make(options);
       if (made.ok()) return std::move(*made);
       return absl::FailedPreconditionError(absl::StrCat(entry.refused, ": ", strerror(made.error().value())));
     }

@@ -10,8 +10,12 @@
 
 namespace sentry {
 
+struct PlatformOptions {
+  bool systrap_patching = false;
+};
+
 // Before the filter. A host that does not let the platform work: a sentence that says which other to try.
-absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view name);
+absl::StatusOr<std::unique_ptr<platform::Platform>> NewPlatform(std::string_view name, PlatformOptions options);
 
 }  // namespace sentry
 

@@ -17,6 +17,7 @@ Kernel::Kernel(Options options)
       root_ipc_(base::MakeRef<IpcNamespace>(IpcNamespace::kInitialNumber)) {
   mm_env_.platform = options_.platform;
   mm_env_.memory_file = options_.memory_file;
+  mm_env_.stop_threads = [this](MemoryManager& mm) { StopThreadsOf(mm); };
   base::MutexLock l(tasks_.mu);
   tasks_.root = base::MakeRef<PidNamespace>(nullptr);
 }
@@ -243,6 +244,20 @@ void Kernel::Pause() {
   paused_.store(true, std::memory_order_seq_cst);
   base::MutexLock l(tasks_.mu);
   for (auto& [tid, task] : tasks_.root->tasks) task->KickForPause();
+}
+
+void Kernel::StopThreadsOf(MemoryManager& mm) {
+  // Asked again and again rather than told: this is rare, and leaving the guest must not cost anything.
+  constexpr int64_t kAgainNs = 100'000;
+  for (;;) {
+    bool there = false;
+    {
+      base::MutexLock l(tasks_.mu);
+      for (auto& [tid, task] : tasks_.root->tasks) there |= task->KickOutOfGuest(mm);
+    }
+    if (!there) return;
+    (void)base::Fiber::ParkUntil(base::MonotonicNow() + kAgainNs);
+  }
 }
 
 void Kernel::Resume() {

@@ -126,6 +126,8 @@ class Kernel {
   void RemoveIdsLocked(Task& task);
 
  private:
+  // MmEnvironment::stop_threads.
+  void StopThreadsOf(MemoryManager& mm) EXCLUDES(tasks_.mu);
   static Result<std::string> LookUpExecutable(Task& task, const ProcessSpec& spec);
   Options options_;
   MmEnvironment mm_env_;

@@ -273,6 +273,8 @@ class Task final : public base::RefCounted, public Blocker {
 
   void Interrupt();     // any thread: makes it look at its signals soon
   void KickForPause();  // any thread: leaves the guest, if it is there
+  // The same for tasks of one address space; whether it was there. Any thread.
+  bool KickOutOfGuest(const MemoryManager& mm) EXCLUDES(mu_);
   // Whether the kernel has to see every system call of this task, also those that a platform could answer by itself.
   // Any thread. Each reason has one owner, which sets and clears it; when that is another thread's fiber it makes the
   // task leave the guest afterwards (KickForPause), so that the platform finds out at the next Start.

@@ -111,6 +111,7 @@ Result<void> Task::Exec(ExecRequest request) {
   }
   RefPtr<MemoryManager> old_mm = mm_;
   SetMm(image.mm);
+  if (traced()) mm_->RestoreText();
   if (image.creds) SetCredentials(image.creds);
   SetComm(image.comm);
   ReleaseVfork();

@@ -70,6 +70,8 @@ bool Task::WatchedWithoutCapability() const {
 }
 
 Result<void> Task::PtraceTraceMe() {
+  // A debugger sees and steps the program as it is.
+  mm_->RestoreText();
   base::MutexLock tree(kernel_.tasks().mu);
   ThreadGroup* parent = thread_group_->parent;
   if (ptrace_.tracer != nullptr || parent == nullptr) return Errno(EPERM);
@@ -114,6 +116,8 @@ Result<void> Task::PtraceAttach(Task& target, bool seize, uint32_t options) {
     }
     base::Fiber::Park();
   }
+  // A debugger sees and steps the program as it is. (One that is executed meanwhile: Exec looks whether it is traced.)
+  if (RefPtr<MemoryManager> mm = target.SnapshotMm()) mm->RestoreText();
   return {};
 }
 

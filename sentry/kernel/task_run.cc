@@ -45,8 +45,9 @@ bool Task::RunOnce() {
   }
   // Dekker: publish that we go to the guest, then look for interruptions once more; a sender does the reverse.
   in_guest_.store(true, std::memory_order_seq_cst);
-  if (interrupted_.load(std::memory_order_seq_cst) || kernel_.paused()) {
+  if (interrupted_.load(std::memory_order_seq_cst) || kernel_.paused() || mm_->text_changing()) {
     in_guest_.store(false, std::memory_order_relaxed);
+    if (mm_->text_changing()) mm_->WaitForText();
     return true;
   }
   if (answers_stale_.load(std::memory_order_seq_cst)) UpdateAnswers();
@@ -58,13 +59,15 @@ bool Task::RunOnce() {
   guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
   guest_since_.store(0, std::memory_order_relaxed);
-  in_guest_.store(false, std::memory_order_relaxed);
+  if (exit.reason != platform::ExitReason::kSystemCall && mm_->text_patched()) mm_->ShowOriginal(registers(), exit);
+  in_guest_.store(false, std::memory_order_release);
   int64_t end = base::MonotonicNow();
   user_ns_.fetch_add(end - start, std::memory_order_relaxed);
 
   switch (exit.reason) {
     case platform::ExitReason::kSystemCall:
       parked_ns_ = 0;
+      if (exit.trapped) mm_->NoteTrap(registers().rip, registers().orig_rax);
       ServeSystemCall();
       system_ns_.fetch_add(std::max<int64_t>(base::MonotonicNow() - end - parked_ns_, 0), std::memory_order_relaxed);
       break;

@@ -49,6 +49,16 @@ void Task::KickForPause() {
   if (in_guest_.load(std::memory_order_seq_cst)) context_->Interrupt();
 }
 
+bool Task::KickOutOfGuest(const MemoryManager& mm) {
+  if (!in_guest_.load(std::memory_order_seq_cst)) return false;
+  {
+    base::MutexLock l(mu_);
+    if (mm_.get() != &mm) return false;
+  }
+  context_->Interrupt();
+  return true;
+}
+
 bool Task::HasDeliverableLocked() const {
   SignalSet pending = pending_.set() | thread_group_->pending.set();
   return !pending.Without(blocked()).empty();

@@ -148,6 +148,7 @@ Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::i
     }
   }
   if (p.owned) batch.Free(old);
+  if (!text.placements.empty()) RestoreTextIn(chunk, {}, Refuse::kForGood, batch);
   // The host map of the copy replaces the old one, except where the VMA allows no access now (a debugger's write).
   if (p.mapped && vma->second.value.prot == 0) batch.Unmap(chunk);
   const bool resident = !p.memory_file && chunk.length() <= kPopulateBytes;

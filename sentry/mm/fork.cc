@@ -30,6 +30,8 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   c.search_cache = s.search_cache;
   c.search_hole = s.search_hole;
   c.stack_limit = s.stack_limit;
+  c.text.enabled = s.text.enabled;
+  c.text.refused = s.text.refused;
   child->dumpable.store(dumpable.load());
   child->membarrier_state.store(membarrier_state.load());
 
@@ -88,7 +90,9 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   // The parent loses write access before the child can run.
   Result<void> copied = s.Commit(parent_batch);
   if (copied.ok()) {
+    c.text.hints = &s.text.placements;
     c.SyncHost({0, c.task_size}, child_batch);
+    c.text.hints = nullptr;
     copied = c.Commit(child_batch);
   }
   if (!copied.ok()) {

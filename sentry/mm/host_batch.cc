@@ -65,6 +65,7 @@ void HostBatch::Append(HostBatch&& later) {
   }
   free_.insert(free_.end(), later.free_.begin(), later.free_.end());
   for (auto& object : later.hold_) hold_.push_back(std::move(object));
+  restores_text_ |= later.restores_text_;
   later = HostBatch();
 }
 
@@ -73,6 +74,7 @@ void HostBatch::Finish(platform::MemoryFile& memory_file) {
   free_.clear();
   ops_.clear();
   hold_.clear();
+  restores_text_ = false;
 }
 
 }  // namespace sentry

@@ -20,6 +20,9 @@ class HostBatch {
   // One reference to pages that were mapped here until now.
   void Free(platform::FileRange pages) { free_.push_back(pages); }
   void Hold(base::RefPtr<const base::RefCounted> object) { hold_.push_back(std::move(object)); }
+  // The file's own pages take the place of patched ones (text_patches.h): no thread may be in the guest meanwhile.
+  void RestoresText() { restores_text_ = true; }
+  bool restores_text() const { return restores_text_; }
 
   // The changes of `later` after these.
   void Append(HostBatch&& later);
@@ -32,6 +35,7 @@ class HostBatch {
   std::vector<platform::MapOp> ops_;
   std::vector<platform::FileRange> free_;
   std::vector<base::RefPtr<const base::RefCounted>> hold_;
+  bool restores_text_ = false;
 };
 
 }  // namespace sentry

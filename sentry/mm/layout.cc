@@ -42,7 +42,12 @@ Result<Addr> MemoryManager::State::FindTopDown(uint64_t length) {
   if (it != vmas.end()) top = std::min(top, GuardedStart(it->first, it->second.value));
   for (;;) {
     Addr bottom = it == vmas.begin() ? kMinAddr : std::max(kMinAddr, std::prev(it)->second.end);
-    if (top > bottom && top - bottom >= length) {
+    while (top > bottom && top - bottom >= length) {
+      if (auto reserved = text.ReservedIn({top - length, top})) {
+        if (top > reserved->end) search_hole = std::max(search_hole, top - reserved->end);
+        top = reserved->start;
+        continue;
+      }
       search_cache = top - length;
       return top - length;
     }
@@ -62,7 +67,11 @@ Result<Addr> MemoryManager::State::FindBottomUp(uint64_t length, Addr low, Addr 
   Addr at = std::max(low, kMinAddr);
   for (auto it = vmas.LowerBound(at);; ++it) {
     Addr limit = it == vmas.end() ? high : std::min(high, GuardedStart(it->first, it->second.value));
-    if (limit > at && limit - at >= length) return at;
+    while (limit > at && limit - at >= length) {
+      auto reserved = text.ReservedIn({at, at + length});
+      if (!reserved) return at;
+      at = reserved->end;
+    }
     if (it == vmas.end() || it->first >= high) return Errno(ENOMEM);
     at = std::max(at, it->second.end);
   }
@@ -74,12 +83,15 @@ Result<Addr> MemoryManager::State::FindFree(Addr hint, uint64_t length, bool map
     // arch/x86/kernel/sys_x86_64.c, find_start_end.
     constexpr Addr kLow = 0x40000000, kHigh = 0x80000000;
     Addr at = PageRoundUp(hint);
-    if (at >= kLow && at < kHigh && kHigh - at >= length && IsFree({at, at + length})) return at;
+    if (at >= kLow && at < kHigh && kHigh - at >= length && IsFree({at, at + length}) &&
+        !text.ReservedIn({at, at + length}))
+      return at;
     return FindBottomUp(length, kLow, kHigh);
   }
   if (hint != 0) {
     Addr at = std::max(PageRoundUp(hint), kMinAddr);
-    if (at < task_size && task_size - at >= length && IsFree({at, at + length})) return at;
+    if (at < task_size && task_size - at >= length && IsFree({at, at + length}) && !text.ReservedIn({at, at + length}))
+      return at;
   }
   return FindTopDown(length);
 }
@@ -143,6 +155,7 @@ bool MemoryManager::State::GrowStack(Addr addr, HostBatch& batch) {
     if (grown.offset < stack.start - start) return false;
     grown.offset -= stack.start - start;
   }
+  GiveUpTrampolinesIn({start, stack.start}, batch);
   InsertVma({start, stack.start}, std::move(grown));
   return true;
 }

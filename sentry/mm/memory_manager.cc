@@ -14,7 +14,9 @@ using base::ReaderLock;
 using base::WriterLock;
 
 MemoryManager::MemoryManager(MmEnvironment& env, RefPtr<platform::AddressSpace> address_space)
-    : env_(env), address_space_(std::move(address_space)), state_(std::make_unique<State>(*this, *address_space_)) {}
+    : env_(env), address_space_(std::move(address_space)), state_(std::make_unique<State>(*this, *address_space_)) {
+  if (env_.platform->text_patcher() != nullptr) traps_ = std::make_unique<TrapCounts>();
+}
 
 MemoryManager::~MemoryManager() {
   // Nobody runs in it any more: the last user dropped it (then this is a no-op), or it was never run.
@@ -92,7 +94,10 @@ Result<Addr> MemoryManager::MMap(const MMapOptions& o, const MmLimits& limits) {
   if (o.shared && !o.mappable) v.file = TRY(SharedAnonymous::Create(*env_.memory_file, length, addr));
 
   HostBatch batch;
-  if (fixed) s.RemoveRange(r, batch);
+  if (fixed) {
+    s.RemoveRange(r, batch);
+    s.GiveUpTrampolinesIn(r, batch);
+  }
   bool populate = (o.populate || v.locked) && !v.lock_on_fault;
   s.InsertVma(r, std::move(v));
   s.BackEagerly(r, batch, populate);
@@ -219,6 +224,7 @@ Result<Addr> MemoryManager::Brk(Addr new_break, const MmLimits& limits) {
     v.locked = s.lock_future;
     v.lock_on_fault = s.lock_future && s.lock_future_on_fault;
     bool populate = v.locked && !v.lock_on_fault;
+    s.GiveUpTrampolinesIn(r, batch);
     s.InsertVma(r, std::move(v));
     s.BackEagerly(r, batch, populate);
     if (!s.Commit(batch).ok()) {
@@ -258,6 +264,7 @@ std::optional<FaultSignal> MemoryManager::HandleFault(Addr addr, AccessType acce
     if (s.spurious_page == page) {
       if (++s.spurious_count >= 3) {
         s.spurious_count = 0;
+        s.RestoreTextIn(r, {}, State::Refuse::kForGood, batch);
         auto p = s.pages.SplitAt(r.start);
         s.pages.SplitAt(r.end);
         p->second.value.mapped = false;

@@ -18,10 +18,13 @@
 
 #include "base/fiber_lock.h"
 #include "base/interval_map.h"
+#include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "platform/memory_file.h"
 #include "platform/platform.h"
+#include "platform/text_patcher.h"
 #include "sentry/mm/mappable.h"
+#include "sentry/mm/text_patches.h"
 #include "sentry/mm/user_memory.h"
 
 namespace sentry {
@@ -33,6 +36,9 @@ using platform::AccessType;
 struct MmEnvironment {
   platform::Platform* platform = nullptr;
   platform::MemoryFile* memory_file = nullptr;
+  // Returns when no thread of the address space is in the guest. Those that want to go there meanwhile find
+  // text_changing() and wait. Parks; called with the mm's lock held.
+  std::function<void(MemoryManager&)> stop_threads = nullptr;
 };
 
 struct MMapOptions {
@@ -177,6 +183,25 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   void DropUser();
   int users() const { return users_.load(std::memory_order_acquire); }
 
+  // --- Patched text (text_patches.h).
+  // A call trapped; `rip` is behind the instruction. May patch the text that it came from, which parks.
+  void NoteTrap(Addr rip, uint64_t number) {
+    if (!traps_) return;
+    if (uint32_t traps = traps_->Count(platform::TextPatcher::PageOfCall(rip))) ConsiderText(rip, number, traps);
+  }
+  // Whether a thread that has left the guest may be at an address that the program does not have.
+  bool text_patched() const { return text_patched_.load(std::memory_order_relaxed); }
+  // Puts such a thread where it is in the original. Before anybody else looks at its registers, and before it counts as
+  // having left the guest.
+  void ShowOriginal(platform::Registers& regs, platform::Exit& exit) EXCLUDES(shown_mu_);
+  // Everything goes back to the original and stays so, in children too; for debuggers. Parks.
+  void RestoreText();
+  // The text is being changed back: threads stay out of the guest. Looked at after a thread has made known that it is
+  // about to go there.
+  bool text_changing() const { return text_changing_.load(std::memory_order_seq_cst); }
+  // Until that is done. Parks.
+  void WaitForText();
+
   platform::AddressSpace& address_space() { return *address_space_; }
   MmEnvironment& env() { return env_; }
   // membarrier(2) registrations, dumpable (prctl PR_SET_DUMPABLE): small per-mm words.
@@ -195,6 +220,13 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   template <typename T, typename... A>
   friend base::RefPtr<T> base::MakeRef(A&&...);
 
+  // text_patches.cc
+  void ConsiderText(Addr rip, uint64_t number, uint32_t traps) EXCLUDES(lock_);
+  // What ShowOriginal knows becomes what the placements are; with_former: beside what it knew.
+  void PublishText(const TextPatches& text, bool with_former) EXCLUDES(shown_mu_);
+  void StopThreads();
+  void ContinueThreads() { text_changing_.store(false, std::memory_order_seq_cst); }
+
   // copy_unsafe.cc
   template <typename F>
   Result<size_t> ForEachView(Addr addr, size_t n, bool write, bool force, F&& f) EXCLUDES(lock_);
@@ -209,6 +241,17 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   std::atomic<int> users_{1};
   mutable base::FiberRwLock lock_;
   std::unique_ptr<State> state_ PT_GUARDED_BY(lock_);
+
+  struct ShownText {
+    RefPtr<platform::PatchedText> text;
+    Addr trampolines;
+    std::vector<base::Range> parts;
+  };
+  std::unique_ptr<TrapCounts> traps_;  // set once; null: no patching
+  std::atomic<bool> text_patched_{false}, text_changing_{false};
+  // Apart from lock_, which may be held by somebody who waits for a thread that asks.
+  base::Mutex shown_mu_;
+  std::vector<ShownText> shown_text_ GUARDED_BY(shown_mu_);
 };
 
 }  // namespace sentry

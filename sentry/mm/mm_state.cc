@@ -40,6 +40,7 @@ MemoryManager::State::State(MemoryManager& mm_in, platform::AddressSpace& addres
   task_size = PageRoundDown(env.platform->GuestRange().end);
   mmap_base = PageRoundDown(task_size - (128 << 20));
   search_cache = mmap_base;
+  text.enabled = env.platform->text_patcher() != nullptr;
 }
 
 MemoryManager::State::~State() {
@@ -76,6 +77,7 @@ VmaMap::iterator MemoryManager::State::InsertVma(Range r, Vma v) {
 
 void MemoryManager::State::RemoveRange(Range r, HostBatch& batch) {
   bool any = false;
+  if (!text.placements.empty()) RestoreTextIn(r, r, Refuse::kNo, batch);
   vmas.Remove(r, [&](Range part, Vma&& v) {
     any = true;
     SubtractFromSums(v, part.length());
@@ -104,6 +106,7 @@ void MemoryManager::State::RemoveRange(Range r, HostBatch& batch) {
 }
 
 void MemoryManager::State::DropPages(Range r, bool owned, HostBatch& batch) {
+  if (!text.placements.empty()) RestoreTextIn(r, r, Refuse::kNo, batch);
   pages.SplitAt(r.end);
   for (auto it = pages.SplitAt(r.start); it != pages.end() && it->first < r.end;) {
     const Page& p = it->second.value;
@@ -144,6 +147,9 @@ void MemoryManager::State::SyncHost(Range r, HostBatch& batch, bool populate) {
       Page& p = it->second.value;
       Range part = PageMap::RangeOf(it);
       uint8_t want = HostProt(v, p);
+      const bool is_text = IsText(v, p);
+      // Not to be executed any more, or to be written.
+      if (!is_text && !text.placements.empty()) RestoreTextIn(part, {}, Refuse::kForGood, batch);
       if (!p.mapped) {
         // Inaccessible pages need nothing on the host, until they are made accessible.
         if (want != 0) {
@@ -151,10 +157,12 @@ void MemoryManager::State::SyncHost(Range r, HostBatch& batch, bool populate) {
           p.mapped = true;
           p.resident = false;
           p.host_prot = want;
+          if (is_text) PatchText(v, p, part, batch);
         }
       } else if (p.host_prot != want) {
         batch.Protect(part, want);
         p.host_prot = want;
+        if (is_text) PatchText(v, p, part, batch);
       }
       it = std::next(pages.MergeAround(it));
     }
@@ -172,8 +180,14 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
     batch.Finish(memory_file);
     return {};
   }
+  const bool patched = text.changed;
+  text.changed = false;
+  if (patched) mm.PublishText(text, /*with_former=*/true);
+  if (batch.restores_text()) mm.StopThreads();
   Result<void> applied = address_space.Apply(batch.ops());
   if (applied.ok()) {
+    if (patched) mm.PublishText(text, /*with_former=*/false);
+    mm.ContinueThreads();
     batch.Finish(memory_file);
     return {};
   }
@@ -182,6 +196,12 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
   std::vector<MapOp> undo;
   for (const MapOp& op : batch.ops()) {
     undo.push_back({.kind = MapOp::Kind::kUnmap, .start = op.start, .length = op.length});
+  }
+  if (!text.placements.empty()) {
+    mm.StopThreads();
+    ForgetText(undo);
+  }
+  for (const MapOp& op : undo) {
     Range r{op.start, op.start + op.length};
     pages.SplitAt(r.end);
     for (auto it = pages.SplitAt(r.start); it != pages.end() && it->first < r.end; ++it)
@@ -193,6 +213,9 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
     address_space.Release();
     for (auto& [start, node] : pages) node.value.mapped = false;
   }
+  text.changed = false;
+  mm.PublishText(text, /*with_former=*/false);
+  mm.ContinueThreads();
   batch.Finish(memory_file);
   return applied.error();
 }
@@ -209,6 +232,9 @@ void MemoryManager::State::ReleaseAll() {
   pages.clear();
   vmas.clear();
   files.clear();
+  text.placements.clear();
+  text.refused.clear();
+  mm.PublishText(text, /*with_former=*/false);
   virtual_bytes = data_bytes = locked_bytes = 0;
 }
 

@@ -17,6 +17,7 @@
 #include "sentry/mm/file_windows.h"
 #include "sentry/mm/host_batch.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/mm/text_patches.h"
 
 namespace sentry {
 
@@ -150,6 +151,26 @@ struct MemoryManager::State {
   uint64_t chunk_bytes = 64 << 10;
   Addr last_chunk_end = 0;
   base::Range CopyChunk(base::Range within, base::Range want);
+
+  // --- Patched text (text_patches.cc).
+  TextPatches text;
+  // Whether what is mapped there is text that may be executed from patched images.
+  bool IsText(const Vma& v, const Page& p) const;
+  // Maps the images of a piece of text over the file's pages, which the batch or the host have there; as far as they
+  // are known, and not there yet. `p` begins at `part`.
+  void PatchText(const Vma& v, const Page& p, base::Range part, HostBatch& batch);
+  // The same wherever the file is mapped.
+  void PatchFile(const Mappable& file, HostBatch& batch);
+  enum class Refuse : uint8_t { kNo, kForGood };
+  // Takes a placement back: all of its text but `gone`, which the caller unmaps, and then its trampolines.
+  void RestoreText(size_t index, base::Range gone, Refuse refuse, HostBatch& batch);
+  // Those that have text in r.
+  void RestoreTextIn(base::Range r, base::Range gone, Refuse refuse, HostBatch& batch);
+  // Those that have trampolines in r, where a VMA is about to be.
+  void GiveUpTrampolinesIn(base::Range r, HostBatch& batch);
+  // After the host failed: appends what unmaps all of it, and ends patching here.
+  void ForgetText(std::vector<platform::MapOp>& undo);
+  Placement* PlaceText(const Vma& v, const Page& p, base::Range part);
 
   // Applies the batch. On failure what it touched is unmapped on the host (and faults in again), or the address space
   // is given up.

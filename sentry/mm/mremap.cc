@@ -65,6 +65,7 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
     if (more.end <= s.task_size && s.IsFree(more)) {
       Vma extension = v;
       if (extension.file) extension.offset += old_bytes;
+      s.GiveUpTrampolinesIn(more, batch);
       s.InsertVma(more, std::move(extension));
       s.BackEagerly(more, batch, v.locked && !v.lock_on_fault);
       Result<void> committed = s.Commit(batch);
@@ -82,7 +83,10 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
     new_addr = TRY(s.FindFree(dont_unmap ? new_addr : 0, new_bytes, false));
   }
   Range to{new_addr, new_addr + new_bytes};
-  if (fixed) s.RemoveRange(to, batch);
+  if (fixed) {
+    s.RemoveRange(to, batch);
+    s.GiveUpTrampolinesIn(to, batch);
+  }
 
   // The pages move with their places in the memory file: nothing is copied.
   Range moved{old_addr, old_addr + std::min(old_bytes, new_bytes)};
@@ -92,6 +96,7 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
   };
   std::vector<Piece> pieces;
   Range mapped{UINT64_MAX, 0};
+  s.RestoreTextIn(moved, moved, State::Refuse::kNo, batch);
   s.pages.Remove(moved, [&](Range part, Page&& p) {
     if (p.mapped) {
       mapped.start = std::min(mapped.start, part.start);

@@ -83,6 +83,8 @@ class FakePlatform final : public platform::Platform {
   }
   base::Result<std::unique_ptr<platform::Context>> NewContext() override { return base::Errno(ENOSYS); }
   int RunningContexts() const override { return 0; }
+  platform::TextPatcher* text_patcher() override { return patcher; }
+  platform::TextPatcher* patcher = nullptr;
 };
 
 inline FakeAddressSpace& HostOf(MemoryManager& mm) { return static_cast<FakeAddressSpace&>(mm.address_space()); }

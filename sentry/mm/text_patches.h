@@ -1,0 +1,111 @@
+// TextPatches: where in an address space the host executes patched images of program text (platform/text_patcher.h).
+//
+// Nothing else knows of them: a page of text is what `pages` says, the file's own, for every read, copy and fork. Only
+// the host's mapping differs, as long as the page may be executed and not be written.
+//
+// A file that is patched here is one Placement: all its images where its text is, and its trampolines at their
+// distance. A placement is whole or gone. When one of its pages becomes something else (is unmapped, made writable,
+// written by a debugger), or the guest wants the place of its trampolines, all of its text goes back to the file's
+// pages, and then the trampolines go. A thread may be in them, or in padding that the file has for something else, at
+// that moment: HostBatch::RestoresText makes Commit wait until every thread has left the guest and been put where it is
+// in the original.
+//
+// Locking: as the rest of MemoryManager::State.
+#ifndef SENTRY_MM_TEXT_PATCHES_H_
+#define SENTRY_MM_TEXT_PATCHES_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/interval_map.h"
+#include "base/ref_ptr.h"
+#include "platform/text_patcher.h"
+#include "sentry/mm/mappable.h"
+#include "sentry/mm/user_memory.h"
+
+namespace sentry {
+
+// A piece of text whose images the host has.
+struct PatchedPart {
+  base::Range range;
+  uint64_t offset = 0;  // in the file, of the range's start
+  uint32_t known = 0;   // so many of the file's images were looked at
+};
+
+struct Placement {
+  base::RefPtr<Mappable> file;
+  base::RefPtr<platform::PatchedText> text;
+  Addr trampolines = 0;
+  uint64_t mapped = 0;  // bytes of them that the host has
+  std::vector<PatchedPart> parts;
+
+  base::Range Reserved() const { return {trampolines, trampolines + platform::PatchedText::kTrampolineSpace}; }
+  bool Meets(base::Range r) const {
+    for (const PatchedPart& part : parts) {
+      if (part.range.Overlaps(r)) return true;
+    }
+    return false;
+  }
+};
+
+struct TextPatches {
+  static constexpr size_t kMaxPlacements = 32, kMaxParts = 8, kMaxRefused = 16;
+
+  bool enabled = false;
+  std::vector<Placement> placements;
+  // Changed since they were last made known to threads that leave the guest.
+  bool changed = false;
+  // Not to be patched here again.
+  std::vector<base::RefPtr<platform::PatchedText>> refused;
+  // During a fork: the parent's, whose files need not be looked up.
+  const std::vector<Placement>* hints = nullptr;
+
+  // Trampolines in r: the allocator of addresses keeps out of their way.
+  std::optional<base::Range> ReservedIn(base::Range r) const {
+    for (const Placement& placement : placements) {
+      if (placement.Reserved().Overlaps(r)) return placement.Reserved();
+    }
+    return std::nullopt;
+  }
+};
+
+// How often calls trapped from which page, as far as there is room: what decides when to patch. Any thread; a count
+// that is lost in a race only delays.
+class TrapCounts {
+ public:
+  // What is known of a page is mapped after so many traps (a change of the address space costs as much as four save);
+  // an analysis costs some 50 us and a trap 3 more than a jump.
+  static constexpr uint32_t kInstallTraps = 4, kPatchTraps = 16;
+
+  // The count, if something should be done about the page now: at kInstallTraps and at powers of two from kPatchTraps
+  // on. Else 0.
+  uint32_t Count(uint64_t page) {
+    std::atomic<uint64_t>& entry = Entry(page);
+    const uint64_t seen = entry.load(std::memory_order_relaxed);
+    if (seen >> kCountBits != page / kPageSize) {
+      entry.store(page / kPageSize << kCountBits | 1, std::memory_order_relaxed);
+      return 0;
+    }
+    const uint32_t count = static_cast<uint32_t>(seen & kSettled) + 1;
+    if (count >= kSettled) return 0;
+    entry.store(seen + 1, std::memory_order_relaxed);
+    return count == kInstallTraps || (count >= kPatchTraps && (count & (count - 1)) == 0) ? count : 0;
+  }
+  // Nothing more is to be done about it.
+  void Settle(uint64_t page) {
+    Entry(page).store(page / kPageSize << kCountBits | kSettled, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr int kCountBits = 16;
+  static constexpr uint64_t kSettled = (1 << kCountBits) - 1;
+  std::atomic<uint64_t>& Entry(uint64_t page) { return entries_[(page / kPageSize * 0x9e3779b97f4a7c15u) >> (64 - 6)]; }
+  std::array<std::atomic<uint64_t>, 64> entries_{};
+};
+
+}  // namespace sentry
+
+#endif  // SENTRY_MM_TEXT_PATCHES_H_

@@ -33,12 +33,12 @@ enum class Kind { kPtrace, kSystrap };
 
 class Bench {
  public:
-  explicit Bench(Kind kind) {
+  explicit Bench(Kind kind, int executors = 1) {
     base::InstallSafeCopyHandlers();
     file_ = std::move(*platform::MemoryFile::Create({}));
     platform_ = std::move(*(kind == Kind::kPtrace ? platform::ptrace::New() : platform::systrap::New()));
     base::Scheduler::Options options;
-    options.executors = 1;
+    options.executors = executors;
     options.bind_cpus = true;
     options.idle = [this](int index) { return platform_->NewIdleStrategy(index); };
     scheduler_ = std::make_unique<base::Scheduler>(std::move(options));
@@ -67,8 +67,8 @@ class Bench {
   std::unique_ptr<base::Scheduler> scheduler_;
 };
 
-void Calls(benchmark::State& state, Kind kind, const void* code, size_t bytes, uint64_t rbx) {
-  Bench bench(kind);
+void Calls(benchmark::State& state, Kind kind, const void* code, size_t bytes, uint64_t rbx, int executors = 1) {
+  Bench bench(kind, executors);
   bench.Run([&] {
     auto as = std::move(*bench.platform().NewAddressSpace());
     const platform::MapOp map = bench.Code(code, bytes);
@@ -92,6 +92,17 @@ void SystrapCallByJump(benchmark::State& state) {
 BENCHMARK(PtraceCall)->UseRealTime();
 BENCHMARK(SystrapCallByTrap)->UseRealTime();
 BENCHMARK(SystrapCallByJump)->UseRealTime();
+// With another executor, which lends its CPU to the guest thread: the two spin for each other.
+void SystrapCallByTrapApart(benchmark::State& state) {
+  Calls(state, Kind::kSystrap, kTrapLoop, sizeof(kTrapLoop), 0, 2);
+}
+void SystrapCallByJumpApart(benchmark::State& state) {
+  if (!platform::systrap::HostHasEntry()) return state.SkipWithError("the host does not support the entry");
+  Calls(state, Kind::kSystrap, kJumpLoop, sizeof(kJumpLoop),
+        platform::systrap::StubAddress(platform::systrap::runsc_systrap_entry), 2);
+}
+BENCHMARK(SystrapCallByTrapApart)->UseRealTime();
+BENCHMARK(SystrapCallByJumpApart)->UseRealTime();
 
 // An address space, a thread that makes one call, and their end: what fork, exec and exit need of the platform.
 void Life(benchmark::State& state, Kind kind) {

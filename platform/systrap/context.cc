@@ -35,14 +35,14 @@ SystrapContext::~SystrapContext() { LeaveThread(); }
 
 base::Result<void> SystrapContext::Prepare(AddressSpace& as) {
   CHECK(!thread_);
-  return Bind(static_cast<SystrapAddressSpace&>(as), platform_.CurrentBell());
+  return Bind(static_cast<SystrapAddressSpace&>(as));
 }
 
-base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as, Bell& bell) {
+base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as) {
   LeaveThread();
   base::RefPtr<Stub> stub = as.stub();
   if (!stub) return base::Errno(ESRCH);
-  thread_ = TRY(stub->TakeThread(bell));
+  thread_ = TRY(stub->TakeThread());
   called_ = false;
   thread_->SetAnswers(answers_);
   stub_ = std::move(stub);
@@ -73,9 +73,8 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
     // A new guest thread goes where nothing runs, if there is such a place.
     if (Bell* idle = platform_.IdleBell(*bell)) {
       base::Fiber::MoveTo(idle->executor());
-      bell = idle;
     }
-    auto bound = Bind(as, *bell);
+    auto bound = Bind(as);
     if (!bound.ok()) {
       if (!bound.failed_with(ESRCH)) {
         LOG_WARNING("no host process for a guest thread: %s", base::ErrnoName(bound.error().value()));
@@ -118,8 +117,8 @@ bool SystrapContext::CanReturn() const {
   const Registers& b = at_call_;
   return a.r15 == b.r15 && a.r14 == b.r14 && a.r13 == b.r13 && a.r12 == b.r12 && a.rbp == b.rbp && a.rbx == b.rbx &&
          a.r11 == b.r11 && a.r10 == b.r10 && a.r9 == b.r9 && a.r8 == b.r8 && a.rcx == b.rcx && a.rdx == b.rdx &&
-         a.rsi == b.rsi && a.rdi == b.rdi && a.rip == b.rip && a.cs == b.cs && a.rflags == b.rflags &&
-         a.rsp == b.rsp && a.ss == b.ss && a.fs_base == b.fs_base && a.gs_base == b.gs_base;
+         a.rsi == b.rsi && a.rdi == b.rdi && a.rip == b.rip && a.cs == b.cs && a.rflags == b.rflags && a.rsp == b.rsp &&
+         a.ss == b.ss && a.fs_base == b.fs_base && a.gs_base == b.gs_base;
 }
 
 void SystrapContext::Interrupt() {

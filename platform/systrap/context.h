@@ -51,7 +51,7 @@ class SystrapContext final : public Context {
     void operator()(std::byte* p) const { free(p); }
   };
 
-  base::Result<void> Bind(SystrapAddressSpace& as, Bell& bell);
+  base::Result<void> Bind(SystrapAddressSpace& as);
   void LeaveThread();
   std::span<std::byte> Area();
   void Finish(const Exit& exit);

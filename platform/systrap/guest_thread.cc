@@ -50,8 +50,8 @@ constexpr uint32_t kAwaited = 1, kReaped = 2;
 }  // namespace
 
 GuestThread::GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state,
-                         uint64_t slot_address)
-    : platform_(platform), pid_(pid), id_(id), frame_(slot_address), slot_(slot), state_(state) {
+                         uint64_t slot_address, int cpu)
+    : platform_(platform), pid_(pid), id_(id), frame_(slot_address), slot_(slot), state_(state), cpu_(cpu) {
   base::MutexLock lock(mu_);
   InitFrame(frame(), frame_);
   InitXState(reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate);

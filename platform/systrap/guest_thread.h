@@ -31,7 +31,9 @@ class SystrapPlatform;
 
 class GuestThread final : public base::RefCounted {
  public:
-  GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state, uint64_t slot_address);
+  // `cpu`: the one that it was made on and is bound to, or −1.
+  GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state, uint64_t slot_address,
+              int cpu);
 
   pid_t pid() const { return pid_; }
   uint32_t id() const { return id_; }

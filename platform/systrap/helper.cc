@@ -161,7 +161,8 @@ void Helper::Run(std::span<const HostOp> ops, AckPipes::Pipe& pipe, Outcome& out
       if (outcome.error <= 0) outcome.error = ESRCH;
       return;
     }
-    if (ops[outcome.done + n - 1].kind == OP_IS_CALL) {
+    const auto kind = ops[outcome.done + n - 1].kind;
+    if (kind != OP_IS_THREAD && kind != OP_IS_PROCESS) {
       outcome.done += n;
       continue;
     }

@@ -52,11 +52,17 @@ class Helper {
     pid_t cloned = 0;
   };
   // Makes the calls until one fails, one round trip for each CommandPages::kOps of them. An operation that clones comes
-  // alone. Waits for a batch in progress (parks) and then blocks the calling host thread, for microseconds unless the
+  // last. Waits for a batch in progress (parks) and then blocks the calling host thread, for microseconds unless the
   // operations say otherwise: those go to a blocking worker.
   Outcome Execute(std::span<const HostOp> ops) EXCLUDES(lock_);
 
   pid_t pid() const { return pid_; }
+  // The CPU it is bound to and what it clones starts on; −1: none. Between batches, like the next ones.
+  int cpu() const { return cpu_; }
+  // The number of the slot that what it clones finds (stub_layout.h: SlotDescriptor), as far as it is known.
+  static constexpr uint32_t kNoDescriptor = ~uint32_t{0};
+  uint32_t slot_descriptor() const { return slot_descriptor_; }
+  void set_slot_descriptor(uint32_t number) { slot_descriptor_ = number; }
   bool dead() const { return dead_.load(std::memory_order_acquire); }
   // Asks the host.
   bool IsAlive();
@@ -72,9 +78,10 @@ class Helper {
   const pid_t pid_;
   CommandPages& commands_;
   AckPipes& acks_;
-  base::FiberMutex lock_;  // one batch at a time
-  uint32_t sequence_ = 0;  // lock_
-  int cpu_ = -1;           // lock_: the one it is bound to
+  base::FiberMutex lock_;                     // one batch at a time
+  uint32_t sequence_ = 0;                     // lock_
+  int cpu_ = -1;                              // lock_: the one it is bound to
+  uint32_t slot_descriptor_ = kNoDescriptor;  // its user's
   std::atomic<bool> dead_{false};
 };
 

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -87,6 +88,7 @@ class SystrapPlatform final : public Platform {
   std::vector<base::UniqueFd> bell_reads_;
   base::UniqueFd text_, params_;
   std::unique_ptr<Helper> zygote_;
+  uint32_t zygote_area_ = 0;
   cpu_set_t host_cpus_;
   int guest_nice_ = 0;
   bool has_entry_ = false;
@@ -94,6 +96,7 @@ class SystrapPlatform final : public Platform {
   bool may_spin_ = false;
   std::unique_ptr<PatchedFiles> patched_files_;  // null: no patching
 
+  std::atomic<bool> zygote_has_descriptor_{false};
   mutable base::Mutex mu_;
   std::vector<Bell*> bells_ GUARDED_BY(mu_);  // by index; null: not attached
   std::vector<Shell> pool_ GUARDED_BY(mu_);

@@ -13,6 +13,20 @@
 #include "platform/systrap/platform_impl.h"
 
 namespace platform::systrap {
+namespace {
+
+uint32_t NumberOf(uint64_t slot_address) { return static_cast<uint32_t>((slot_address - kSlotWindow) / kSlotBytes); }
+
+}  // namespace
+
+HostOp DescriptorOp(SlotFile& slots, uint32_t area, uint32_t index) {
+  return {
+      offsetof(ThreadState, descriptor) + index * sizeof(ThreadState),
+      {0, kStubPage, PROT_READ, MAP_SHARED | MAP_32BIT, static_cast<uint64_t>(slots.fd()), SlotFile::StateOffset(area)},
+      OP_IS_DESCRIPTOR};
+}
+
+uint32_t Stub::NumberOf(const Place& place) { return systrap::NumberOf(place.slot_address); }
 
 Stub::Stub(SystrapPlatform& platform, Shell shell)
     : platform_(platform), areas_{shell.area}, helper_(std::move(shell.helper)) {}
@@ -63,46 +77,41 @@ base::Result<Stub::Place> Stub::TakePlace() {
   return Place{areas_[block], index, kSlotWindow + uint64_t{number} * kSlotBytes};
 }
 
-base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
-  {
-    base::MutexLock lock(mu_);
-    if (ended_) return base::Errno(ESRCH);
-    if (!spare_.empty()) {
-      base::RefPtr<GuestThread> thread = std::move(spare_.back());
-      spare_.pop_back();
-      return thread;
-    }
-  }
-  base::FiberMutexLock use(use_);
-  const Place place = TRY(TakePlace());
+base::Result<Stub::Newborn> Stub::Conceive() {
+  Newborn born;
+  born.place = TRY(TakePlace());
+  const Place& place = born.place;
   SlotFile& slots = platform_.slots();
   ThreadState& state = slots.state(place.area, place.index);
-  Slot& slot = slots.slot(place.area, place.index);
   state.id = SlotFile::Id(place.area, place.index);
-  state.doorbell = static_cast<uint32_t>(bell.write_fd());
   const FrameLayout layout(place.slot_address);
   state.frame = place.slot_address + layout.frame;
   state.xstate = place.slot_address + layout.fpstate;
   state.features = XStateFeatures();
   state.polled.store(0, std::memory_order_relaxed);
   state.spin.store(0, std::memory_order_relaxed);
-  const uint32_t number = static_cast<uint32_t>((place.slot_address - kSlotWindow) / kSlotBytes);
+  const uint32_t number = NumberOf(place);
   state.descriptor = {.limit = number};
-  slot.state.store(SLOT_IS_EVENT, std::memory_order_relaxed);
-  const HostOp ops[] = {
-      {offsetof(ThreadState, descriptor) + place.index * sizeof(ThreadState),
-       {0, kStubPage, PROT_READ, MAP_SHARED | MAP_32BIT, static_cast<uint64_t>(slots.fd()),
-        SlotFile::StateOffset(place.area)},
-       OP_IS_DESCRIPTOR},
-      {SYS_clone, {kThreadCloneFlags, place.slot_address}, OP_IS_THREAD}};
-  const std::span<const HostOp> wanted(platform_.has_entry() ? ops : ops + 1, std::end(ops));
-  Helper::Outcome made = helper_->Execute(wanted);
-  if (made.done != wanted.size()) {
+  slots.slot(place.area, place.index).state.store(SLOT_IS_EVENT, std::memory_order_relaxed);
+  if (platform_.has_entry() && helper_->slot_descriptor() != number) {
+    born.ops[born.count++] = DescriptorOp(slots, place.area, place.index);
+  }
+  born.ops[born.count++] = {SYS_clone, {kThreadCloneFlags, place.slot_address}, OP_IS_THREAD};
+  return born;
+}
+
+base::Result<base::RefPtr<GuestThread>> Stub::Adopt(const Newborn& born, const Helper::Outcome& made) {
+  const Place& place = born.place;
+  if (born.count > 1) helper_->set_slot_descriptor(made.cloned != 0 ? NumberOf(place) : Helper::kNoDescriptor);
+  if (made.cloned == 0) {
     base::MutexLock lock(mu_);
-    free_.push_back(number);
+    free_.push_back(NumberOf(place));
     return base::Errno(made.error);
   }
-  auto thread = base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slot, state, place.slot_address);
+  SlotFile& slots = platform_.slots();
+  ThreadState& state = slots.state(place.area, place.index);
+  auto thread = base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slots.slot(place.area, place.index), state,
+                                           place.slot_address, helper_->cpu());
   bool late;
   {
     base::MutexLock lock(mu_);
@@ -116,6 +125,21 @@ base::Result<base::RefPtr<GuestThread>> Stub::TakeThread(Bell& bell) {
   return thread;
 }
 
+base::Result<base::RefPtr<GuestThread>> Stub::TakeThread() {
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return base::Errno(ESRCH);
+    if (!spare_.empty()) {
+      base::RefPtr<GuestThread> thread = std::move(spare_.back());
+      spare_.pop_back();
+      return thread;
+    }
+  }
+  base::FiberMutexLock use(use_);
+  const Newborn born = TRY(Conceive());
+  return Adopt(born, helper_->Execute({born.ops, born.count}));
+}
+
 void Stub::GiveThread(base::RefPtr<GuestThread> thread) {
   {
     base::MutexLock lock(mu_);
@@ -127,7 +151,7 @@ void Stub::GiveThread(base::RefPtr<GuestThread> thread) {
     threads_.erase(std::find(threads_.begin(), threads_.end(), thread));
   }
   thread->Kill();
-  const uint32_t number = static_cast<uint32_t>((thread->slot_address() - kSlotWindow) / kSlotBytes);
+  const uint32_t number = systrap::NumberOf(thread->slot_address());
   base::MutexLock lock(mu_);
   if (!ended_) free_.push_back(number);
 }
@@ -136,7 +160,27 @@ Helper::Outcome Stub::Execute(std::span<const HostOp> ops) {
   base::FiberMutexLock use(use_);
   Helper::Outcome outcome;
   outcome.error = ESRCH;
-  return ended() ? outcome : helper_->Execute(ops);
+  bool first;
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return outcome;
+    first = used_ == 0;
+  }
+  if (!first) return helper_->Execute(ops);
+  // The first thread comes with the first changes, in one round trip. Whoever needs one finds it among the spare ones,
+  // or finds none and sees why.
+  auto born = Conceive();
+  if (!born.ok()) return helper_->Execute(ops);
+  std::vector<HostOp> all(ops.begin(), ops.end());
+  all.insert(all.end(), born->ops, born->ops + born->count);
+  outcome = helper_->Execute(all);
+  auto thread = Adopt(*born, outcome);
+  if (thread.ok()) {
+    base::MutexLock lock(mu_);
+    if (!ended_) spare_.push_back(std::move(*thread));
+  }
+  outcome.done = std::min(outcome.done, ops.size());
+  return outcome;
 }
 
 bool Stub::IsAlive() {

@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "platform/systrap/guest_thread.h"
 #include "platform/systrap/helper.h"
+#include "platform/systrap/slot_file.h"
 
 namespace platform::systrap {
 
@@ -34,15 +35,19 @@ struct Shell {
   uint32_t area = 0;
 };
 
+// Sets what the next process that a helper clones inherits: the descriptor by which it finds its slot, that of the
+// index in the area.
+HostOp DescriptorOp(SlotFile& slots, uint32_t area, uint32_t index);
+
 class Stub final : public base::RefCounted {
  public:
   Stub(SystrapPlatform& platform, Shell shell);
   ~Stub() override;
 
-  // Parks. See Helper::Execute.
+  // Parks. See Helper::Execute. The first batch makes the first guest thread as well.
   Helper::Outcome Execute(std::span<const HostOp> ops) EXCLUDES(mu_);
   // A thread without owner: a spare one, or a new one. Parks. EAGAIN, ENOMEM; ESRCH if the stub is dead.
-  base::Result<base::RefPtr<GuestThread>> TakeThread(Bell& bell) EXCLUDES(mu_);
+  base::Result<base::RefPtr<GuestThread>> TakeThread() EXCLUDES(mu_);
   // Takes back a thread at rest whose owner has left it.
   void GiveThread(base::RefPtr<GuestThread> thread) EXCLUDES(mu_);
   // Ends all guest threads; their contexts complete with kDead. Then unmaps what the guest had mapped and returns what
@@ -58,7 +63,17 @@ class Stub final : public base::RefCounted {
     uint32_t area, index;
     uint64_t slot_address;
   };
+  // A thread that is to be made, and the operations that make it.
+  struct Newborn {
+    Place place;
+    HostOp ops[2];
+    size_t count = 0;
+  };
+  static uint32_t NumberOf(const Place& place);
+  // With use_ held.
   base::Result<Place> TakePlace() EXCLUDES(mu_);
+  base::Result<Newborn> Conceive() EXCLUDES(mu_);
+  base::Result<base::RefPtr<GuestThread>> Adopt(const Newborn& born, const Helper::Outcome& made) EXCLUDES(mu_);
 
   SystrapPlatform& platform_;
   std::vector<uint32_t> areas_;  // one per block; use_

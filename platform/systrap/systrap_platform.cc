@@ -151,6 +151,8 @@ base::Result<void> SystrapPlatform::MakeZygote() {
   const uint32_t area = TRY(slots_->Take());
   const pid_t pid = TRY(CloneZygote(descriptors_, *slots_, text_, params_));
   zygote_ = std::make_unique<Helper>(pid, slots_->commands(area), acks_);
+  zygote_area_ = area;
+  slots_->state(area, 0).descriptor = {.limit = 0};
   return {};
 }
 
@@ -237,14 +239,22 @@ base::Result<Shell> SystrapPlatform::TakeShell() {
     }
   }
   const uint32_t area = TRY(slots_->Take());
-  HostOp clone = {
-      SYS_clone, {kProcessCloneFlags, static_cast<uint64_t>(slots_->fd()), SlotFile::Offset(area)}, OP_IS_PROCESS};
-  Helper::Outcome made = zygote_->Execute({&clone, 1});
-  if (made.done == 0) {
+  const HostOp ops[] = {
+      DescriptorOp(*slots_, zygote_area_, 0),
+      {SYS_clone, {kProcessCloneFlags, static_cast<uint64_t>(slots_->fd()), SlotFile::Offset(area)}, OP_IS_PROCESS}};
+  // All helpers inherit the descriptor of the first slot.
+  const bool has_descriptor = !has_entry_ || zygote_has_descriptor_.load(std::memory_order_relaxed);
+  const Helper::Outcome made = zygote_->Execute(std::span(ops).subspan(has_descriptor ? 1 : 0));
+  if (made.cloned == 0) {
     slots_->Give(area);
     return base::Errno(made.error == ESRCH ? EIO : made.error);
   }
-  return Shell{std::make_unique<Helper>(made.cloned, slots_->commands(area), acks_), area};
+  auto helper = std::make_unique<Helper>(made.cloned, slots_->commands(area), acks_);
+  if (has_entry_) {
+    zygote_has_descriptor_.store(true, std::memory_order_relaxed);
+    helper->set_slot_descriptor(0);
+  }
+  return Shell{std::move(helper), area};
 }
 
 base::Result<base::RefPtr<AddressSpace>> SystrapPlatform::NewAddressSpace() {

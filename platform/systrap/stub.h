@@ -56,6 +56,11 @@ class Stub final : public base::RefCounted {
   bool ended() const EXCLUDES(mu_);
   // False if the helper has died: the address space is lost then.
   bool IsAlive() EXCLUDES(mu_);
+  // For tests, which play the host's killer.
+  pid_t helper_pid() EXCLUDES(mu_) {
+    base::MutexLock lock(mu_);
+    return ended_ ? -1 : helper_->pid();
+  }
 
  private:
   static constexpr size_t kSpareThreads = 8;

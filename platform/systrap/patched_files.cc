@@ -126,8 +126,10 @@ base::Result<base::RefPtr<PatchedFile>> PatchedFiles::FindOrAdd(const Key& key, 
 
 base::Result<base::RefPtr<PatchedText>> PatchedFiles::Patch(int fd, uint64_t offset, uint64_t number) {
   const Key key = TRY(KeyOf(fd));
-  const int64_t settled = base::HostClockNs(CLOCK_REALTIME) - options_.settled_ns;
-  if (std::max(key.mtime_ns, key.ctime_ns) > settled) return base::Errno(EAGAIN);
+  constexpr int64_t kSecond = 1'000'000'000;
+  const bool coarse = key.mtime_ns % kSecond == 0 && key.ctime_ns % kSecond == 0;
+  const int64_t settled = coarse ? options_.coarse_settled_ns : options_.settled_ns;
+  if (std::max(key.mtime_ns, key.ctime_ns) > base::HostClockNs(CLOCK_REALTIME) - settled) return base::Errno(EAGAIN);
 
   base::FiberMutexLock build(build_);
   const base::MonotonicNs start = base::MonotonicNow();

@@ -37,8 +37,10 @@ class PatchedFiles final : public TextPatcher {
   static constexpr uint64_t kGapPages = 3;
 
   struct Options {
-    // Files changed later than so long ago are left alone.
-    int64_t settled_ns = 1'000'000'000;
+    // Files changed later than so long ago are left alone: several ticks of the host's clock for timestamps.
+    int64_t settled_ns = 50'000'000;
+    // The same on file systems that keep seconds alone.
+    int64_t coarse_settled_ns = 2'500'000'000;
   };
 
   // `entry`: where trampolines jump, an address that is the same in every stub. ENOMEM, EMFILE.

@@ -89,9 +89,10 @@ class TrapCounts {
       entry.store(page / kPageSize << kCountBits | 1, std::memory_order_relaxed);
       return 0;
     }
+    if ((seen & kSettled) == kSettled) return 0;
     const uint32_t count = static_cast<uint32_t>(seen & kSettled) + 1;
-    if (count >= kSettled) return 0;
-    entry.store(seen + 1, std::memory_order_relaxed);
+    // It does not end: what was not possible may become so.
+    entry.store(count < kMost ? seen + 1 : seen + 1 - kMost / 2, std::memory_order_relaxed);
     return count == kInstallTraps || (count >= kPatchTraps && (count & (count - 1)) == 0) ? count : 0;
   }
   // Nothing more is to be done about it.
@@ -102,6 +103,7 @@ class TrapCounts {
  private:
   static constexpr int kCountBits = 16;
   static constexpr uint64_t kSettled = (1 << kCountBits) - 1;
+  static constexpr uint32_t kMost = 1 << (kCountBits - 1);
   std::atomic<uint64_t>& Entry(uint64_t page) { return entries_[(page / kPageSize * 0x9e3779b97f4a7c15u) >> (64 - 6)]; }
   std::array<std::atomic<uint64_t>, 64> entries_{};
 };

@@ -46,7 +46,7 @@ patched_files_test_calls:
 namespace platform::systrap {
 namespace {
 
-constexpr PatchedFiles::Options kAtOnce = {.settled_ns = INT64_MIN / 4};
+constexpr PatchedFiles::Options kAtOnce = {.settled_ns = INT64_MIN / 4, .coarse_settled_ns = INT64_MIN / 4};
 constexpr uint64_t kPage = 4096;
 
 uint64_t Entry() { return reinterpret_cast<uint64_t>(&patched_files_test_entry); }

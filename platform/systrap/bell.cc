@@ -26,7 +26,7 @@ constexpr int kLooksPerClock = 16;
 constexpr size_t kMaxSpunThreads = 4;
 // Somebody else had the CPU meanwhile: there are more runnable threads than CPUs, or the sandbox is throttled.
 constexpr base::MonotonicNs kPreemptedNs = 100'000;
-constexpr base::MonotonicNs kPauseAfterPreemptionNs = 20'000'000;
+constexpr base::MonotonicNs kLeastPauseNs = 20'000'000, kLongestPauseNs = 2'000'000'000;
 constexpr base::MonotonicNs kLeaseNs = 2'000'000;
 
 inline void CpuRelax() { __builtin_ia32_pause(); }
@@ -148,7 +148,10 @@ bool Bell::Spin() {
     }
     const base::MonotonicNs now = base::MonotonicNow();
     if (now - last > kPreemptedNs) {
-      no_spin_until_ = now + kPauseAfterPreemptionNs;
+      // Soon after the last time: twice as long as then.
+      const bool again = now - no_spin_until_ < pause_ns_;
+      pause_ns_ = again ? std::min(2 * pause_ns_, kLongestPauseNs) : kLeastPauseNs;
+      no_spin_until_ = now + pause_ns_;
       for (Entry& e : running_) e.thread->meter().Stop();
     }
     if (now > end) return false;

@@ -89,6 +89,7 @@ class Bell final : public base::IdleStrategy {
   std::vector<Entry> running_;
   std::atomic<int> running_count_{0};
   base::MonotonicNs no_spin_until_ = 0;
+  base::MonotonicNs pause_ns_ = 0;  // that ends then
 
   static constexpr uint32_t kNobody = ~uint32_t{0};
   std::atomic<uint32_t> borrower_{kNobody};

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 
 #include "base/logging.h"
@@ -96,6 +97,29 @@ uint64_t IoWeightFromBlkioWeight(uint64_t weight) {
   if (weight == 0) return 0;
   weight = std::clamp<uint64_t>(weight, 10, 1000);
   return 1 + (weight - 10) * 9999 / 990;
+}
+
+double CpuLimit(const Layout& layout) {
+  const auto mounted = layout.controllers.find("cpu");
+  const bool version2 = mounted == layout.controllers.end();
+  const std::string mount = version2 ? layout.unified : mounted->second;
+  const auto own = layout.own.find(version2 ? "" : "cpu");
+  if (mount.empty() || own == layout.own.end()) return 0;
+  double limit = 0;
+  std::string path = own->second == "/" ? "" : own->second;
+  for (;;) {
+    // "max 100000", "150000 100000"; −1 without a limit in version 1.
+    const std::string text = version2 ? ReadTrimmed(mount + path + "/cpu.max")
+                                      : ReadTrimmed(mount + path + "/cpu.cfs_quota_us") + " " +
+                                            ReadTrimmed(mount + path + "/cpu.cfs_period_us");
+    double quota = 0, period = 0;
+    if (sscanf(text.c_str(), "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0) {
+      limit = limit == 0 ? quota / period : std::min(limit, quota / period);
+    }
+    const size_t slash = path.rfind('/');
+    if (slash == std::string::npos) return limit;
+    path.resize(slash);
+  }
 }
 
 absl::StatusOr<Cgroup> Cgroup::Create(const Layout& layout, const std::string& cgroups_path, bool systemd) {

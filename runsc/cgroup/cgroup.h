@@ -39,6 +39,9 @@ struct Layout {
 // path that systemd would make of it (its daemon is not asked).
 absl::StatusOr<std::string> ResolvePath(const std::string& cgroups_path, bool systemd, const std::string& own);
 
+// CPUs' worth of time that our own groups and those above them give us (cpu.max, cpu.cfs_quota_us); 0: no limit.
+double CpuLimit(const Layout& layout);
+
 class Cgroup {
  public:
   // Makes the directories that are missing and remembers which those were.

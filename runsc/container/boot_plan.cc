@@ -12,6 +12,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "runsc/cgroup/cgroup.h"
 #include "runsc/host/errno_status.h"
 #include "runsc/host/files.h"
 #include "runsc/oci/mount_options.h"
@@ -175,6 +176,15 @@ int CpuCount(const oci::Resources& resources) {
   return std::max(count, 1);
 }
 
+double CpuLimit(const oci::Resources& resources) {
+  double limit = cgroup::CpuLimit(cgroup::Layout::Detect());
+  if (resources.cpu_quota && *resources.cpu_quota > 0 && resources.cpu_period && *resources.cpu_period > 0) {
+    const double granted = static_cast<double>(*resources.cpu_quota) / static_cast<double>(*resources.cpu_period);
+    limit = limit == 0 ? granted : std::min(limit, granted);
+  }
+  return limit;
+}
+
 sentry::control::ProcessSpec MakeProcessSpec(const oci::Process& process) {
   sentry::control::ProcessSpec spec;
   spec.argv = process.args;
@@ -264,6 +274,7 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
   b.platform = config.platform;
   b.systrap_patching = config.systrap_patching && !config.systrap_disable_patching;
   b.cpu_count = CpuCount(spec.linux_.resources);
+  b.cpu_limit = CpuLimit(spec.linux_.resources);
   if (spec.linux_.resources.memory_limit.value_or(0) > 0) {
     b.memory_limit = static_cast<uint64_t>(*spec.linux_.resources.memory_limit);
   }

@@ -42,6 +42,9 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
 // A process object as the sentry takes it, without descriptors.
 sentry::control::ProcessSpec MakeProcessSpec(const oci::Process& process);
 
+// CPUs' worth of time that it may use: of its quota and our own groups' the least; 0: no limit.
+double CpuLimit(const oci::Resources& resources);
+
 // CPUs that a sandbox may use: the caller's affinity, and no more than a quota or cpuset grants.
 int CpuCount(const oci::Resources& resources);
 

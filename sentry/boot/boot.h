@@ -109,6 +109,7 @@ struct BootSpec {
   std::string platform = "systrap";
   bool systrap_patching = false;
   int cpu_count = 1;          // CPUs that the guest sees; an executor for each
+  double cpu_limit = 0;       // CPUs' worth of time that the host gives us; 0: no limit
   uint64_t memory_limit = 0;  // bytes; 0: what the host has
   int64_t pids_limit = 0;     // guest tasks; 0: no limit
   bool strace = false;

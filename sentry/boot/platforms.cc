@@ -12,7 +12,7 @@ namespace sentry {
 namespace {
 
 base::Result<std::unique_ptr<platform::Platform>> NewSystrap(const PlatformOptions& options) {
-  return platform::systrap::New({.patching = options.systrap_patching});
+  return platform::systrap::New({.cpu_limit = options.cpu_limit, .patching = options.systrap_patching});
 }
 base::Result<std::unique_ptr<platform::Platform>> NewPtrace(const PlatformOptions&) { return platform::ptrace::New(); }
 

@@ -12,6 +12,7 @@ namespace sentry {
 
 struct PlatformOptions {
   bool systrap_patching = false;
+  double cpu_limit = 0;  // CPUs' worth of time; 0: no limit
 };
 
 // Before the filter. A host that does not let the platform work: a sentence that says which other to try.

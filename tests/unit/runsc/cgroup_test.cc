@@ -136,6 +136,29 @@ TEST_F(CgroupTest, Version1SetsLimitsJoinsAndRemovesWhatItMade) {
   EXPECT_TRUE(fs::exists(root_ + "/memory/pod")) << "it was there before";
 }
 
+TEST_F(CgroupTest, TheLeastQuotaOnTheWayUpIsTheCpuLimit) {
+  const auto write = [&](const std::string& path, const std::string& text) {
+    fs::create_directories(fs::path(root_ + path).parent_path());
+    Write(path, text);
+  };
+  Layout layout;
+  layout.unified = root_ + "/two";
+  layout.own[""] = "/a/b";
+  EXPECT_EQ(CpuLimit(layout), 0);
+  write("/two/a/cpu.max", "150000 100000\n");
+  write("/two/a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(CpuLimit(layout), 1.5);
+  write("/two/a/b/cpu.max", "20000 100000\n");
+  EXPECT_EQ(CpuLimit(layout), 0.2);
+  layout.controllers["cpu"] = root_ + "/one";
+  layout.own["cpu"] = "/";
+  write("/one/cpu.cfs_quota_us", "-1\n");
+  write("/one/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CpuLimit(layout), 0);
+  write("/one/cpu.cfs_quota_us", "250000\n");
+  EXPECT_EQ(CpuLimit(layout), 2.5);
+}
+
 TEST_F(CgroupTest, ALimitThatCannotBeSetIsAnError) {
   auto cgroup = Cgroup::Create(Version1({"cpu"}), "/c", false);
   ASSERT_TRUE(cgroup.ok());

@@ -1,8 +1,13 @@
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include <cstring>
+
 #include "base/syscall_unsafe.h"
+#include "base/unique_fd.h"
 #include "platform/fake/fake_platform.h"
+#include "platform/kvm/kvm_platform.h"
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/systrap/address_space.h"
 #include "platform/systrap/entry.h"
@@ -11,6 +16,16 @@
 #include "platform/tests/guest.h"
 
 namespace platform {
+namespace {
+
+std::string MissingKvm() {
+  auto fd = base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
+  if (!fd.ok()) return std::string("/dev/kvm: ") + strerror(fd.error().value());
+  base::UniqueFd close(static_cast<int>(*fd));
+  return "";
+}
+
+}  // namespace
 
 std::vector<Factory> Factories() {
   Factory ptrace;
@@ -38,6 +53,17 @@ std::vector<Factory> Factories() {
   };
   if (systrap::HostHasEntry()) systrap.entry = systrap::StubAddress(systrap::runsc_systrap_entry);
 
+  Factory kvm = ptrace;
+  kvm.name = "kvm";
+  kvm.missing = MissingKvm();
+  kvm.make = [] {
+    auto made = kvm::New();
+    EXPECT_TRUE(made.ok()) << (made.ok() ? "" : base::ErrnoName(made.error().value()));
+    return made.ok() ? std::move(*made) : nullptr;
+  };
+  // There is no process of the host that could be killed.
+  kvm.kill = [](AddressSpace& as) { as.Release(); };
+
   Factory fake;
   fake.name = "fake";
   fake.make = [] { return fake::New(); };
@@ -45,7 +71,7 @@ std::vector<Factory> Factories() {
   fake.make_system_calls = [](Context& c) { fake::SetScript(c, fake::SystemCalls()); };
   fake.make_spin = [](Context& c) { fake::SetScript(c, fake::Spin()); };
   fake.kill = fake::Kill;
-  return {ptrace, systrap, fake};
+  return {ptrace, systrap, kvm, fake};
 }
 
 }  // namespace platform

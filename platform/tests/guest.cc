@@ -37,6 +37,7 @@ MapOp ProtectOf(uint64_t address, uint64_t length, uint8_t prot) {
 }
 
 void PlatformTest::SetUp() {
+  if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
   base::InstallSafeCopyHandlers();
   auto file = MemoryFile::Create({});
   ASSERT_TRUE(file.ok());

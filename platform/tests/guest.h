@@ -58,6 +58,7 @@ struct Factory {
   std::function<void(Context&)> make_spin;          // spin
   uint64_t entry = 0;  // where patched call sites jump to; 0: there is no such way
   std::function<void(AddressSpace&)> kill;          // as the host's killer of processes; null: by finding the process
+  std::string missing;                              // why it cannot run on this host; empty: it can
 };
 // Child processes of this one, of which stubs are a part, in order of their start.
 std::vector<int> ChildProcesses();

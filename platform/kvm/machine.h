@@ -1,0 +1,124 @@
+// Machine: the virtual machine of a sandbox: its descriptors, its guest-physical memory, and what all of its virtual
+// CPUs share (the text of ring 0, the interrupt table, the upper half of the address space).
+//
+// Guest-physical memory is made of slots of kSlotBytes, added when they are needed. Each is a reservation in the
+// sentry's own address space: what is mapped there is what the guest's page tables can point to. Slot 0 is memory of
+// ours (page tables, state pages); the others are windows onto files (file_windows.h). Changing a mapping inside a slot
+// is a call of the host's mmap family, which makes the host's KVM forget every translation of it.
+#ifndef PLATFORM_KVM_MACHINE_H_
+#define PLATFORM_KVM_MACHINE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+
+namespace platform::kvm {
+
+struct CpuidList;
+
+// An address in guest-physical memory.
+using Physical = uint64_t;
+
+// Bits of a page table entry (Intel SDM vol. 3, 4.5).
+inline constexpr uint64_t kPtePresent = 1, kPteWrite = 2, kPteUser = 4, kPteAccessed = 0x20, kPteDirty = 0x40,
+                          kPteNoExecute = uint64_t{1} << 63;
+inline constexpr uint64_t kPteAddress = 0x000ffffffffff000;
+inline constexpr int kTableEntries = 512;
+
+class Machine {
+ public:
+  // Opens /dev/kvm and makes the machine. ENOENT, EACCES …: the host's; ENOTSUP: its KVM lacks what we need.
+  static base::Result<std::unique_ptr<Machine>> Create();
+  ~Machine();
+
+  int fd() const { return vm_.get(); }
+  int system_fd() const { return system_.get(); }
+  size_t run_bytes() const { return run_bytes_; }
+  const CpuidList& cpuid() const { return *cpuid_; }
+  // Of the area of KVM_GET_XSAVE2; 0 if the host has only KVM_GET_XSAVE.
+  size_t xsave_bytes() const { return xsave_bytes_; }
+  // Whether a KVM_RUN that fails with EFAULT says where.
+  bool tells_faults() const { return tells_faults_; }
+
+  // A zeroed page of our own memory, for tables and state. ENOMEM when the slot is used up or the host refuses.
+  base::Result<Physical> TakePage() EXCLUDES(mu_);
+  // Nothing uses it, nor has the host's KVM anything in mind that it made of its contents (Retire).
+  void GivePage(Physical page) EXCLUDES(mu_);
+  // Pages of page tables that were in use. The host's KVM may keep shadows of them, made when it had seen their
+  // contents, and does not see that we write to them: they are used again only after it was made to forget all shadows.
+  void Retire(std::vector<Physical> pages) EXCLUDES(mu_);
+  std::byte* Host(Physical page) const { return pages_base_ + (page - kPagesPhysical); }
+  uint64_t* Table(Physical page) const { return reinterpret_cast<uint64_t*>(Host(page)); }
+
+  // One more slot, as an inaccessible reservation of kSlotBytes. `physical` and `host` are where it begins.
+  struct Slot {
+    Physical physical;
+    std::byte* host;
+  };
+  base::Result<Slot> AddSlot() EXCLUDES(mu_);
+
+  // The entry of every top table that maps ring 0.
+  uint64_t kernel_entry() const { return kernel_entry_; }
+  // A table with nothing but ring 0, for virtual CPUs that run nothing.
+  Physical idle_root() const { return idle_root_; }
+  // Maps the two pages of virtual CPU `index`. Returns its state page.
+  base::Result<Physical> MapCpu(int index) EXCLUDES(mu_);
+
+  // The root that a virtual CPU has loaded, and the one that it may load next, for Retire.
+  void SetRoots(int cpu, Physical loaded, Physical next) {
+    roots_[2 * cpu].store(loaded, std::memory_order_relaxed);
+    roots_[2 * cpu + 1].store(next, std::memory_order_relaxed);
+  }
+
+  // Says in the debug log, once for each, how `syscall` arrives on this host.
+  void NoteSystemCallEntry(bool in_ring0) {
+    std::atomic<bool>& seen = seen_entry_[in_ring0];
+    if (!seen.load(std::memory_order_relaxed)) LogSystemCallEntry(in_ring0);
+  }
+
+  static constexpr uint64_t kSlotBytes = 256 << 20;
+
+ private:
+  Machine();
+  base::Result<void> MakeSharedPages();
+  base::Result<void> ForgetShadows() REQUIRES(mu_);
+  base::Result<Physical> TakePageLocked() REQUIRES(mu_);
+  base::Result<void> SetSlot(uint32_t slot, Physical physical, const void* host, uint64_t bytes);
+
+  // Above 4 GiB, where the host's KVM puts nothing of its own.
+  static constexpr Physical kPagesPhysical = uint64_t{1} << 32;
+  static constexpr uint64_t kPagesBytes = kSlotBytes;
+  static constexpr Physical kSlotsPhysical = kPagesPhysical + kPagesBytes;
+
+  void LogSystemCallEntry(bool in_ring0);
+
+  std::atomic<bool> seen_entry_[2] = {};
+  base::UniqueFd system_, vm_;
+  size_t run_bytes_ = 0;
+  size_t xsave_bytes_ = 0;
+  bool tells_faults_ = false;
+  uint32_t max_slots_ = 0;
+  std::unique_ptr<CpuidList> cpuid_;
+
+  std::byte* pages_base_ = nullptr;
+  uint64_t kernel_entry_ = 0;
+  Physical idle_root_ = 0, ring0_table_ = 0, text_page_ = 0;
+  std::atomic<Physical> roots_[512] = {};
+
+  base::Mutex mu_;
+  Physical next_page_ GUARDED_BY(mu_) = kPagesPhysical;
+  std::vector<Physical> free_pages_ GUARDED_BY(mu_);
+  std::vector<Physical> retired_ GUARDED_BY(mu_);
+  uint32_t slots_ GUARDED_BY(mu_) = 1;
+  std::vector<std::byte*> reservations_ GUARDED_BY(mu_);
+};
+
+}  // namespace platform::kvm
+
+#endif  // PLATFORM_KVM_MACHINE_H_

@@ -1,0 +1,51 @@
+// The addresses of ring 0 in every guest address space, and the layout of a virtual CPU's page there, for C++ and for
+// ring0_text.S.
+//
+// Each virtual CPU has two pages in the upper half, which ring 3 cannot read: the text (the same memory for all of
+// them), and behind it its own state. The text finds the state relative to its own address, so that ring 0 needs no GS.
+#ifndef PLATFORM_KVM_RING0_LAYOUT_H_
+#define PLATFORM_KVM_RING0_LAYOUT_H_
+
+#define RING0_START 0xffffff8000000000  // the last entry but one of the top table would do as well
+#define RING0_CPU_STRIDE 0x2000
+#define RING0_STATE_OFFSET 0x1000
+#define RING0_IDT_OFFSET 0x1ff000  // of the shared IDT; the CPUs' pages lie below
+#define RING0_MAX_CPUS 255
+
+// In the state page.
+#define STATE_EXITED 0x00    // u32: 1 when ring 0 has written the frame and asks for the sentry
+#define STATE_LOAD_CR3 0x08  // u64: what to load before going back; 0: what is there
+#define STATE_FS_BASE 0x10
+#define STATE_GS_BASE 0x18
+#define STATE_DS 0x20  // u16 each
+#define STATE_ES 0x22
+#define STATE_FS 0x24
+#define STATE_GS 0x26
+#define STATE_GPRS 0x300  // r15 … rdi, in the order of platform::Registers; below: room for a fault of ring 0 itself
+#define STATE_VECTOR 0x378
+#define STATE_ERROR 0x380
+#define STATE_RIP 0x388
+#define STATE_CS 0x390
+#define STATE_RFLAGS 0x398
+#define STATE_RSP 0x3a0
+#define STATE_SS 0x3a8
+#define STATE_STACK_TOP 0x3b0  // TSS.RSP0: the processor's frame lands where the fields above are
+#define STATE_GDT 0x400
+#define STATE_TSS 0x500
+#define STATE_IST_TOP 0x800  // for a double fault
+
+#define RING0_PORT 0x3e
+
+#define SELECTOR_KERNEL_CS 0x10
+#define SELECTOR_KERNEL_SS 0x18
+#define SELECTOR_USER_SS 0x2b
+#define SELECTOR_USER_CS 0x33
+#define SELECTOR_TSS 0x38
+
+// Vectors in STATE_VECTOR beyond the processor's.
+#define VECTOR_KICK 32      // the interrupt by which the sentry takes a virtual CPU out of ring 3
+#define VECTOR_SYSCALL 256  // `syscall`, where it enters ring 0
+#define RING0_STUB_BYTES 16
+#define RING0_STUBS 33
+
+#endif  // PLATFORM_KVM_RING0_LAYOUT_H_

@@ -1,0 +1,101 @@
+// Vcpu: one virtual CPU. Between runs it stands in ring 0, at the instruction behind the exit, and the registers of
+// ring 3 are in its state page; after a run that a signal ended it stands where it was.
+//
+// Used by one host thread at a time (the host's KVM allows any), except for Kick.
+#ifndef PLATFORM_KVM_VCPU_H_
+#define PLATFORM_KVM_VCPU_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/errno.h"
+#include "base/unique_fd.h"
+#include "platform/kvm/machine.h"
+#include "platform/kvm/ring0_layout.h"
+#include "platform/registers.h"
+
+struct kvm_run;
+
+namespace platform::kvm {
+
+// The state page (ring0_layout.h). Only ring 0 and the sentry can reach it.
+struct StatePage {
+  std::atomic<uint32_t> exited;
+  uint32_t unused0;
+  uint64_t load_cr3;
+  uint64_t fs_base, gs_base;
+  uint16_t ds, es, fs, gs;
+  std::byte unused1[STATE_GPRS - 0x28];
+  uint64_t gprs[15];  // as in Registers
+  uint64_t vector, error;
+  uint64_t rip, cs, rflags, rsp, ss;
+};
+static_assert(offsetof(StatePage, gprs) == STATE_GPRS && offsetof(StatePage, vector) == STATE_VECTOR &&
+              offsetof(StatePage, ss) == STATE_SS && sizeof(StatePage) == STATE_STACK_TOP &&
+              offsetof(StatePage, gs) == STATE_GS);
+
+class Vcpu {
+ public:
+  static base::Result<std::unique_ptr<Vcpu>> Create(Machine& machine, int index);
+  ~Vcpu();
+
+  enum class Outcome : uint8_t {
+    kMessage,      // ring 0 says that ring 3 came back: the state page has its registers, vector and error code
+    kSignal,       // a signal, or Kick; nothing happened to the guest
+    kWindow,       // the interrupt that InjectKick asked for can be given now
+    kForeign,      // an exit that ring 3 made by itself (an I/O instruction, where the host does not check)
+    kMemoryFault,  // the host has no memory behind what ring 3 touched: fault_physical() if it says where
+    kBroken,       // anything else
+  };
+  Outcome Run();
+  Physical fault_physical() const { return fault_physical_; }  // ~0 if it is not known
+  // A virtual CPU that stands in ring 3, or in ring 0 on its way: makes the next Run end in kMessage with VECTOR_KICK,
+  // unless something else happens first. After kSignal and kWindow.
+  void InjectKick();
+  // Any thread: the Run that goes on, or the next one, ends soon. `host_tid` is the thread that runs it, 0 if unknown.
+  void Kick(int host_tid);
+  // Forgets a Kick that has been seen.
+  void ClearKick();
+
+  StatePage& state() { return *state_; }
+  // The address at which `syscall` enters.
+  uint64_t syscall_entry() const { return syscall_entry_; }
+  Machine& machine() { return machine_; }
+  // The root that is loaded; a different one is loaded by the next Run.
+  Physical root() const { return root_; }
+  void LoadRoot(Physical root);
+
+  // The address of the last page fault.
+  uint64_t FaultAddress();
+  // After kForeign, kMemoryFault and kBroken: takes the registers of ring 3 out of the processor and brings it back to
+  // ring 0. False if it was not in ring 3: the registers are lost.
+  bool Extract(Registers& registers);
+
+  // The vector state that is in the processor.
+  void GetXState(std::span<std::byte> area);
+  void SetXState(std::span<const std::byte> area);
+
+ private:
+  explicit Vcpu(Machine& machine, int index) : machine_(machine), index_(index) {}
+  base::Result<void> SetUp();
+  base::Result<void> StandInRing0();
+  base::Result<void> SetModelRegisters();
+
+  Machine& machine_;
+  const int index_;
+  base::UniqueFd fd_;
+  kvm_run* run_ = nullptr;
+  StatePage* state_ = nullptr;
+  uint64_t text_ = 0, syscall_entry_ = 0;  // addresses in ring 0
+  Physical root_ = 0, loaded_root_ = 0;  // the one of the next Run, and of the last
+  Physical fault_physical_ = 0;
+  std::unique_ptr<std::byte[]> xsave_;
+  size_t xsave_bytes_ = 0;
+};
+
+}  // namespace platform::kvm
+
+#endif  // PLATFORM_KVM_VCPU_H_

@@ -31,15 +31,15 @@ class Idle final : public base::IdleStrategy {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Platform>> New() {
-  std::unique_ptr<KvmPlatform> platform = TRY(KvmPlatform::Create());
+base::Result<std::unique_ptr<Platform>> New(base::UniqueFd device) {
+  std::unique_ptr<KvmPlatform> platform = TRY(KvmPlatform::Create(std::move(device)));
   return std::unique_ptr<Platform>(std::move(platform));
 }
 
-base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create() {
+base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(base::UniqueFd device) {
   std::unique_ptr<KvmPlatform> platform(new KvmPlatform());
   TRY(InstallKickHandler());
-  platform->machine_ = TRY(Machine::Create());
+  platform->machine_ = TRY(Machine::Create(std::move(device)));
   platform->windows_ = std::make_unique<FileWindows>(*platform->machine_);
   // The first shows whether the host lets us have any.
   platform->cpus_.push_back(

@@ -15,17 +15,18 @@
 #include <memory>
 
 #include "base/errno.h"
+#include "base/unique_fd.h"
 #include "platform/platform.h"
 
 namespace platform::kvm {
 
-// Opens /dev/kvm and makes the virtual machine. Before the seccomp filter; the virtual CPUs are made by NewIdleStrategy,
+// Makes the virtual machine with `device`, an open /dev/kvm; without one it opens it itself. Before the seccomp filter; the virtual CPUs are made by NewIdleStrategy,
 // also before it. What the platform needs from the host later is in kvm/host_calls.h. ENOENT, EACCES, ENXIO: there is
 // no /dev/kvm, or not for us; ENOTSUP: the host's KVM lacks something.
 //
 // Every executor of the scheduler uses NewIdleStrategy. Contexts and address spaces end before the scheduler, the
 // scheduler before the platform.
-base::Result<std::unique_ptr<Platform>> New();
+base::Result<std::unique_ptr<Platform>> New(base::UniqueFd device = {});
 
 }  // namespace platform::kvm
 

@@ -52,9 +52,10 @@ constexpr int TableIndex(uint64_t address, int level) { return static_cast<int>(
 
 Machine::Machine() = default;
 
-base::Result<std::unique_ptr<Machine>> Machine::Create() {
+base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
   std::unique_ptr<Machine> m(new Machine());
-  m->system_.reset(static_cast<int>(TRY(base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC))));
+  m->system_ = std::move(device);
+  if (!m->system_.valid()) m->system_.reset(static_cast<int>(TRY(base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC))));
   const int kvm = m->system_.get();
   if (TRY(base::Host(SYS_ioctl, kvm, KVM_GET_API_VERSION, 0)) != KVM_API_VERSION) return base::Errno(ENOTSUP);
   m->vm_.reset(static_cast<int>(TRY(base::HostRetry(SYS_ioctl, kvm, KVM_CREATE_VM, 0))));

@@ -33,8 +33,8 @@ inline constexpr int kTableEntries = 512;
 
 class Machine {
  public:
-  // Opens /dev/kvm and makes the machine. ENOENT, EACCES …: the host's; ENOTSUP: its KVM lacks what we need.
-  static base::Result<std::unique_ptr<Machine>> Create();
+  // Makes the machine with an open /dev/kvm, or opens it. ENOENT, EACCES …: the host's; ENOTSUP: its KVM lacks what we need.
+  static base::Result<std::unique_ptr<Machine>> Create(base::UniqueFd device);
   ~Machine();
 
   int fd() const { return vm_.get(); }

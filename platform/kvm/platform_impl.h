@@ -18,7 +18,7 @@ namespace platform::kvm {
 
 class KvmPlatform final : public Platform {
  public:
-  static base::Result<std::unique_ptr<KvmPlatform>> Create();
+  static base::Result<std::unique_ptr<KvmPlatform>> Create(base::UniqueFd device);
   ~KvmPlatform() override;
 
   std::string_view name() const override { return "kvm"; }

@@ -150,8 +150,8 @@ void RegisterFlags(FlagSet& flags, Config& config) {
   flags.String(
       "debug-log", &config.debug_log,
       "file for debug messages, or a directory if it ends with /; %ID%, %COMMAND% and %TIMESTAMP% are replaced");
-  Choice<std::string>(flags, "platform", &config.platform, "systrap", "how guest code runs: systrap or ptrace",
-                      {{"systrap", "systrap"}, {"ptrace", "ptrace"}});
+  Choice<std::string>(flags, "platform", &config.platform, "systrap", "how guest code runs: systrap, ptrace or kvm",
+                      {{"systrap", "systrap"}, {"ptrace", "ptrace"}, {"kvm", "kvm"}});
   Choice<bool>(flags, "systrap-patching", &config.systrap_patching, config.systrap_patching ? "on" : "off",
                "on: system calls in program text become jumps, as far as that is safe (systrap)",
                {{"on", true}, {"off", false}});

@@ -107,6 +107,7 @@ struct BootSpec {
   bool host_fifo = false;
 
   std::string platform = "systrap";
+  base::UniqueFd kvm;  // /dev/kvm, for that platform; opened by the process itself in step 1
   bool systrap_patching = false;
   int cpu_count = 1;          // CPUs that the guest sees; an executor for each
   double cpu_limit = 0;       // CPUs' worth of time that the host gives us; 0: no limit

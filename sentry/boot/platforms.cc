@@ -5,20 +5,24 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "platform/kvm/kvm_platform.h"
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/systrap/systrap_platform.h"
 
 namespace sentry {
 namespace {
 
-base::Result<std::unique_ptr<platform::Platform>> NewSystrap(const PlatformOptions& options) {
+base::Result<std::unique_ptr<platform::Platform>> NewSystrap(PlatformOptions& options) {
   return platform::systrap::New({.cpu_limit = options.cpu_limit, .patching = options.systrap_patching});
 }
-base::Result<std::unique_ptr<platform::Platform>> NewPtrace(const PlatformOptions&) { return platform::ptrace::New(); }
+base::Result<std::unique_ptr<platform::Platform>> NewPtrace(PlatformOptions&) { return platform::ptrace::New(); }
+base::Result<std::unique_ptr<platform::Platform>> NewKvm(PlatformOptions& options) {
+  return platform::kvm::New(std::move(options.kvm));
+}
 
 struct Entry {
   std::string_view name;
-  base::Result<std::unique_ptr<platform::Platform>> (*make)(const PlatformOptions& options);
+  base::Result<std::unique_ptr<platform::Platform>> (*make)(PlatformOptions& options);
   const char* refused;  // what it means that the host does not let it work
 };
 
@@ -27,6 +31,7 @@ constexpr Entry kPlatforms[] = {
      "the host cannot run the systrap platform (it needs seccomp filters and the FSGSBASE instructions); try "
      "--platform=ptrace"},
     {"ptrace", &NewPtrace, "the host does not let the sandbox trace its own children (--platform=ptrace)"},
+    {"kvm", &NewKvm, "the host's KVM does not do what --platform=kvm needs; try --platform=systrap"},
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "base/unique_fd.h"
 #include "platform/platform.h"
 
 namespace sentry {
@@ -13,6 +14,7 @@ namespace sentry {
 struct PlatformOptions {
   bool systrap_patching = false;
   double cpu_limit = 0;  // CPUs' worth of time; 0: no limit
+  base::UniqueFd kvm;    // /dev/kvm, opened while there was a path to it
 };
 
 // Before the filter. A host that does not let the platform work: a sentence that says which other to try.

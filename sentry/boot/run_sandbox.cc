@@ -39,7 +39,7 @@ absl::StatusOr<base::UniqueFd> OwnFd(const char* what, base::Result<long> fd) {
 
 std::vector<int> DescriptorsToKeep(const BootSpec& spec) {
   std::vector<int> keep = {spec.gofer.get(), spec.overlay_file.get(), spec.control.get(),
-                           spec.ready.get(), spec.user_log.get(),     spec.debug_log.get()};
+                           spec.ready.get(), spec.user_log.get(),     spec.debug_log.get(),    spec.kvm.get()};
   for (const MountSpec& mount : spec.mounts) keep.push_back(mount.overlay_file.get());
   for (const auto& [name, fd] : spec.host_net_files) keep.push_back(fd.get());
   for (const base::UniqueFd& fd : spec.process.stdio) keep.push_back(fd.get());
@@ -75,6 +75,15 @@ absl::Status Isolate(BootSpec& spec) {
   umask(0);
   ASSIGN_OR_RETURN(base::UniqueFd null,
                    OwnFd("cannot open /dev/null", base::Host(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC)));
+  if (spec.platform == "kvm") {
+    // The last moment at which there is a path to it.
+    auto kvm = base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (!kvm.ok()) {
+      return absl::FailedPreconditionError(std::string("--platform=kvm needs /dev/kvm: ") +
+                                           strerror(kvm.error().value()) + "; try --platform=systrap");
+    }
+    spec.kvm.reset(static_cast<int>(*kvm));
+  }
   isolation::RaiseOwnLimits();
   RETURN_IF_ERROR(isolation::EnterEmptyRoot());
   RETURN_IF_ERROR(isolation::SetIds(spec.host_uid, spec.host_gid));

@@ -31,7 +31,7 @@ ARROWS = {
     "gofer/server": ["base", "gofer/protocol"],
     "runsc": ["base", "runsc/", "gofer/server", "gofer/protocol", "sentry/boot", "sentry/boot/isolation", "sentry/control"],
     # Start-up of our own processes, before there are threads. It knows of the gofer and the platforms only which calls they make.
-    "sentry/boot/isolation": ["base", "gofer/server", "platform/ptrace", "platform/systrap"],
+    "sentry/boot/isolation": ["base", "gofer/server", "platform/kvm", "platform/ptrace", "platform/systrap"],
     "tests": ["*"],
     "bench": ["*"],
 }

@@ -32,6 +32,7 @@ FilterId SentryFilterFor(std::string_view platform, bool host_network) {
   if (platform == "ptrace") {
     return host_network ? FilterId::kSentryPtraceHostNetwork : FilterId::kSentryPtrace;
   }
+  if (platform == "kvm") return host_network ? FilterId::kSentryKvmHostNetwork : FilterId::kSentryKvm;
   return host_network ? FilterId::kSentrySystrapHostNetwork : FilterId::kSentrySystrap;
 }
 
@@ -45,6 +46,10 @@ FilterProgram GetFilter(FilterId id) {
       return {kSentryPtraceFilter, std::size(kSentryPtraceFilter)};
     case FilterId::kSentryPtraceHostNetwork:
       return {kSentryPtraceHostNetworkFilter, std::size(kSentryPtraceHostNetworkFilter)};
+    case FilterId::kSentryKvm:
+      return {kSentryKvmFilter, std::size(kSentryKvmFilter)};
+    case FilterId::kSentryKvmHostNetwork:
+      return {kSentryKvmHostNetworkFilter, std::size(kSentryKvmHostNetworkFilter)};
     case FilterId::kGofer:
       return {kGoferFilter, std::size(kGoferFilter)};
     case FilterId::kGoferHostUds:

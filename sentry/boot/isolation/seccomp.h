@@ -18,6 +18,8 @@ enum class FilterId {
   kSentrySystrapHostNetwork,
   kSentryPtrace,
   kSentryPtraceHostNetwork,
+  kSentryKvm,
+  kSentryKvmHostNetwork,
   kGofer,
   kGoferHostUds
 };

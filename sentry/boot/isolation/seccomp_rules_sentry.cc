@@ -9,6 +9,7 @@
 
 #include <cerrno>
 
+#include "platform/kvm/host_calls.h"
 #include "platform/ptrace/host_calls.h"
 #include "platform/systrap/host_calls.h"
 #include "sentry/boot/isolation/seccomp_rules.h"
@@ -182,13 +183,22 @@ SeccompFilter SentryFilter(const char* name, const HostCalls& platform_calls, bo
   return filter;
 }
 
+SeccompFilter KvmFilter(const char* name, bool host_network) {
+  SeccompFilter filter = SentryFilter(name, platform::kvm::kHostCalls, host_network);
+  for (const auto& ioctl : platform::kvm::kIoctls) {
+    filter.rules.push_back({SYS_ioctl, ioctl.reason, {IsInt(1, ioctl.request)}, 0});
+  }
+  return filter;
+}
+
 }  // namespace
 
 std::vector<SeccompFilter> SentryFilters() {
   return {SentryFilter("kSentrySystrapFilter", platform::systrap::kHostCalls, false),
           SentryFilter("kSentrySystrapHostNetworkFilter", platform::systrap::kHostCalls, true),
           SentryFilter("kSentryPtraceFilter", platform::ptrace::kHostCalls, false),
-          SentryFilter("kSentryPtraceHostNetworkFilter", platform::ptrace::kHostCalls, true)};
+          SentryFilter("kSentryPtraceHostNetworkFilter", platform::ptrace::kHostCalls, true),
+          KvmFilter("kSentryKvmFilter", false), KvmFilter("kSentryKvmHostNetworkFilter", true)};
 }
 
 }  // namespace sentry::isolation

@@ -73,6 +73,7 @@ uint32_t Evaluate(FilterId id, long number, std::vector<uint64_t> args = {}, uin
 constexpr uint32_t kAllow = SECCOMP_RET_ALLOW, kKill = SECCOMP_RET_KILL_PROCESS;
 constexpr FilterId kAll[] = {FilterId::kSentrySystrap, FilterId::kSentrySystrapHostNetwork,
                              FilterId::kSentryPtrace,  FilterId::kSentryPtraceHostNetwork,
+                             FilterId::kSentryKvm,     FilterId::kSentryKvmHostNetwork,
                              FilterId::kGofer,         FilterId::kGoferHostUds};
 constexpr uint64_t kThread =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
@@ -172,6 +173,15 @@ TEST(SeccompFilters, TerminalsCannotBeFedOrTaken) {
   EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x5412 /*TIOCSTI*/}), kKill);
   EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x540e /*TIOCSCTTY*/}), kKill);
   EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, 0x541c /*TIOCLINUX*/}), kKill);
+}
+
+TEST(SeccompFilters, OnlyTheKvmPlatformReachesVirtualMachinesAndMakesNone) {
+  constexpr uint64_t kRun = 0xae80, kCreateVm = 0xae01, kCreateVcpu = 0xae41, kSetMsrs = 0x4008ae89;
+  EXPECT_EQ(Evaluate(FilterId::kSentryKvm, SYS_ioctl, {0, kRun}), kAllow);
+  EXPECT_EQ(Evaluate(FilterId::kSentrySystrap, SYS_ioctl, {0, kRun}), kKill);
+  for (uint64_t request : {kCreateVm, kCreateVcpu, kSetMsrs}) {
+    EXPECT_EQ(Evaluate(FilterId::kSentryKvm, SYS_ioctl, {0, request}), kKill);
+  }
 }
 
 TEST(SeccompFilters, TheGoferFollowsNoLinks) {

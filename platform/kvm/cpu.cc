@@ -28,7 +28,7 @@ constexpr int64_t kCreditNs = 3'000'000;
 // Guest threads that wait longer than this behind fibers go elsewhere.
 constexpr int64_t kLongWaitNs = 200'000;
 constexpr int kSpins = 2000;
-constexpr int kMaxSameFaults = 64;
+constexpr int kManySameFaults = 10'000;
 
 constexpr uint64_t kTrapFlag = 0x100;
 // Vectors of the processor (Intel SDM vol. 3, table 6-1).
@@ -87,7 +87,11 @@ void Cpu::Wait() {
   }
   uint32_t expected = kAwake;
   if (word_.compare_exchange_strong(expected, kSleeping, std::memory_order_seq_cst)) {
-    while (word_.load(std::memory_order_acquire) == kSleeping) base::FutexWait(word_, kSleeping);
+    while (word_.load(std::memory_order_acquire) == kSleeping) {
+      base::FutexWait(word_, kSleeping);
+      // A tick that comes now is one too many.
+      if (word_.load(std::memory_order_acquire) == kSleeping) ArmTick(false);
+    }
   }
   word_.store(kAwake, std::memory_order_seq_cst);
 }
@@ -431,14 +435,13 @@ std::optional<Exit> Cpu::OnPageFault(KvmContext& context, uint32_t error) {
     exit.si_code = kSegvPkuErr;
     return exit;
   }
-  KvmAddressSpace::FaultOutcome outcome = context.as_->OnFault(exit.address, exit.access);
+  const KvmAddressSpace::FaultOutcome outcome = context.as_->OnFault(exit.address, exit.access);
   if (outcome == KvmAddressSpace::FaultOutcome::kRetry) {
+    // Another thread may have mapped it meanwhile, and taken it away again, now and then.
     same_faults_ = exit.address == last_fault_ ? same_faults_ + 1 : 0;
     last_fault_ = exit.address;
-    if (same_faults_ < kMaxSameFaults) return std::nullopt;
-    LOG_ERROR("kvm: a page that is mapped faults again and again (error code %x)", error);
-    same_faults_ = 0;
-    outcome = KvmAddressSpace::FaultOutcome::kBeyondEnd;
+    if (same_faults_ == kManySameFaults) LOG_WARNING("kvm: a page that is mapped faults again and again (%x)", error);
+    return std::nullopt;
   }
   Store(context);
   if (outcome == KvmAddressSpace::FaultOutcome::kForSentry) {

@@ -1,0 +1,377 @@
+// The KVM platform: hostile guests (docs/security.md), stale translations, files that become shorter, fairness.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "base/time.h"
+#include "base/unique_fd.h"
+#include "platform/kvm/ring0_layout.h"
+#include "platform/tests/guest.h"
+
+namespace platform {
+namespace {
+
+Factory KvmFactory() {
+  for (Factory& factory : Factories()) {
+    if (factory.name == "kvm") return factory;
+  }
+  ADD_FAILURE() << "no kvm";
+  return {};
+}
+
+class KvmTest : public PlatformTest {
+ protected:
+  std::string Code(std::initializer_list<int> bytes) {
+    std::string code;
+    for (int b : bytes) code.push_back(static_cast<char>(b));
+    return code + std::string("\x0f\x05", 2);  // syscall
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Only, KvmTest, ::testing::Values(KvmFactory()),
+                         [](const auto& info) { return info.param.name; });
+
+// What ring 3 may not do is a signal, as on Linux, and leaves the registers alone.
+TEST_P(KvmTest, PrivilegedInstructionsAreTheGuestsOwnSignals) {
+  struct Case {
+    const char* name;
+    std::initializer_list<int> code;
+    int signo;
+  };
+  const Case cases[] = {
+      {"out to the port of ring 0", {0xe6, RING0_PORT}, SIGSEGV},
+      {"out dx", {0xee}, SIGSEGV},
+      {"in dx", {0xec}, SIGSEGV},
+      {"in imm", {0xe4, 0x80}, SIGSEGV},
+      {"rep outsb", {0xf3, 0x6e}, SIGSEGV},
+      {"rep insb", {0xf3, 0x6c}, SIGSEGV},
+      {"cli", {0xfa}, SIGSEGV},
+      {"sti", {0xfb}, SIGSEGV},
+      {"hlt", {0xf4}, SIGSEGV},
+      {"rdmsr", {0x0f, 0x32}, SIGSEGV},
+      {"wrmsr", {0x0f, 0x30}, SIGSEGV},
+      {"rdpmc", {0x0f, 0x33}, SIGSEGV},
+      {"swapgs", {0x0f, 0x01, 0xf8}, SIGSEGV},
+      {"mov from cr3", {0x0f, 0x20, 0xd8}, SIGSEGV},
+      {"mov to cr3", {0x0f, 0x22, 0xd8}, SIGSEGV},
+      {"mov to cr0", {0x0f, 0x22, 0xc0}, SIGSEGV},
+      {"mov to cr4", {0x0f, 0x22, 0xe0}, SIGSEGV},
+      {"mov to dr7", {0x0f, 0x23, 0xf8}, SIGSEGV},
+      {"invlpg", {0x0f, 0x01, 0x3f}, SIGSEGV},
+      {"lgdt", {0x0f, 0x01, 0x17}, SIGSEGV},
+      {"lidt", {0x0f, 0x01, 0x1f}, SIGSEGV},
+      {"ltr", {0x0f, 0x00, 0xd8}, SIGSEGV},
+      {"lldt", {0x0f, 0x00, 0xd0}, SIGSEGV},
+      {"sysret", {0x48, 0x0f, 0x07}, SIGSEGV},
+      {"wbinvd", {0x0f, 0x09}, SIGSEGV},
+      {"xsetbv", {0x0f, 0x01, 0xd1}, SIGSEGV},
+      {"clts", {0x0f, 0x06}, SIGSEGV},
+      {"int 0x80", {0xcd, 0x80}, SIGSEGV},
+      {"int of the kick", {0xcd, VECTOR_KICK}, SIGSEGV},
+      {"int of the page fault", {0xcd, 14}, SIGSEGV},
+      {"int of the double fault", {0xcd, 8}, SIGSEGV},
+      {"int of the nmi", {0xcd, 2}, SIGSEGV},
+      {"ud2", {0x0f, 0x0b}, SIGILL},
+      {"int3", {0xcc}, SIGTRAP},
+      {"icebp", {0xf1}, SIGTRAP},
+  };
+  InFiber([&] {
+    Guest witness = SystemCallGuest();
+    for (const Case& c : cases) {
+      auto as = SpaceWith(Code(c.code));
+      auto context = ContextAt(kCodeAddress);
+      Registers& r = context->registers();
+      r.rdx = r.rax = 0x80;
+      r.rcx = 1;
+      r.rsi = r.rdi = kDataAddress;
+      r.rbx = 77;
+      Exit exit = RunGuest(*context, *as);
+      EXPECT_EQ(exit.reason, ExitReason::kException) << c.name;
+      EXPECT_EQ(exit.signo, c.signo) << c.name;
+      EXPECT_EQ(r.rbx, 77u) << c.name;
+      EXPECT_EQ(r.cs, 0x33u) << c.name;
+      if (c.signo != SIGTRAP) {
+        EXPECT_EQ(r.rip, kCodeAddress) << c.name;
+      }
+      // Neither this guest nor another one is the worse for it.
+      r.rip = kCodeAddress + c.code.size();
+      r.rax = 5;
+      EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall) << c.name;
+      EXPECT_EQ(r.orig_rax, 5u) << c.name;
+      witness.context->registers().rax = 9;
+      EXPECT_EQ(witness.Run().reason, ExitReason::kSystemCall) << c.name;
+      EXPECT_EQ(witness.context->registers().orig_rax, 9u) << c.name;
+      as->Release();
+    }
+    witness.as->Release();
+  });
+}
+
+// The privilege is the host's to check or not; whatever the answer, it is a signal or nothing.
+TEST_P(KvmTest, HypercallsDoNothing) {
+  InFiber([&] {
+    for (auto code : {Code({0x0f, 0x01, 0xc1}), Code({0x0f, 0x01, 0xd9})}) {
+      auto as = SpaceWith(code);
+      auto context = ContextAt(kCodeAddress);
+      Registers& r = context->registers();
+      for (uint64_t number = 0; number < 16; ++number) {
+        r.rip = kCodeAddress;
+        r.rax = number;
+        r.rbx = kCodeAddress;
+        Exit exit = RunGuest(*context, *as);
+        EXPECT_TRUE(exit.reason == ExitReason::kSystemCall || exit.reason == ExitReason::kException);
+      }
+      as->Release();
+    }
+  });
+}
+
+TEST_P(KvmTest, TheMemoryOfRing0IsOutOfReach) {
+  InFiber([&] {
+    for (uint64_t offset : {0, RING0_STATE_OFFSET, RING0_STATE_OFFSET + STATE_GPRS, RING0_IDT_OFFSET, 0x40000}) {
+      for (const std::string& code : {BLOB_OF(load), BLOB_OF(store)}) {
+        auto as = SpaceWith(code);
+        auto context = ContextAt(kCodeAddress);
+        context->registers().rdi = RING0_START + offset;
+        Exit exit = RunGuest(*context, *as);
+        EXPECT_EQ(exit.reason, ExitReason::kFault);
+        EXPECT_EQ(exit.address, RING0_START + offset);
+        as->Release();
+      }
+    }
+  });
+}
+
+// Jumps into ring 0's text are faults; one to the entry of `syscall` may be a system call of the guest's own.
+TEST_P(KvmTest, TheTextOfRing0CannotBeExecuted) {
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump));
+    for (uint64_t offset = 0; offset < 0x1000; ++offset) {
+      auto context = ContextAt(kCodeAddress);
+      Registers& r = context->registers();
+      r.rdi = RING0_START + offset;
+      r.rcx = kCodeAddress;
+      Exit exit = RunGuest(*context, *as);
+      if (exit.reason == ExitReason::kSystemCall) {
+        EXPECT_EQ(r.rip, kCodeAddress);
+        continue;
+      }
+      ASSERT_EQ(exit.reason, ExitReason::kFault);
+      ASSERT_EQ(exit.address, RING0_START + offset);
+      ASSERT_EQ(exit.access, AccessType::kExecute);
+    }
+    as->Release();
+  });
+}
+
+TEST_P(KvmTest, VsyscallAndFarAddressesAreFaultsOfExecution) {
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump));
+    for (uint64_t target : {0xffffffffff600000, 0xffff800000000000, 0xffffffff81000000}) {
+      auto context = ContextAt(kCodeAddress);
+      context->registers().rdi = target;
+      Exit exit = RunGuest(*context, *as);
+      EXPECT_EQ(exit.reason, ExitReason::kFault);
+      EXPECT_EQ(exit.address, target);
+      EXPECT_EQ(exit.access, AccessType::kExecute);
+      // The same where the sentry lets it go on (sigreturn).
+      context->registers().rip = target;
+      exit = RunGuest(*context, *as);
+      EXPECT_EQ(exit.reason, ExitReason::kFault);
+      EXPECT_EQ(exit.address, target);
+    }
+    as->Release();
+  });
+}
+
+// Two guests write, each on a CPU of its own, to a page that the sentry takes away, protects and gives back: after Apply no write
+// arrives that is not allowed any more.
+TEST_P(KvmTest, NoTranslationOutlivesItsRemoval) {
+  StartScheduler(2);
+  std::atomic<bool> stop{false};
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(add_loop));
+    const FileRange page = FileOf("");
+    constexpr uint64_t kPage = 0x20000000;
+    std::vector<base::RefPtr<base::Fiber>> writers;
+    for (int i = 0; i < 2; ++i) {
+      base::Fiber::Options options;
+      options.executor = scheduler_->executors()[i].get();
+      writers.push_back(base::Fiber::Spawn(*scheduler_, options, [&] {
+        auto context = ContextAt(kCodeAddress);
+        context->registers().rdi = kPage;
+        context->registers().rbx = ~uint64_t{0};
+        while (!stop) {
+          Exit exit = RunGuest(*context, *as);
+          if (exit.reason == ExitReason::kDead && stop) return;
+          EXPECT_EQ(exit.reason, ExitReason::kFault);
+          base::Fiber::Yield();
+        }
+      }));
+    }
+    int moved = 0;
+    for (int i = 0; i < 300; ++i) {
+      MapOp map = MapOf(*file_, kPage, page, kR | kW);
+      ASSERT_TRUE(as->Apply({&map, 1}).ok());
+      const uint64_t before = ReadWord(page.start);
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + 300'000);
+      MapOp away = i % 2 ? UnmapOf(kPage, kPageSize) : ProtectOf(kPage, kPageSize, kR);
+      ASSERT_TRUE(as->Apply({&away, 1}).ok());
+      const uint64_t after = ReadWord(page.start);
+      moved += after != before;
+      for (int k = 0; k < 20; ++k) {
+        ASSERT_EQ(ReadWord(page.start), after) << "round " << i;
+        std::this_thread::yield();
+      }
+    }
+    EXPECT_GT(moved, 10);
+    stop = true;
+    as->Release();
+    for (auto& w : writers) w->Join();
+  });
+}
+
+// Tables are recycled when their address space has ended: what the host's KVM had made of them must be gone.
+TEST_P(KvmTest, RecycledTablesShowNothingOfTheOldSpace) {
+  InFiber([&] {
+    const FileRange secret = FileOf(std::string("secret##"));
+    const FileRange code = FileOf(BLOB_OF(load));
+    for (int i = 0; i < 1200; ++i) {
+      auto as = NewSpace();
+      // Far apart, so that there are many tables.
+      const uint64_t address = 0x100000000 + static_cast<uint64_t>(i % 7) * 0x4000000000;
+      const bool mapped = i % 3 != 0;
+      MapOp ops[] = {MapOf(*file_, kCodeAddress, code, kR | kX), MapOf(*file_, address, secret, kR)};
+      ASSERT_TRUE(as->Apply({ops, mapped ? size_t{2} : size_t{1}}).ok());
+      auto context = ContextAt(kCodeAddress);
+      context->registers().rdi = address;
+      Exit exit = RunGuest(*context, *as);
+      ASSERT_EQ(exit.reason, mapped ? ExitReason::kSystemCall : ExitReason::kFault) << i;
+      as->Release();
+    }
+  });
+}
+
+TEST_P(KvmTest, AFileThatBecomesShorterIsABusError) {
+  InFiber([&] {
+    base::UniqueFd fd(memfd_create("file", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(fd.get(), 4 * kPageSize), 0);
+    auto as = SpaceWith(BLOB_OF(load));
+    MapOp op{MapOp::Kind::kMap};
+    op.prot = kR | kW;
+    op.fd = fd.get();
+    op.start = 0x20000000;
+    op.length = 8 * kPageSize;
+    ASSERT_TRUE(as->Apply({&op, 1}).ok());
+    auto load = [&](uint64_t address) {
+      auto context = ContextAt(kCodeAddress);
+      context->registers().rdi = address;
+      return RunGuest(*context, *as);
+    };
+    EXPECT_EQ(load(op.start + 3 * kPageSize).reason, ExitReason::kSystemCall);
+    Exit beyond = load(op.start + 5 * kPageSize + 8);
+    EXPECT_EQ(beyond.reason, ExitReason::kException);
+    EXPECT_EQ(beyond.signo, SIGBUS);
+    EXPECT_EQ(beyond.address, op.start + 5 * kPageSize + 8);
+    ASSERT_EQ(ftruncate(fd.get(), kPageSize), 0);
+    for (int i = 1; i < 4; ++i) {
+      Exit gone = load(op.start + i * kPageSize);
+      EXPECT_EQ(gone.reason, ExitReason::kException);
+      EXPECT_EQ(gone.signo, SIGBUS);
+      EXPECT_EQ(gone.address, op.start + i * kPageSize);
+    }
+    EXPECT_EQ(load(op.start).reason, ExitReason::kSystemCall);
+    ASSERT_EQ(ftruncate(fd.get(), 8 * kPageSize), 0);
+    EXPECT_EQ(load(op.start + 5 * kPageSize).reason, ExitReason::kSystemCall);
+    as->Release();
+  });
+}
+
+TEST_P(KvmTest, AFileOpenForReadingIsMapped) {
+  InFiber([&] {
+    base::UniqueFd fd(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(fd.valid());
+    auto as = SpaceWith(BLOB_OF(load));
+    MapOp op{MapOp::Kind::kMap};
+    op.prot = kR;
+    op.fd = fd.get();
+    op.start = 0x20000000;
+    op.length = kPageSize;
+    ASSERT_TRUE(as->Apply({&op, 1}).ok());
+    fd.reset();
+    auto context = ContextAt(kCodeAddress);
+    context->registers().rdi = op.start;
+    ASSERT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+    EXPECT_EQ(context->registers().orig_rax & 0xffffffff, 0x464c457fu);  // an ELF file
+    op.kind = MapOp::Kind::kProtect;
+    op.prot = kR | kW;
+    EXPECT_TRUE(as->Apply({&op, 1}).failed_with(EACCES));
+    as->Release();
+  });
+}
+
+// One executor, many guests that compute: all of them get on, and a guest that makes calls is served between them.
+TEST_P(KvmTest, GuestsThatComputeShareAVirtualCpu) {
+  StartScheduler(1);
+  InFiber([&] {
+    constexpr int kSpinners = 5;
+    auto as = SpaceWith(BLOB_OF(add_loop));
+    std::vector<base::RefPtr<base::Fiber>> fibers;
+    std::vector<std::unique_ptr<Context>> contexts;
+    for (uint64_t i = 0; i < kSpinners; ++i) {
+      contexts.push_back(ContextAt(kCodeAddress));
+      contexts.back()->registers().rdi = kDataAddress + i * 64;
+      contexts.back()->registers().rbx = ~uint64_t{0};
+    }
+    for (auto& context : contexts) {
+      fibers.push_back(base::Fiber::Spawn(
+          *scheduler_, {}, [&] { EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kInterrupted); }));
+    }
+    const FileRange counters = data_;
+    Guest caller = SystemCallGuest();
+    for (int i = 0; i < 100; ++i) {
+      caller.context->registers().rax = i;
+      ASSERT_EQ(caller.Run().reason, ExitReason::kSystemCall);
+      ASSERT_EQ(caller.context->registers().orig_rax, static_cast<uint64_t>(i));
+    }
+    for (uint64_t i = 0; i < kSpinners; ++i) {
+      while (ReadWord(counters.start + i * 64) == 0) (void)base::Fiber::ParkUntil(base::MonotonicNow() + 1'000'000);
+    }
+    for (auto& context : contexts) context->Interrupt();
+    for (auto& fiber : fibers) fiber->Join();
+    caller.as->Release();
+    as->Release();
+  });
+}
+
+// Guests that compute and were started on one executor spread over those that have nothing to do.
+TEST_P(KvmTest, GuestsThatComputeSpread) {
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(spin));
+    std::vector<std::unique_ptr<Context>> contexts;
+    std::vector<base::RefPtr<base::Fiber>> fibers;
+    base::Fiber::Options here;
+    here.executor = base::Executor::Current();
+    for (int i = 0; i < 2; ++i) contexts.push_back(SpinContext());
+    for (auto& context : contexts) {
+      fibers.push_back(base::Fiber::Spawn(*scheduler_, here, [&] {
+        EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kInterrupted);
+        EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kInterrupted);
+      }));
+    }
+    for (int round = 0; round < 2; ++round) {
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + 20'000'000);
+      for (auto& context : contexts) context->Interrupt();
+    }
+    for (auto& fiber : fibers) fiber->Join();
+    as->Release();
+  });
+}
+
+}  // namespace
+}  // namespace platform

@@ -44,6 +44,9 @@ struct Exit {
   // kSystemCall: it came the slow way, which a patched call site would spare (text_patcher.h). rip is behind the
   // instruction.
   bool trapped = false;
+  // The guest thread has slept meanwhile, in a call that the platform made for it (AddressSpace::AddFutexWaiters): what
+  // it has used of a CPU is Context::CpuTimeNs.
+  bool slept = false;
 };
 
 // Called once per Start. Any host thread; may be called from inside Start. Must not block or park: it unparks a fiber.
@@ -75,6 +78,17 @@ class AddressSpace : public base::RefCounted {
   // thread can use a translation that it removed. On failure the Errno of the first change that failed; changes after
   // it were not made, and the caller unmaps the ranges it touched.
   virtual base::Result<void> Apply(std::span<const MapOp> ops) = 0;
+
+  // Private futexes (man 2 futex). A platform may let guest threads whose CallAnswers are valid wait for and wake each
+  // other without an exit; the caller has waiters of its own beside them.
+  // The caller has `n` more or fewer waiters at the address: while there are any, wakes there are exits. Called before
+  // the waiter compares the word. Does not park; any lock may be held.
+  virtual void AddFutexWaiters(uint64_t address, int n) {}
+  // Wakes at most `count` guest threads that wait so; how many. After the word was changed. Parks.
+  virtual base::Result<int> WakeFutex(uint64_t address, int count) { return 0; }
+  // Wakes at most `wake` of them and lets `requeue` others wait at `to`; how many in all. Parks.
+  virtual base::Result<int> RequeueFutex(uint64_t address, uint64_t to, int wake, int requeue) { return 0; }
+
   // Unmaps everything and ends the host resources. After it no guest code runs in it. Parks. Idempotent; the last Unref
   // does the same without waiting.
   virtual void Release() = 0;
@@ -113,6 +127,8 @@ class Context {
   virtual void SetSingleStep(bool on) = 0;
   // From the next Start on. At first nothing is answered.
   virtual void SetAnswers(const CallAnswers& answers) {}
+  // The CPU time that what runs it now has used, of all that it ran; only differences mean something.
+  virtual int64_t CpuTimeNs() { return 0; }
   // The host CPU on which it ran last, for getcpu(2); a hint.
   virtual int LastCpu() const = 0;
 

@@ -1,5 +1,9 @@
 #include "platform/systrap/address_space.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -32,6 +36,38 @@ base::Result<void> SystrapAddressSpace::Apply(std::span<const MapOp> ops) {
   Helper::Outcome outcome = stub->Execute(host);
   if (outcome.done != ops.size()) return base::Errno(outcome.error);
   return {};
+}
+
+void SystrapAddressSpace::AddFutexWaiters(uint64_t address, int n) {
+  if (base::RefPtr<Stub> stub = this->stub()) stub->AddFutexWaiters(address, n);
+}
+
+base::Result<int> SystrapAddressSpace::WakeFutex(uint64_t address, int count) {
+  base::RefPtr<Stub> stub = this->stub();
+  if (!stub || count <= 0 || !stub->HasFutexWaiters(address)) return 0;
+  const HostOp op = {SYS_futex,
+                     {address, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, static_cast<uint64_t>(count)},
+                     OP_IS_VALUE};
+  Helper::Outcome woken = stub->Execute({&op, 1});
+  if (woken.done != 1) return base::Errno(woken.error);
+  return woken.cloned - 1;
+}
+
+base::Result<int> SystrapAddressSpace::RequeueFutex(uint64_t address, uint64_t to, int wake, int requeue) {
+  base::RefPtr<Stub> stub = this->stub();
+  if (!stub || (wake <= 0 && requeue <= 0) || !stub->HasFutexWaiters(address)) return 0;
+  const HostOp op = {SYS_futex,
+                     {address, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG, static_cast<uint64_t>(std::max(wake, 0)),
+                      static_cast<uint64_t>(std::max(requeue, 0)), to},
+                     OP_IS_VALUE};
+  // Before they can be looked for there.
+  stub->MoveFutexWaiters(to, std::max(requeue, 0));
+  Helper::Outcome moved = stub->Execute({&op, 1});
+  if (moved.done != 1) return base::Errno(moved.error);
+  const int n = moved.cloned - 1;
+  // At most so many of them were moved.
+  stub->MoveFutexWaiters(to, std::min(std::max(requeue, 0), n) - std::max(requeue, 0));
+  return n;
 }
 
 void SystrapAddressSpace::Release() {

@@ -161,7 +161,10 @@ void SystrapContext::SetXState(std::span<const std::byte> area) {
 
 // ---- exits
 
-void SystrapContext::Finish(const Exit& exit) {
+int64_t SystrapContext::CpuTimeNs() { return thread_ ? thread_->CpuTimeNs() : 0; }
+
+void SystrapContext::Finish(Exit exit) {
+  exit.slept = thread_->TakeSlept();
   thread_->EndRun();
   Completion* done = std::exchange(done_, nullptr);
   run_.store(0, std::memory_order_release);
@@ -175,8 +178,10 @@ void SystrapContext::OnThreadDead() {
 }
 
 void SystrapContext::Ignore(StubPlace place) {
+  if (place != StubPlace::kBehind) return thread_->RunOn();
   // Its frame would take it back into the stub, to wait there for what has come already.
-  thread_->RunOn(place == StubPlace::kBehind ? &registers_ : nullptr, step_);
+  thread_->IsBehindCall();
+  thread_->RunOn(registers_, step_);
 }
 
 void SystrapContext::OnCall(const CallRegisters& call, uint64_t fs_base, uint64_t gs_base) {
@@ -203,26 +208,36 @@ void SystrapContext::OnEvent(const HostFrame& frame, const CallRegisters& call, 
   const bool forged = std::find(std::begin(kStubSignals), std::end(kStubSignals), signal) == std::end(kStubSignals);
   if (forged) signal = SIGSEGV;
   const StubPlace place = signal == SIGSYS ? StubPlace::kElsewhere : PlaceInStub(frame.context.rip);
+  // It slept until the signal came: a call that the sentry takes over.
+  const bool woken = place == StubPlace::kAsked && frame.context.rax == static_cast<uint64_t>(-EINTR);
   if (signal == kInterruptSignal) {
     // One for an earlier run that something else ended is late: nobody waits for it any more.
-    if (!interrupted()) return Ignore(place);
+    if (!interrupted() && !woken) return Ignore(place);
     exit.reason = ExitReason::kInterrupted;
   } else if (info.code <= 0) {
     return Ignore(place);  // sent by a process on the host; a guest's own signals never go through the host
   }
   Registers& r = registers_;
   // Behind a call it has done nothing since it was started, and the registers are what they were then.
-  if (place != StubPlace::kBehind) {
+  if (place == StubPlace::kBehind) {
+    thread_->IsBehindCall();
+  } else {
     ToRegisters(frame.context, r);
     r.fs_base = fs_base;
     r.gs_base = gs_base;
   }
   called_ = false;
+  if (CountsAsWaiter(frame.context.rip)) thread_->UncountWaiter(r.rdi);
   if (place == StubPlace::kAnswered) FinishAnswer(r);
+  if (place == StubPlace::kAsked && !FinishHostCall(call, r)) {
+    exit = {};
+    exit.reason = ExitReason::kSystemCall;
+    return Finish(exit);
+  }
   if (place == StubPlace::kBefore) {
     RollBack(call, r);
     // The slot is out of the thread's reach (a protection key, say), which the kernel would not mind: by the trap.
-    if (signal == SIGSEGV || signal == SIGBUS) return thread_->RunOn(&r, step_);
+    if (signal == SIGSEGV || signal == SIGBUS) return thread_->RunOn(r, step_);
   }
   if (step_ && !guest_trap_flag_) {
     r.rflags &= ~kTrapFlag;

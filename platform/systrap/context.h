@@ -25,6 +25,7 @@ class SystrapContext final : public Context {
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
   void SetAnswers(const CallAnswers& answers) override;
+  int64_t CpuTimeNs() override;
   int LastCpu() const override;
 
   // ---- on the thread of the bell of thread_, while it runs
@@ -54,7 +55,7 @@ class SystrapContext final : public Context {
   base::Result<void> Bind(SystrapAddressSpace& as);
   void LeaveThread();
   std::span<std::byte> Area();
-  void Finish(const Exit& exit);
+  void Finish(Exit exit);
   // Whether the thread can go back from the call that it made through the entry as if the kernel had served it.
   bool CanReturn() const;
   // Lets the thread run on after a signal that was not for this context.

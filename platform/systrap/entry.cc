@@ -25,6 +25,11 @@ void SetArithmeticFlags(uint64_t& rflags, uint64_t ax) {
   rflags = (rflags & ~(kLahfFlags | kOverflow)) | ArithmeticFlags(ax);
 }
 
+// From `from` on, before `to`: labels.
+bool IsWithin(uint64_t rip, const char* from, const char* to) {
+  return rip >= StubAddress(from) && rip < StubAddress(to);
+}
+
 uint64_t ReturnAddress(uint64_t packed) { return packed & ((uint64_t{1} << kAddressBits) - 1); }
 
 void Load(const CallRegisters& call, Registers& r) {
@@ -59,21 +64,21 @@ bool HasCallsOfI386() {
 bool HostHasEntry() {
   unsigned a, b, c, d;
   if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || (c & 1) == 0) return false;  // LAHF_LM
-  const FrameLayout layout(0);
-  // The second one below the first and its red zone.
-  constexpr uint64_t kRedZone = 128;
-  if (layout.frame < FrameLayout::kStackStart + kRedZone + (kSlotBytes - layout.frame) + 64) return false;
+  if (!FrameLayout(0).has_call_frame()) return false;
   return HasCallsOfI386();
 }
 
 StubPlace PlaceInStub(uint64_t rip) {
-  if (rip < StubAddress(runsc_systrap_entry) || rip >= StubAddress(runsc_systrap_entry_end)) {
-    return StubPlace::kElsewhere;
-  }
+  if (!IsWithin(rip, runsc_systrap_entry, runsc_systrap_entry_end)) return StubPlace::kElsewhere;
   if (rip >= StubAddress(runsc_systrap_entry_committed)) return StubPlace::kBehind;
-  const bool answered =
-      rip >= StubAddress(runsc_systrap_entry_answer1) && rip < StubAddress(runsc_systrap_entry_served);
-  return answered ? StubPlace::kAnswered : StubPlace::kBefore;
+  if (IsWithin(rip, runsc_systrap_entry_waited, runsc_systrap_entry_again)) return StubPlace::kAsked;
+  if (IsWithin(rip, runsc_systrap_entry_woken, runsc_systrap_entry_woken_end)) return StubPlace::kAsked;
+  if (IsWithin(rip, runsc_systrap_entry_answer, runsc_systrap_entry_answer_end)) return StubPlace::kAnswered;
+  return StubPlace::kBefore;
+}
+
+bool CountsAsWaiter(uint64_t rip) {
+  return IsWithin(rip, runsc_systrap_entry_wait_counted, runsc_systrap_entry_waited_uncounted);
 }
 
 void FromCall(const CallRegisters& call, Registers& to) {
@@ -95,8 +100,17 @@ void RollBack(const CallRegisters& call, Registers& r) {
     r.rax = call.rax;
     packed = call.rcx;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
-  } else if (rip >= StubAddress(runsc_systrap_entry_yield) && rip < StubAddress(runsc_systrap_entry_yielded)) {
+  } else if (IsWithin(rip, runsc_systrap_entry_yield, runsc_systrap_entry_yielded)) {
     r.rax = SYS_sched_yield;
+    packed = call.rcx;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (IsWithin(rip, runsc_systrap_entry_wait, runsc_systrap_entry_waited)) {
+    r.rax = SYS_futex;
+    r.rsi = call.rsi;
+    packed = call.rcx;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (IsWithin(rip, runsc_systrap_entry_wake, runsc_systrap_entry_woken)) {
+    r.rax = SYS_futex;
     packed = call.rcx;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
   } else if (rip >= StubAddress(runsc_systrap_entry_packed)) {
@@ -112,9 +126,29 @@ void RollBack(const CallRegisters& call, Registers& r) {
   r.rip = r.rcx - kSyscallBytes;
 }
 
+bool FinishHostCall(const CallRegisters& call, Registers& r) {
+  const uint64_t rip = r.rip;
+  uint64_t packed = r.rcx;
+  if (IsWithin(rip, runsc_systrap_entry_waited, runsc_systrap_entry_waited_done)) {
+    packed = call.rcx;
+    r.rsi = call.rsi;
+  } else if (IsWithin(rip, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done)) {
+    packed = call.rcx;
+  }
+  SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  r.rip = r.rcx = ReturnAddress(packed);
+  const int64_t result = static_cast<int64_t>(r.rax);
+  if (result != -EINTR && result != -EFAULT) return true;
+  r.orig_rax = SYS_futex;
+  r.rax = static_cast<uint64_t>(-ENOSYS);
+  r.r11 = r.rflags;
+  return false;
+}
+
 void FinishAnswer(Registers& r) {
   const uint64_t rip = r.rip;
   auto before = [rip](const char* label) { return rip < StubAddress(label); };
+  if (before(runsc_systrap_entry_answer1)) r.r11 = r.rax;
   if (before(runsc_systrap_entry_answer2)) r.rax = r.rcx;
   if (before(runsc_systrap_entry_answer3)) r.rax >>= kAddressBits;
   if (before(runsc_systrap_entry_answer4)) r.rcx <<= 64 - kAddressBits;

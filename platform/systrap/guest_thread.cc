@@ -18,6 +18,7 @@
 #include "base/syscall_unsafe.h"
 #include "platform/systrap/bell.h"
 #include "platform/systrap/context.h"
+#include "platform/systrap/entry.h"
 #include "platform/systrap/platform_impl.h"
 
 namespace platform::systrap {
@@ -42,6 +43,9 @@ constexpr base::MonotonicNs kDeafNs = 10'000'000'000;
 constexpr int64_t kShortSliceNs = 200'000;
 constexpr int64_t kDefaultSlice = 0;
 
+// Who sleeps longer in a host call does so in the sentry, where it costs no tick and is seen to sleep.
+constexpr base::MonotonicNs kShortSleepNs = 50'000'000;
+
 constexpr uint64_t kTrapFlag = 0x100;
 
 // Values of reaped_.
@@ -50,23 +54,45 @@ constexpr uint32_t kAwaited = 1, kReaped = 2;
 }  // namespace
 
 GuestThread::GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state,
-                         uint64_t slot_address, int cpu)
-    : platform_(platform), pid_(pid), id_(id), frame_(slot_address), slot_(slot), state_(state), cpu_(cpu) {
+                         uint64_t slot_address, int cpu, Slot& first)
+    : platform_(platform),
+      pid_(pid),
+      id_(id),
+      frame_(slot_address),
+      slot_(slot),
+      state_(state),
+      first_(first),
+      cpu_(cpu) {
   base::MutexLock lock(mu_);
-  InitFrame(frame(), frame_);
-  InitXState(reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate);
-  MarkXState(reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate);
+  InitFrameLocked();
+  InitXState(fpstate());
+  MarkXState(fpstate());
+  if (frame_.has_call_frame()) {
+    std::byte* area = reinterpret_cast<std::byte*>(&slot_) + frame_.call_fpstate;
+    InitXState(area);
+    MarkXState(area);
+  }
   SetSlice(kShortSliceNs);
 }
 
 HostFrame& GuestThread::frame() {
-  return *reinterpret_cast<HostFrame*>(reinterpret_cast<std::byte*>(&slot_) + frame_.frame);
+  std::byte* slot = reinterpret_cast<std::byte*>(&slot_);
+  return *reinterpret_cast<HostFrame*>(slot + (at_call_ ? frame_.call_frame : frame_.frame));
+}
+
+std::byte* GuestThread::fpstate() {
+  return reinterpret_cast<std::byte*>(&slot_) + (at_call_ ? frame_.call_fpstate : frame_.fpstate);
+}
+
+void GuestThread::InitFrameLocked() {
+  InitFrame(frame(), frame_);
+  frame().context.fpstate = frame_.slot_address + (at_call_ ? frame_.call_fpstate : frame_.fpstate);
 }
 
 void GuestThread::CopyXState(std::span<std::byte> area) {
   base::MutexLock lock(mu_);
   if (!dead()) {
-    memcpy(area.data(), reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate, area.size());
+    memcpy(area.data(), fpstate(), area.size());
   } else if (!last_xstate_.empty()) {
     memcpy(area.data(), last_xstate_.data(), area.size());
   } else {
@@ -80,11 +106,11 @@ void GuestThread::CopyXState(std::span<std::byte> area) {
 void GuestThread::LoadXState(std::span<const std::byte> area) {
   base::MutexLock lock(mu_);
   if (dead()) return;
-  std::byte* to = reinterpret_cast<std::byte*>(&slot_) + frame_.fpstate;
+  std::byte* to = fpstate();
   memcpy(to, area.data(), area.size());
   MarkXState(to);
   // The guest may have been without any when it was stopped.
-  frame().context.fpstate = frame_.slot_address + frame_.fpstate;
+  if (!at_call_) frame().context.fpstate = frame_.slot_address + frame_.fpstate;
 }
 
 bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns) {
@@ -103,7 +129,7 @@ bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns
   interrupted_ = 0;
   bell_.store(&bell, std::memory_order_release);
   bell.Add(*this);
-  WakeLocked(returns ? SLOT_IS_RETURNED : SLOT_IS_RESUMED);
+  WakeLocked(returns ? SLOT_IS_RETURNED : Resumption());
   return true;
 }
 
@@ -111,6 +137,7 @@ void GuestThread::LoadRegistersLocked(const Registers& regs, bool step) {
   Registers safe = regs;
   SanitizeRegisters(safe);
   if (step) safe.rflags |= kTrapFlag;
+  if (at_call_) InitFrameLocked();  // the host has not written it
   FromRegisters(safe, frame().context);
   slot_.fs_base = safe.fs_base;
   slot_.gs_base = safe.gs_base;
@@ -134,11 +161,23 @@ void GuestThread::WakeLocked(uint32_t state) {
   }
 }
 
-void GuestThread::RunOn(const Registers* regs, bool step) {
+uint32_t GuestThread::Resumption() const { return at_call_ ? SLOT_IS_RELOADED : SLOT_IS_RESUMED; }
+
+void GuestThread::RunOn() {
+  base::MutexLock lock(mu_);
+  if (!dead()) WakeLocked(Resumption());
+}
+
+void GuestThread::RunOn(const Registers& regs, bool step) {
   base::MutexLock lock(mu_);
   if (dead()) return;
-  if (regs != nullptr) LoadRegistersLocked(*regs, step);
-  WakeLocked(SLOT_IS_RESUMED);
+  LoadRegistersLocked(regs, step);
+  WakeLocked(Resumption());
+}
+
+void GuestThread::IsBehindCall() {
+  base::MutexLock lock(mu_);
+  at_call_ = true;
 }
 
 void GuestThread::CheckEvent() {
@@ -151,7 +190,8 @@ void GuestThread::CheckEvent() {
     if (dead() || slot_.state.load(std::memory_order_acquire) != SLOT_IS_EVENT) return;
     signal = slot_.signal;
     memcpy(&call, &slot_.call, sizeof(call));
-    if (signal != SLOT_SIGNAL_CALL) memcpy(&copy, &frame(), sizeof(copy));
+    at_call_ = signal == SLOT_SIGNAL_CALL;
+    if (!at_call_) memcpy(&copy, &frame(), sizeof(copy));
     fs_base = slot_.fs_base;
     gs_base = slot_.gs_base;
   }
@@ -271,11 +311,42 @@ int64_t GuestThread::CpuTimeNs() const {
   return ts.tv_sec * 1'000'000'000 + ts.tv_nsec;
 }
 
+bool GuestThread::TakeSlept() {
+  base::MutexLock lock(mu_);
+  if (dead()) return false;
+  slot_.sleeps.store(0, std::memory_order_relaxed);
+  const uint32_t seen = std::exchange(slept_seen_, slot_.slept.load(std::memory_order_relaxed));
+  return seen != slept_seen_;
+}
+
+void GuestThread::UncountWaiter(uint64_t address) {
+  base::MutexLock lock(mu_);
+  if (!dead()) first_.waiters[FutexHash(address)].fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool GuestThread::SleepsOn(base::MonotonicNs now) {
+  {
+    base::MutexLock lock(mu_);
+    if (dead() || slot_.sleeps.load(std::memory_order_relaxed) == 0) return false;
+    const uint32_t sleep = slot_.slept.load(std::memory_order_relaxed);
+    if (sleeps_ == 0 || sleep != sleep_) {
+      sleep_ = sleep;
+      sleeps_ = now;
+    }
+    if (now - sleeps_ < kShortSleepNs) return true;
+    sleeps_ = 0;
+  }
+  Interrupt();
+  return true;
+}
+
 void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
   CheckEvent();
   Bell* bell = bell_.load(std::memory_order_relaxed);
   if (bell == nullptr) return;  // that was it
-  if (bell->binds() && bound() && now - started_ > kComputesNs) {
+  if (SleepsOn(now)) {
+    // Neither computes nor is in the way.
+  } else if (bell->binds() && bound() && now - started_ > kComputesNs) {
     base::MutexLock lock(mu_);
     if (!dead()) MoveTo(Place::kFree, -1);
   } else if (place_ == Place::kApart && platform_.Crowded()) {
@@ -329,7 +400,7 @@ void GuestThread::Kill() {
       first = true;
       bell = bell_.load(std::memory_order_acquire);
       if (bell == nullptr && owner_ != nullptr) {
-        const auto* from = reinterpret_cast<const std::byte*>(&slot_) + frame_.fpstate;
+        const auto* from = fpstate();
         last_xstate_.assign(from, from + XStateSize());
       }
       (void)base::Host(SYS_kill, pid_, SIGKILL);

@@ -31,9 +31,9 @@ class SystrapPlatform;
 
 class GuestThread final : public base::RefCounted {
  public:
-  // `cpu`: the one that it was made on and is bound to, or −1.
+  // `cpu`: the one that it was made on and is bound to, or −1. `first`: the first slot of its address space.
   GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot& slot, ThreadState& state, uint64_t slot_address,
-              int cpu);
+              int cpu, Slot& first);
 
   pid_t pid() const { return pid_; }
   uint32_t id() const { return id_; }
@@ -50,14 +50,24 @@ class GuestThread final : public base::RefCounted {
   void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
   void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
   void SetAnswers(const CallAnswers& answers) EXCLUDES(mu_);
+  // Whether it has slept in a host call since it was asked last: the stub's claim.
+  bool TakeSlept() EXCLUDES(mu_);
+  // It does not wait for the futex any more.
+  void UncountWaiter(uint64_t address) EXCLUDES(mu_);
+  int64_t CpuTimeNs() const;
   // True until it has run guest code: its vector state is the initial one.
   bool pristine() const { return pristine_; }
 
   // ---- running
   // Looks whether the guest thread has posted an event, and hands it to the owner.
   void CheckEvent();
-  // Runs on after an event that was not for the owner: where the event found it, or with `regs`.
-  void RunOn(const Registers* regs, bool step);
+  // Runs on after an event that was not for the owner: where the event found it.
+  void RunOn();
+  // The same with these registers, and the vector state of the event.
+  void RunOn(const Registers& regs, bool step);
+  // The event found it behind a call (StubPlace::kBehind): its vector state is that of the call, or what it was to go on
+  // with.
+  void IsBehindCall();
   // The owner has taken the event that ends this run.
   void EndRun();
   void OnTick(base::MonotonicNs now, bool check_life);
@@ -83,7 +93,11 @@ class GuestThread final : public base::RefCounted {
 
  private:
   friend class Bell;
+  // Those that the next resumption restores: the host's, or those of a call.
   HostFrame& frame() REQUIRES(mu_);
+  std::byte* fpstate() REQUIRES(mu_);
+  void InitFrameLocked() REQUIRES(mu_);
+  uint32_t Resumption() const REQUIRES(mu_);
   void LoadRegistersLocked(const Registers& regs, bool step) REQUIRES(mu_);
   void WakeLocked(uint32_t state) REQUIRES(mu_);
   // Where it runs next, by what its calls were like.
@@ -97,7 +111,8 @@ class GuestThread final : public base::RefCounted {
   void ReturnLease();
   // Its nice level, and how long it wants to run at a stretch.
   void SetSlice(int64_t slice_ns);
-  int64_t CpuTimeNs() const;
+  // A tick finds it asleep in a host call.
+  bool SleepsOn(base::MonotonicNs now) EXCLUDES(mu_);
 
   SystrapPlatform& platform_;
   const pid_t pid_;
@@ -107,6 +122,11 @@ class GuestThread final : public base::RefCounted {
   base::Mutex mu_;
   Slot& slot_ GUARDED_BY(mu_);
   ThreadState& state_ GUARDED_BY(mu_);
+  Slot& first_ GUARDED_BY(mu_);
+  bool at_call_ GUARDED_BY(mu_) = false;  // the last event left registers and vector state in the call frame's place
+  uint32_t slept_seen_ = 0;       // Slot::slept when it was looked at last
+  uint32_t sleep_ = 0;            // the sleep that a tick has found
+  base::MonotonicNs sleeps_ = 0;  // and when
   std::vector<std::byte> last_xstate_ GUARDED_BY(mu_);  // of a thread that was killed at rest
   SystrapContext* owner_ = nullptr;                     // written at rest, under mu_
   std::atomic<Bell*> bell_{nullptr};

@@ -162,11 +162,11 @@ void Helper::Run(std::span<const HostOp> ops, AckPipes::Pipe& pipe, Outcome& out
       return;
     }
     const auto kind = ops[outcome.done + n - 1].kind;
-    if (kind != OP_IS_THREAD && kind != OP_IS_PROCESS) {
+    if (kind == OP_IS_CALL || kind == OP_IS_DESCRIPTOR) {
       outcome.done += n;
       continue;
     }
-    // A number of a process has 22 bits at most (PID_MAX_LIMIT).
+    // A number of a process has 22 bits at most (PID_MAX_LIMIT), and so has one of woken threads.
     uint32_t pid = 0;
     for (int i = 0; i < 3; ++i) {
       const int byte = answer.Next();

@@ -27,15 +27,23 @@ uint64_t MarkedXStateSize() { return XStateSize() + sizeof(kMagic2); }
 
 // fpu__alloc_mathframe and get_sigframe of arch/x86/kernel.
 FrameLayout::FrameLayout(uint64_t slot) : slot_address(slot) {
-  fpstate = (kSlotBytes - MarkedXStateSize()) & ~uint64_t{63};
-  frame = ((fpstate - sizeof(HostFrame)) & ~uint64_t{15}) - 8;
+  auto place = [](uint64_t end, uint64_t& frame, uint64_t& fpstate) {
+    fpstate = (end - MarkedXStateSize()) & ~uint64_t{63};
+    frame = ((fpstate - sizeof(HostFrame)) & ~uint64_t{15}) - 8;
+  };
+  constexpr uint64_t kRedZone = 128;
+  place(kSlotBytes, frame, fpstate);
+  constexpr uint64_t kMiddle = kSlotBytes / 2;
+  const bool fits = frame >= kMiddle + kRedZone && kMiddle - kWordsEnd >= MarkedXStateSize() + sizeof(HostFrame) + 96;
+  stack = fits ? kMiddle : kWordsEnd;
+  if (fits) place(kMiddle, call_frame, call_fpstate);
 }
 
 void InitFrame(HostFrame& frame, const FrameLayout& layout) {
   frame = {};
   frame.flags = kFpXstate | kSigcontextSs | kStrictRestoreSs;
-  frame.stack_address = layout.slot_address + FrameLayout::kStackStart;
-  frame.stack_bytes = kSlotBytes - FrameLayout::kStackStart;
+  frame.stack_address = layout.slot_address + layout.stack;
+  frame.stack_bytes = kSlotBytes - layout.stack;
   // Signals that anybody may send to a process of theirs are not for guests.
   frame.mask = ~uint64_t{0};
   for (int signal : kStubSignals) frame.mask &= ~(uint64_t{1} << (signal - 1));

@@ -39,13 +39,22 @@ struct HostFrame {
 };
 static_assert(sizeof(HostFrame) == 440 && offsetof(HostFrame, context) == 48);
 
-// Where things are in the slot at `address` of a stub.
+// Where things are in the slot at `address` of a stub: offsets in the slot.
 struct FrameLayout {
   explicit FrameLayout(uint64_t slot_address);
   uint64_t slot_address;
-  uint64_t frame;  // offsets in the slot
+  // The alternate stack, from here to the end of the slot.
+  uint64_t stack;
+  // The frame that the host puts there for a signal, and its vector state.
+  uint64_t frame;
   uint64_t fpstate;
-  static constexpr uint64_t kStackStart = 256;  // the alternate stack begins after the words of the handoff
+  // Below the stack, where no signal reaches: the same for a thread that waits after a call through the entry, where
+  // signals are not blocked. 0 if the slot is too small for both.
+  uint64_t call_frame = 0;
+  uint64_t call_fpstate = 0;
+  bool has_call_frame() const { return call_frame != 0; }
+  // The words of the handoff end here.
+  static constexpr uint64_t kWordsEnd = 512;
 };
 
 // Writes what does not change from event to event: the alternate stack, the mask of blocked signals.

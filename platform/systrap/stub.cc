@@ -10,6 +10,7 @@
 
 #include "base/executor.h"
 #include "base/syscall_unsafe.h"
+#include "platform/systrap/entry.h"
 #include "platform/systrap/platform_impl.h"
 
 namespace platform::systrap {
@@ -29,7 +30,11 @@ HostOp DescriptorOp(SlotFile& slots, uint32_t area, uint32_t index) {
 uint32_t Stub::NumberOf(const Place& place) { return systrap::NumberOf(place.slot_address); }
 
 Stub::Stub(SystrapPlatform& platform, Shell shell)
-    : platform_(platform), areas_{shell.area}, helper_(std::move(shell.helper)) {}
+    : platform_(platform),
+      areas_{shell.area},
+      helper_(std::move(shell.helper)),
+      first_(platform.slots().slot(shell.area, 0)),
+      futex_areas_{shell.area} {}
 
 Stub::~Stub() {
   (void)End(false);
@@ -73,6 +78,9 @@ base::Result<Stub::Place> Stub::TakePlace() {
       return base::Errno(mapped.error);
     }
     areas_.push_back(area);
+    base::MutexLock lock(futex_mu_);
+    futex_areas_.push_back(area);
+    platform_.slots().state(area, 0).futexes.store(futexes_, std::memory_order_seq_cst);
   }
   return Place{areas_[block], index, kSlotWindow + uint64_t{number} * kSlotBytes};
 }
@@ -86,7 +94,8 @@ base::Result<Stub::Newborn> Stub::Conceive() {
   state.id = SlotFile::Id(place.area, place.index);
   const FrameLayout layout(place.slot_address);
   state.frame = place.slot_address + layout.frame;
-  state.xstate = place.slot_address + layout.fpstate;
+  state.call_frame = place.slot_address + layout.call_frame;
+  state.xstate = place.slot_address + layout.call_fpstate;
   state.features = XStateFeatures();
   state.polled.store(0, std::memory_order_relaxed);
   state.spin.store(0, std::memory_order_relaxed);
@@ -111,7 +120,7 @@ base::Result<base::RefPtr<GuestThread>> Stub::Adopt(const Newborn& born, const H
   SlotFile& slots = platform_.slots();
   ThreadState& state = slots.state(place.area, place.index);
   auto thread = base::MakeRef<GuestThread>(platform_, made.cloned, state.id, slots.slot(place.area, place.index), state,
-                                           place.slot_address, helper_->cpu());
+                                           place.slot_address, helper_->cpu(), first_);
   bool late;
   {
     base::MutexLock lock(mu_);
@@ -154,6 +163,27 @@ void Stub::GiveThread(base::RefPtr<GuestThread> thread) {
   const uint32_t number = systrap::NumberOf(thread->slot_address());
   base::MutexLock lock(mu_);
   if (!ended_) free_.push_back(number);
+}
+
+void Stub::AddFutexWaiters(uint64_t address, int n) {
+  const uint32_t hash = FutexHash(address);
+  base::MutexLock lock(futex_mu_);
+  futex_waiters_[hash] += n;
+  const uint64_t bit = uint64_t{1} << hash;
+  const uint64_t now = futex_waiters_[hash] != 0 ? futexes_ | bit : futexes_ & ~bit;
+  if (now == futexes_) return;
+  futexes_ = now;
+  for (uint32_t area : futex_areas_) platform_.slots().state(area, 0).futexes.store(now, std::memory_order_seq_cst);
+}
+
+bool Stub::HasFutexWaiters(uint64_t address) const {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return first_.waiters[FutexHash(address)].load(std::memory_order_relaxed) != 0;
+}
+
+void Stub::MoveFutexWaiters(uint64_t to, int n) {
+  // They still count, and will be taken back, where they began to wait; here for good.
+  first_.waiters[FutexHash(to)].fetch_add(static_cast<uint32_t>(n), std::memory_order_relaxed);
 }
 
 Helper::Outcome Stub::Execute(std::span<const HostOp> ops) {
@@ -217,6 +247,11 @@ std::optional<Shell> Stub::End(bool reuse) {
   if (helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&unmap, 1}).done != 1) {
     helper_->Kill();
     return std::nullopt;
+  }
+  {
+    base::MutexLock lock(futex_mu_);
+    platform_.slots().state(areas_[0], 0).futexes.store(0, std::memory_order_relaxed);
+    futex_areas_.clear();
   }
   for (uint32_t i = 0; i < used; ++i) {
     memset(static_cast<void*>(&platform_.slots().slot(areas_[0], i)), 0, kSlotBytes);

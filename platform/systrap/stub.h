@@ -54,6 +54,12 @@ class Stub final : public base::RefCounted {
   // is to be used again, if `reuse` asks for it; or kills the helper.
   std::optional<Shell> End(bool reuse) EXCLUDES(mu_);
   bool ended() const EXCLUDES(mu_);
+
+  // See AddressSpace.
+  void AddFutexWaiters(uint64_t address, int n) EXCLUDES(futex_mu_);
+  // Whether guest threads may wait on the host for a futex with the address's hash: their claim.
+  bool HasFutexWaiters(uint64_t address) const;
+  void MoveFutexWaiters(uint64_t to, int n);
   // False if the helper has died: the address space is lost then.
   bool IsAlive() EXCLUDES(mu_);
   // For tests, which play the host's killer.
@@ -85,6 +91,11 @@ class Stub final : public base::RefCounted {
   // Null after End(true), which takes it away with use_ held and ended_ set: used by whoever holds one of the locks and
   // has seen that ended_ is not.
   std::unique_ptr<Helper> helper_;
+  Slot& first_;  // slot, for its Slot::waiters
+  base::Mutex futex_mu_;
+  std::vector<uint32_t> futex_areas_ GUARDED_BY(futex_mu_);  // as areas_
+  int futex_waiters_[FUTEX_HASHES] GUARDED_BY(futex_mu_) = {};
+  uint64_t futexes_ GUARDED_BY(futex_mu_) = 0;  // where there are some: what the state pages say
   base::FiberMutex use_;  // one new thread or batch at a time
   mutable base::Mutex mu_;
   bool ended_ GUARDED_BY(mu_) = false;

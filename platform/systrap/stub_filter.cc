@@ -138,6 +138,25 @@ std::vector<sock_filter> GuestFilter(const StubDescriptors& fds) {
     p.Allow();
   }
   p.EndIf();
+  p.If(ReturnOf(runsc_systrap_futex_wait));
+  {
+    p.Load(kNumber);
+    p.Require(SYS_futex);
+    p.Load(ArgLow(1));
+    p.Require(FUTEX_WAIT | FUTEX_PRIVATE_FLAG);
+    p.RequireArg(3, 0);
+    p.Allow();
+  }
+  p.EndIf();
+  p.If(ReturnOf(runsc_systrap_futex_wake));
+  {
+    p.Load(kNumber);
+    p.Require(SYS_futex);
+    p.Load(ArgLow(1));
+    p.Require(FUTEX_WAKE | FUTEX_PRIVATE_FLAG);
+    p.Allow();
+  }
+  p.EndIf();
   p.If(ReturnOf(runsc_systrap_yield));
   {
     p.Load(kNumber);

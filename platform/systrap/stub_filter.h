@@ -15,10 +15,12 @@ struct StubDescriptors {
   uint32_t first_ack = 0, end_ack = 0;
 };
 
-// For guest threads: four calls at four addresses of the stub, with arguments that do no harm wherever the jump came
+// For guest threads: four calls at six addresses of the stub, with arguments that do no harm wherever the jump came
 // from. Everything else is SIGSYS: the guest's own system calls.
 //   rt_sigreturn
 //   futex       FUTEX_WAIT on a word of the slot window, without a timeout
+//               FUTEX_WAIT, without a timeout, and FUTEX_WAKE of private futexes: a wait for, and a wake of, threads of
+//               the same address space, none of which is the sentry's or a helper's (those use shared futexes)
 //   write       four bytes to the bell of an executor
 //   sched_yield
 std::vector<sock_filter> GuestFilter(const StubDescriptors& fds);

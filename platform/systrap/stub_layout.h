@@ -29,6 +29,7 @@
 #define SLOT_STATE 0
 #define SLOT_WAITING 4
 #define SLOT_SIGNAL 8
+#define SLOT_SLEEPS 12
 #define SLOT_FS_BASE 16
 #define SLOT_GS_BASE 24
 // The registers of a call that came through runsc_systrap_entry. Of rcx the low 48 bits are the address to return to,
@@ -51,6 +52,11 @@
 #define SLOT_R15 144
 #define SLOT_RFLAGS 152
 #define SLOT_CALL_END 160
+#define SLOT_SLEPT 160
+// Of the first slot of an address space alone: how many guest threads wait for a futex on the host, by the address's hash.
+#define SLOT_WAITERS 256
+#define FUTEX_HASH_SHIFT 2
+#define FUTEX_HASHES 64
 // The canonical place of the signal frame, from the start of the slot: the sentry computes it and the state page says
 // it. Offsets in a thread's part of the state page.
 #define STATE_ID 0
@@ -70,12 +76,17 @@
 #define STATE_EUID 84
 #define STATE_GID 88
 #define STATE_EGID 92
+// Of the first thread of a block alone, for all of them: the hashes of the futexes at which the sentry has waiters.
+#define STATE_FUTEXES 96
+#define STATE_CALL_FRAME 104
 
 // Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
-// RETURNED, after a call alone: with those that the call left, and rax of the slot.
+// RETURNED, after a call alone: with those that the call left, and rax of the slot; RELOADED: with those of the call
+// frame.
 #define SLOT_IS_EVENT 0
 #define SLOT_IS_RESUMED 1
 #define SLOT_IS_RETURNED 2
+#define SLOT_IS_RELOADED 3
 
 // SLOT_SIGNAL of a call that came through runsc_systrap_entry: no signal.
 #define SLOT_SIGNAL_CALL 128
@@ -99,6 +110,7 @@
 #define OP_IS_THREAD 1
 #define OP_IS_PROCESS 2
 #define OP_IS_DESCRIPTOR 3
+#define OP_IS_VALUE 4
 
 #define COMMAND_SEQUENCE 0
 #define COMMAND_COUNT 8
@@ -152,13 +164,18 @@ struct Slot {
   std::atomic<uint32_t> state;    // SLOT_IS_…
   std::atomic<uint32_t> waiting;  // the stub sleeps on `state`, or is about to
   int32_t signal;                 // the signal whose frame it is
-  uint32_t unused;
+  std::atomic<uint32_t> sleeps;   // it waits for a futex on the host
   uint64_t fs_base, gs_base;
   CallRegisters call;
-  std::byte rest[kSlotBytes - SLOT_CALL_END];
+  std::atomic<uint32_t> slept;  // how often
+  uint32_t unused[23];
+  std::atomic<uint32_t> waiters[FUTEX_HASHES];  // see SLOT_WAITERS
+  std::byte rest[kSlotBytes - SLOT_WAITERS - 4 * FUTEX_HASHES];
 };
 static_assert(sizeof(Slot) == kSlotBytes);
 static_assert(offsetof(Slot, call) == SLOT_CALL && offsetof(CallRegisters, rflags) == SLOT_RFLAGS - SLOT_CALL);
+static_assert(offsetof(Slot, sleeps) == SLOT_SLEEPS && offsetof(Slot, slept) == SLOT_SLEPT &&
+              offsetof(Slot, waiters) == SLOT_WAITERS);
 static_assert(offsetof(Slot, fs_base) == SLOT_FS_BASE && offsetof(Slot, gs_base) == SLOT_GS_BASE);
 
 // The same thread's memory that guests can only read.
@@ -166,7 +183,7 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   uint32_t id;        // what the doorbell says: the number of the slot in the slot file
   uint32_t doorbell;  // the descriptor of the executor that serves the thread
   uint64_t frame;     // address in the stub of the canonical signal frame
-  uint64_t xstate;    // and of the XSAVE area behind it
+  uint64_t xstate;    // and of the XSAVE area behind call_frame
   uint64_t features;  // what is saved there
   SlotDescriptor descriptor;
   // The executor looks at the slot before it sleeps: no need to ring.
@@ -174,6 +191,8 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   std::atomic<uint32_t> spin;  // how often the stub looks for its answer before it sleeps
   uint64_t unused;
   Answers answers;
+  std::atomic<uint64_t> futexes;  // see STATE_FUTEXES
+  uint64_t call_frame;            // address in the stub of the frame for a thread that waits after a call
 };
 static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
 static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
@@ -182,7 +201,8 @@ static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadSt
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
 static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN);
 static_assert(offsetof(ThreadState, answers) == STATE_ANSWERS && STATE_ANSWERS + offsetof(Answers, tid) == STATE_TID &&
-              STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID);
+              STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID &&
+              offsetof(ThreadState, futexes) == STATE_FUTEXES && offsetof(ThreadState, call_frame) == STATE_CALL_FRAME);
 
 static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
 
@@ -202,13 +222,19 @@ extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
-    runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_int80[], runsc_systrap_wait[];
+    runsc_systrap_sigreturn[], runsc_systrap_yield[],
+    runsc_systrap_futex_wait[], runsc_systrap_futex_wake[], runsc_systrap_int80[], runsc_systrap_wait[];
 // Where patched call sites go, and its stages (stub_text.S).
 extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
     runsc_systrap_entry_packed[], runsc_systrap_entry_yield[], runsc_systrap_entry_yielded[],
     runsc_systrap_entry_answer[], runsc_systrap_entry_answer1[], runsc_systrap_entry_answer2[],
     runsc_systrap_entry_answer3[], runsc_systrap_entry_answer4[], runsc_systrap_entry_answer5[],
-    runsc_systrap_entry_answer6[], runsc_systrap_entry_answer7[], runsc_systrap_entry_served[],
+    runsc_systrap_entry_answer6[], runsc_systrap_entry_answer7[], runsc_systrap_entry_answer_end[],
+    runsc_systrap_entry_wait[],
+    runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[], runsc_systrap_entry_waited_uncounted[],
+    runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[], runsc_systrap_entry_wake[],
+    runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[], runsc_systrap_entry_woken_end[],
+    runsc_systrap_entry_served[],
     runsc_systrap_entry_saved[], runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues

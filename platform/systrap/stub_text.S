@@ -16,6 +16,12 @@
 #define MAP_32BIT 0x40
 #define NR_SET_THREAD_AREA_I386 243
 #define FUTEX_WAIT 0
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#define FUTEX_WAIT_BITSET_PRIVATE 137
+#define FUTEX_CLOCK_REALTIME 256
+#define EINTR 4
+#define EFAULT 14
 #define CLOSE_RANGE_UNSHARE 2
 #define SECCOMP_SET_MODE_FILTER 1
 #define NR_CLOSE_RANGE 436
@@ -32,7 +38,11 @@
   .globl runsc_systrap_entry_yield, runsc_systrap_entry_yielded, runsc_systrap_entry_answer
   .globl runsc_systrap_entry_answer1, runsc_systrap_entry_answer2, runsc_systrap_entry_answer3
   .globl runsc_systrap_entry_answer4, runsc_systrap_entry_answer5, runsc_systrap_entry_answer6
-  .globl runsc_systrap_entry_answer7, runsc_systrap_entry_served
+  .globl runsc_systrap_entry_answer7, runsc_systrap_entry_answer_end, runsc_systrap_entry_served
+  .globl runsc_systrap_entry_wait, runsc_systrap_entry_wait_counted, runsc_systrap_entry_waited
+  .globl runsc_systrap_entry_waited_uncounted, runsc_systrap_entry_waited_done, runsc_systrap_entry_again
+  .globl runsc_systrap_entry_wake, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done, runsc_systrap_entry_woken_end
+  .globl runsc_systrap_futex_wait, runsc_systrap_futex_wake
   .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end, runsc_systrap_yield
 runsc_systrap_text_begin:
 
@@ -82,9 +92,14 @@ next:
   mov 48(%rbx), %r9
   cmpl $OP_IS_CALL, OP_KIND(%rbx)
   jne other
+call:
   syscall
   cmp $MAX_ERRNO_START, %rax
   jae failed
+  // A call whose result is wanted is the last of its batch. One more, for 0 says nothing.
+  cmpl $OP_IS_VALUE, OP_KIND(%rbx)
+  jne succeeded
+  lea 1(%rax), %r12
 succeeded:
   add $OP_BYTES, %rbx
   inc %ebp
@@ -92,6 +107,8 @@ succeeded:
   jmp next
 
 other:
+  cmpl $OP_IS_VALUE, OP_KIND(%rbx)
+  je call
   cmpl $OP_IS_DESCRIPTOR, OP_KIND(%rbx)
   jne clone
 
@@ -269,6 +286,8 @@ runsc_systrap_entry_packed:
   ANSWER __NR_geteuid, STATE_EUID
   ANSWER __NR_getegid, STATE_EGID
   ANSWER __NR_getppid, STATE_PPID
+  cmp $__NR_futex, %r11d
+  je futex
   cmp $__NR_sched_yield, %r11d
   jne served
 
@@ -290,8 +309,8 @@ runsc_systrap_yield:
 runsc_systrap_entry_yielded:
   xor %eax, %eax
 
-// Back with what is in rax. From the first instruction's end the call counts as made: the sentry does the rest for a thread that
-// is interrupted here (entry.cc).
+// Back with what is in rax. From here on the call counts as made: the sentry does the rest for a thread that is interrupted
+// (entry.cc).
 runsc_systrap_entry_answer:
   mov %rax, %r11
 runsc_systrap_entry_answer1:
@@ -309,6 +328,108 @@ runsc_systrap_entry_answer6:
   mov %r11, %rax
 runsc_systrap_entry_answer7:
   jmp *%rcx
+runsc_systrap_entry_answer_end:
+
+// Private futexes: those of the host, as the address space is one, for a wait without a limit and for a wake. Neither touches
+// anything but the guest's own memory. The sentry's own waiters are told by their hashes in the state page, those here count
+// themselves where the sentry looks: whoever waits says so before the kernel compares the word, whoever wakes has changed
+// the word before it looks, so that one of the two sees the other.
+futex:
+  cmp $FUTEX_WAIT_PRIVATE, %esi
+  je 2f
+  cmp $FUTEX_WAKE_PRIVATE, %esi
+  je futex_wake
+  cmp $FUTEX_WAIT_BITSET_PRIVATE, %esi
+  je 1f
+  cmp $(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME), %esi
+  jne served
+1:
+  cmp $-1, %r9d
+  jne served
+2:
+  test %r10, %r10
+  jnz served
+  sub state_window(%rip), %rax
+  shl $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add slot_window(%rip), %rax
+  mov %rcx, SLOT_RCX(%rax)
+  mov %rsi, SLOT_RSI(%rax)
+runsc_systrap_entry_wait:
+  mov $FUTEX_WAIT_PRIVATE, %esi
+  movl $1, SLOT_SLEEPS(%rax)
+  incl SLOT_SLEPT(%rax)
+  mov %edi, %ecx
+  shr $FUTEX_HASH_SHIFT, %ecx
+  and $(FUTEX_HASHES - 1), %ecx
+  mov slot_window(%rip), %r11
+  lock incl SLOT_WAITERS(%r11, %rcx, 4)
+runsc_systrap_entry_wait_counted:
+  mov $__NR_futex, %eax
+runsc_systrap_futex_wait:
+  syscall
+runsc_systrap_entry_waited:
+  mov %edi, %ecx
+  shr $FUTEX_HASH_SHIFT, %ecx
+  and $(FUTEX_HASHES - 1), %ecx
+  mov slot_window(%rip), %r11
+  lock decl SLOT_WAITERS(%r11, %rcx, 4)
+runsc_systrap_entry_waited_uncounted:
+  mov $SLOT_SELECTOR, %r11d
+  lsl %r11d, %r11d
+  shl $SLOT_SHIFT, %r11
+  add slot_window(%rip), %r11
+  movl $0, SLOT_SLEEPS(%r11)
+  mov SLOT_RSI(%r11), %rsi
+  mov SLOT_RCX(%r11), %rcx
+runsc_systrap_entry_waited_done:
+  // A page that the host does not have yet, and an interrupt that was for somebody else: the sentry's.
+  cmp $-EFAULT, %rax
+  je 3f
+  cmp $-EINTR, %rax
+  jne runsc_systrap_entry_answer
+3:
+  mov $__NR_futex, %r11d
+runsc_systrap_entry_again:
+  mov $SLOT_SELECTOR, %eax
+  lsl %eax, %eax
+  shl $STATE_SHIFT, %rax
+  add state_window(%rip), %rax
+  jmp served
+
+futex_wake:
+  sub state_window(%rip), %rax
+  shl $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add slot_window(%rip), %rax
+  mov %rcx, SLOT_RCX(%rax)
+runsc_systrap_entry_wake:
+  mfence
+  mov %rax, %r11
+  sub slot_window(%rip), %r11
+  shr $(SLOT_SHIFT - STATE_SHIFT), %r11
+  and $-4096, %r11
+  add state_window(%rip), %r11
+  mov STATE_FUTEXES(%r11), %r11
+  mov %edi, %ecx
+  shr $FUTEX_HASH_SHIFT, %ecx
+  and $(FUTEX_HASHES - 1), %ecx
+  bt %rcx, %r11
+  jnc 1f
+  mov SLOT_RCX(%rax), %rcx
+  mov $__NR_futex, %r11d
+  jmp runsc_systrap_entry_again
+1:
+  mov $__NR_futex, %eax
+runsc_systrap_futex_wake:
+  syscall
+runsc_systrap_entry_woken:
+  mov $SLOT_SELECTOR, %r11d
+  lsl %r11d, %r11d
+  shl $SLOT_SHIFT, %r11
+  add slot_window(%rip), %r11
+  mov SLOT_RCX(%r11), %rcx
+runsc_systrap_entry_woken_done:
+  jmp runsc_systrap_entry_answer
+runsc_systrap_entry_woken_end:
 
 // All others.
 served:
@@ -429,11 +550,15 @@ runsc_systrap_futex:
 resume:
   cmp $SLOT_IS_RETURNED, %eax
   je return
+  mov STATE_FRAME(%r13), %rsp
+  cmp $SLOT_IS_RELOADED, %eax
+  jne 3f
+  mov STATE_CALL_FRAME(%r13), %rsp
+3:
   mov SLOT_FS_BASE(%r12), %rax
   wrfsbase %rax
   mov SLOT_GS_BASE(%r12), %rax
   wrgsbase %rax
-  mov STATE_FRAME(%r13), %rsp
   add $8, %rsp
 runsc_systrap_restorer:
   mov $__NR_rt_sigreturn, %eax

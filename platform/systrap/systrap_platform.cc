@@ -92,7 +92,7 @@ base::Result<std::unique_ptr<Platform>> New(Options options) {
 base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options options) {
   constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE
   if (!(getauxval(AT_HWCAP2) & kFsgsbase)) return base::Errno(ENOTSUP);
-  if (FrameLayout(kSlotWindow).frame < 2 * FrameLayout::kStackStart) return base::Errno(ENOTSUP);
+  if (FrameLayout(kSlotWindow).frame < 2 * FrameLayout::kWordsEnd) return base::Errno(ENOTSUP);
   std::unique_ptr<SystrapPlatform> platform(new SystrapPlatform());
   TRY(InstallTickHandler());
   CPU_ZERO(&platform->host_cpus_);

@@ -2,6 +2,7 @@
 
 #include <linux/futex.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/hash/hash.h"
 #include "base/fiber.h"
 #include "sentry/kernel/kernel.h"
@@ -11,6 +12,7 @@ namespace sentry {
 
 struct FutexManager::Waiter {
   FutexKey key;
+  Addr addr = 0;  // of a private one; changes by requeue as `bucket` does
   uint32_t bitset = FUTEX_BITSET_MATCH_ANY;
   RefPtr<base::Fiber> fiber;
   RefPtr<Task> task;  // PI: whose tid the word gets
@@ -77,8 +79,20 @@ Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitSpec> spe
 Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset,
                                   base::MonotonicNs deadline) {
   std::deque<Waiter> waiters;
+  // Guest threads that wake private futexes by themselves hear of those who wait here before these look at the word, and
+  // until they are out of the queue.
+  platform::AddressSpace& space = task.mm().address_space();
+  auto tell = absl::MakeCleanup([&] {
+    for (const Waiter& w : waiters) {
+      if (w.addr != 0) space.AddFutexWaiters(w.addr, -1);
+    }
+  });
   for (const WaitSpec& spec : specs) {
     Waiter& w = waiters.emplace_back();
+    if (spec.private_futex && spec.addr != 0) {
+      space.AddFutexWaiters(spec.addr, 1);
+      w.addr = spec.addr;
+    }
     w.key = TRY(task.mm().GetFutexKey(spec.addr, spec.private_futex));
     w.bitset = bitset;
     w.fiber = RefPtr<base::Fiber>(base::Fiber::Current());
@@ -148,7 +162,15 @@ int FutexManager::WakeKey(const FutexKey& key, uint32_t bitset, int count) {
 Result<int> FutexManager::Wake(MemoryManager& mm, Addr addr, bool private_futex, uint32_t bitset, int count) {
   if (bitset == 0) return Errno(EINVAL);
   FutexKey key = TRY(mm.GetFutexKey(addr, private_futex));
-  return WakeKey(key, bitset, count);
+  return WakeBoth(mm, key, addr, private_futex, bitset, count);
+}
+
+int FutexManager::WakeBoth(MemoryManager& mm, const FutexKey& key, Addr addr, bool private_futex, uint32_t bitset,
+                           int count) {
+  int n = WakeKey(key, bitset, count);
+  // Those that wait without the sentry do so for any bit.
+  if (private_futex && n < count) n += mm.address_space().WakeFutex(addr, count - n).value_or(0);
+  return n;
 }
 
 Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_futex, const uint32_t* compare, int wake,
@@ -163,10 +185,13 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
   Bucket& b1 = BucketOf(key1);
   Bucket& b2 = BucketOf(key2);
   std::vector<RefPtr<base::Fiber>> fibers;
-  int done = 0;
+  platform::AddressSpace& space = task.mm().address_space();
+  // More than there can be, from before the first is moved until it is known how many were.
+  constexpr int kMany = 1 << 24;
+  if (private_futex) space.AddFutexWaiters(to, kMany);
+  int moved = 0, counted = 0;
   {
     base::MutexPairLock l(b1.mu, b2.mu);
-    int moved = 0;
     for (Waiter* w = b1.head; w != nullptr;) {
       Waiter* next = w->next;
       if (w->key == key1) {
@@ -176,7 +201,9 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
           if (!(key1 == key2)) {
             UnlinkLocked(b1, *w);
             w->key = key2;
+            w->addr = private_futex ? to : 0;
             AppendLocked(b2, *w);
+            if (private_futex) ++counted;
           }
           ++moved;
         } else {
@@ -185,10 +212,13 @@ Result<int> FutexManager::Requeue(Task& task, Addr from, Addr to, bool private_f
       }
       w = next;
     }
-    done = static_cast<int>(fibers.size()) + moved;
   }
+  const int woken = static_cast<int>(fibers.size());
   for (RefPtr<base::Fiber>& fiber : fibers) fiber->Unpark();
-  return done;
+  if (!private_futex) return woken + moved;
+  space.AddFutexWaiters(to, counted - kMany);
+  space.AddFutexWaiters(from, -counted);
+  return woken + moved + space.RequeueFutex(from, to, wake - woken, requeue - moved).value_or(0);
 }
 
 Result<int> FutexManager::WakeOp(Task& task, Addr addr1, Addr addr2, bool private_futex, int wake1, int wake2,
@@ -248,8 +278,8 @@ Result<int> FutexManager::WakeOp(Task& task, Addr addr1, Addr addr2, bool privat
       also = value >= cmparg;
       break;
   }
-  int n = WakeKey(key1, FUTEX_BITSET_MATCH_ANY, wake1);
-  if (also) n += WakeKey(key2, FUTEX_BITSET_MATCH_ANY, wake2);
+  int n = WakeBoth(task.mm(), key1, addr1, private_futex, FUTEX_BITSET_MATCH_ANY, wake1);
+  if (also) n += WakeBoth(task.mm(), key2, addr2, private_futex, FUTEX_BITSET_MATCH_ANY, wake2);
   return n;
 }
 

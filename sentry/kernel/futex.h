@@ -50,6 +50,8 @@ class FutexManager {
   Bucket& BucketOf(const FutexKey& key);
   Result<int> WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset, base::MonotonicNs deadline);
   int WakeKey(const FutexKey& key, uint32_t bitset, int count);
+  // Also those that wait without the sentry (platform::AddressSpace::WakeFutex). Parks.
+  int WakeBoth(MemoryManager& mm, const FutexKey& key, Addr addr, bool private_futex, uint32_t bitset, int count);
   static bool Cancel(Waiter& waiter);
   static RefPtr<base::Fiber> TakeLocked(Bucket& bucket, Waiter& waiter) REQUIRES(bucket.mu);
   static void AppendLocked(Bucket& bucket, Waiter& waiter) REQUIRES(bucket.mu);

@@ -307,6 +307,7 @@ class Task final : public base::RefCounted, public Blocker {
   void ServeFault(const platform::Exit& exit);
   void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
   void UpdateAnswers();  // what the platform may answer by itself
+  void CountUserTime(int64_t ns, bool slept);
   // What seccomp does with the call in the registers: its result without serving it, or nothing.
   std::optional<Result<int64_t>> RunSeccomp();
   // SECCOMP_RET_TRACE: stops for a tracer that wants PTRACE_EVENT_SECCOMP. False if there is none.
@@ -419,6 +420,7 @@ class Task final : public base::RefCounted, public Blocker {
   base::WaitQueue signal_events_;
   RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};
+  int64_t cpu_seen_ns_ = 0, counted_ns_ = 0;  // of CountUserTime; own fiber
   std::atomic<int64_t> guest_since_{0};  // when it entered the guest, while it is there; else 0
   int64_t parked_ns_ = 0;                // waited in the call that is being served; own fiber
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};

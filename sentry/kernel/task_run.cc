@@ -62,7 +62,7 @@ bool Task::RunOnce() {
   if (exit.reason != platform::ExitReason::kSystemCall && mm_->text_patched()) mm_->ShowOriginal(registers(), exit);
   in_guest_.store(false, std::memory_order_release);
   int64_t end = base::MonotonicNow();
-  user_ns_.fetch_add(end - start, std::memory_order_relaxed);
+  CountUserTime(end - start, exit.slept);
 
   switch (exit.reason) {
     case platform::ExitReason::kSystemCall:
@@ -99,6 +99,19 @@ bool Task::RunOnce() {
   }
   base::Fiber::GuestBoundary();
   return !exiting_;
+}
+
+void Task::CountUserTime(int64_t ns, bool slept) {
+  if (slept) {
+    // A part of the time was not spent computing: what the CPU clock says, less what was counted since it was asked.
+    const int64_t cpu_ns = context_->CpuTimeNs();
+    ns = std::clamp<int64_t>(cpu_ns - cpu_seen_ns_ - counted_ns_, 0, ns);
+    cpu_seen_ns_ = cpu_ns;
+    counted_ns_ = 0;
+  } else {
+    counted_ns_ += ns;
+  }
+  user_ns_.fetch_add(ns, std::memory_order_relaxed);
 }
 
 void Task::UpdateAnswers() {

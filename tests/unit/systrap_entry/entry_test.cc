@@ -2,7 +2,9 @@
 // every instruction the sentry has to know what the guest's registers are.
 #include "platform/systrap/entry.h"
 
+#include <errno.h>
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -23,8 +25,13 @@ constexpr uint32_t kNumber = 3;  // of the slot
 constexpr uint64_t kArithmetic = 0x8d5;
 constexpr uint64_t kTrapFlag = 0x100;
 
+struct Arguments {
+  uint64_t rdi = 0x4233445566778899, rsi = 0x3233445566778899, rdx = 0x2233445566778899, r10 = 0x8233445566778899,
+           r9 = 0x7233445566778899;
+};
+
 // Sets all registers, makes the call `number` by the entry, and stops behind it. Never returns.
-extern "C" [[noreturn]] void entry_test_guest(uint64_t number, uint64_t flags, uint64_t entry);
+extern "C" [[noreturn]] void entry_test_guest(uint64_t number, uint64_t flags, uint64_t entry, const Arguments* args);
 extern "C" const char entry_test_after[];
 asm(R"(
   .text
@@ -34,13 +41,13 @@ entry_test_guest:
   mov %rdx, %r11
   push %rsi
   mov $0x11, %ebx
-  movabs $0x2233445566778899, %rdx
-  movabs $0x3233445566778899, %rsi
-  movabs $0x4233445566778899, %rdi
+  mov (%rcx), %rdi
+  mov 8(%rcx), %rsi
+  mov 16(%rcx), %rdx
+  mov 24(%rcx), %r10
+  mov 32(%rcx), %r9
   movabs $0x5233445566778899, %rbp
   movabs $0x6233445566778899, %r8
-  movabs $0x7233445566778899, %r9
-  movabs $0x8233445566778899, %r10
   movabs $0x9233445566778899, %r12
   movabs $0xa233445566778899, %r13
   movabs $0xb233445566778899, %r14
@@ -65,7 +72,7 @@ class EntryTest : public ::testing::Test {
     ASSERT_EQ(mprotect(text_, kStubPage, PROT_READ | PROT_EXEC), 0);
     const uint64_t address = kSlotWindow + kNumber * kSlotBytes;
     const FrameLayout layout(address);
-    state().xstate = address + layout.fpstate;
+    state().xstate = address + layout.call_fpstate;
     state().features = XStateFeatures();
     state().descriptor = {.limit = kNumber};
     state().polled = 1;  // nobody rings
@@ -85,6 +92,7 @@ class EntryTest : public ::testing::Test {
     return at == MAP_FAILED ? nullptr : at;
   }
   ThreadState& state() { return static_cast<ThreadState*>(states_)[kNumber]; }
+  Slot& first() { return static_cast<Slot*>(slots_)[0]; }
   Slot& slot() { return static_cast<Slot*>(slots_)[kNumber]; }
 
   // A traced child that is about to make the call; stopped at the first instruction of the entry.
@@ -99,7 +107,7 @@ class EntryTest : public ::testing::Test {
       if (result != 0) _exit(1);
       ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
       raise(SIGSTOP);
-      entry_test_guest(number, flags, StubAddress(runsc_systrap_entry));
+      entry_test_guest(number, flags, StubAddress(runsc_systrap_entry), &args_);
     }
     int status = 0;
     ASSERT_EQ(waitpid(pid_, &status, __WALL), pid_);
@@ -164,11 +172,18 @@ class EntryTest : public ::testing::Test {
           EXPECT_EQ(r.rax, answer) << where;
           EXPECT_EQ(r.rip, before_.rcx) << where;
           break;
+        case StubPlace::kAsked:
+          EXPECT_EQ(FinishHostCall(slot().call, r), answered) << where;
+          ExpectSame(r, where);
+          EXPECT_EQ(answered ? r.rax : r.orig_rax, answered ? answer : number) << where;
+          EXPECT_EQ(r.rip, before_.rcx) << where;
+          break;
         case StubPlace::kBehind:
         case StubPlace::kElsewhere:
           ADD_FAILURE() << where;
           break;
       }
+      EXPECT_EQ(first().waiters[FutexHash(args_.rdi)].load(), CountsAsWaiter(Get().rip) ? 1u : 0u) << where;
       if (HasFailure()) break;
     }
     Registers r = Get();
@@ -191,6 +206,7 @@ class EntryTest : public ::testing::Test {
       slot().call.rflags = before_.rflags;
       slot().state = SLOT_IS_RETURNED;
       for (int i = 0; i < 100 && r.rip != StubAddress(runsc_systrap_entry_end); ++i) {
+        if (HasFailure()) break;
         Step();
         const Registers now = Get();
         if (now.rip == before_.rcx) break;
@@ -211,6 +227,7 @@ class EntryTest : public ::testing::Test {
   void* states_ = nullptr;
   pid_t pid_ = -1;
   Registers before_{};
+  Arguments args_;
 };
 
 constexpr uint64_t kFlags[] = {0x202, 0x202 | kArithmetic, 0x202 | 0x801, 0x202 | 0x400 | 0x44};
@@ -234,6 +251,50 @@ TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
       if (HasFailure()) return;
     }
   }
+}
+
+TEST_F(EntryTest, EveryInstructionOfAFutexCallOfTheHostCanBeInterrupted) {
+  alignas(4) static uint32_t word = 7;
+  args_.rdi = reinterpret_cast<uint64_t>(&word);
+  for (uint64_t flags : kFlags) {
+    // That the word differs, and that nobody waits, is the host's answer.
+    args_.rdx = 8, args_.r10 = 0;
+    for (uint64_t operation : {FUTEX_WAIT_PRIVATE, FUTEX_WAIT_BITSET_PRIVATE}) {
+      args_.rsi = operation | uint64_t{1} << 40;  // of which the kernel takes an int
+      args_.r9 = FUTEX_BITSET_MATCH_ANY;
+      EXPECT_GT(RunCall(SYS_futex, flags, true, static_cast<uint64_t>(-EAGAIN)), 30);
+      if (HasFailure()) return;
+    }
+    args_.rsi = FUTEX_WAKE_PRIVATE;
+    args_.rdx = 1;
+    EXPECT_GT(RunCall(SYS_futex, flags, true, 0), 30);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(EntryTest, OtherFutexCallsAreTheSentrys) {
+  alignas(4) static uint32_t word = 7;
+  args_.rdi = reinterpret_cast<uint64_t>(&word);
+  args_.rdx = 8;
+  auto served = [&](uint64_t operation, uint64_t timeout, uint64_t bitset) {
+    args_.rsi = operation;
+    args_.r10 = timeout;
+    args_.r9 = bitset;
+    RunCall(SYS_futex, 0x202, false, 0);
+  };
+  served(FUTEX_WAIT_PRIVATE, 0x1000, 0);
+  served(FUTEX_WAIT, 0, 0);
+  served(FUTEX_WAKE, 0, 0);
+  served(FUTEX_WAIT_BITSET_PRIVATE, 0, 1);
+  served(FUTEX_LOCK_PI_PRIVATE, 0, 0);
+  served(FUTEX_CMP_REQUEUE_PRIVATE, 0, 0);
+  // It has waiters with the same hash.
+  static_cast<ThreadState*>(states_)[0].futexes = uint64_t{1} << FutexHash(args_.rdi);
+  served(FUTEX_WAKE_PRIVATE, 0, 0);
+  // A page that the host does not have.
+  static_cast<ThreadState*>(states_)[0].futexes = 0;
+  args_.rdi = 0x1000;
+  served(FUTEX_WAIT_PRIVATE, 0, 0);
 }
 
 TEST_F(EntryTest, NothingIsAnsweredUnlessTheSentrySaysSo) {

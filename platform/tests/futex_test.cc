@@ -1,0 +1,170 @@
+// Private futexes that guest threads of one address space wait for without an exit, where a platform has that.
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include <atomic>
+
+#include "base/time.h"
+#include "platform/tests/guest.h"
+
+namespace platform {
+namespace {
+
+class FutexTest : public PlatformTest {
+ protected:
+  static constexpr uint64_t kWord = kDataAddress + 64, kOther = kDataAddress + 128;
+
+  // A thread that makes calls by the jump: what one returns is the number of the next.
+  std::unique_ptr<Context> Thread() {
+    auto context = ContextAt(kCodeAddress);
+    context->registers().rbx = GetParam().entry;
+    CallAnswers answers;
+    answers.valid = true;
+    context->SetAnswers(answers);
+    return context;
+  }
+  static void SetCall(Context& context, uint64_t number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0) {
+    Registers& r = context.registers();
+    r.rax = number, r.rdi = a, r.rsi = b, r.rdx = c, r.r10 = 0;
+  }
+  struct Waiter {
+    std::unique_ptr<Context> context;
+    std::atomic<bool> done{false};
+    Exit exit;
+    base::RefPtr<base::Fiber> fiber;
+  };
+  void StartWaiter(Waiter& w, AddressSpace& as) {
+    w.context = Thread();
+    SetCall(*w.context, SYS_futex, kWord, FUTEX_WAIT_PRIVATE, 0);
+    w.fiber = base::Fiber::Spawn(*scheduler_, {}, [&] {
+      w.exit = RunGuest(*w.context, as);
+      w.done = true;
+    });
+  }
+  // Until `wake` says that it has woken so many.
+  void WakeUntil(int count, const std::function<int()>& wake) {
+    for (int woken = 0; woken < count; (void)base::Fiber::ParkUntil(base::MonotonicNow() + 200'000)) woken += wake();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, FutexTest, ::testing::ValuesIn(Factories()),
+                         [](const auto& info) { return info.param.name; });
+
+#define REQUIRE_ENTRY() \
+  if (GetParam().entry == 0) GTEST_SKIP() << "the platform has no entry for patched call sites"
+
+TEST_P(FutexTest, AThreadWakesAnotherWithoutAnExit) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    auto waker = Thread();
+    for (int i = 0; i < 50; ++i) {
+      Waiter w;
+      StartWaiter(w, *as);
+      WakeUntil(1, [&] {
+        SetCall(*waker, SYS_futex, kWord, FUTEX_WAKE_PRIVATE, 1);
+        Exit exit = RunGuest(*waker, *as);
+        EXPECT_EQ(exit.reason, ExitReason::kSystemCall);
+        EXPECT_LE(waker->registers().orig_rax, 1u);  // what the wake returned
+        return static_cast<int>(waker->registers().orig_rax);
+      });
+      w.fiber->Join();
+      EXPECT_EQ(w.exit.reason, ExitReason::kSystemCall);
+      EXPECT_EQ(w.context->registers().orig_rax, 0u);
+      EXPECT_TRUE(w.exit.slept);
+      EXPECT_EQ(w.context->registers().rsi, static_cast<uint64_t>(FUTEX_WAIT_PRIVATE));
+    }
+    waker.reset();
+    as->Release();
+  });
+}
+
+TEST_P(FutexTest, TheOwnerOfTheAddressSpaceWakesAndMovesThem) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    EXPECT_EQ(*as->WakeFutex(kWord, 1), 0);
+    Waiter w[3];
+    for (Waiter& one : w) StartWaiter(one, *as);
+    WakeUntil(1, [&] { return *as->WakeFutex(kWord, 1); });
+    WakeUntil(2, [&] { return *as->RequeueFutex(kWord, kOther, 0, 2); });
+    WakeUntil(2, [&] { return *as->WakeFutex(kOther, 2); });
+    for (Waiter& one : w) {
+      one.fiber->Join();
+      EXPECT_EQ(one.context->registers().orig_rax, 0u);
+      one.context.reset();
+    }
+    as->Release();
+  });
+}
+
+TEST_P(FutexTest, AnInterruptMakesItTheOwnersCall) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    for (int i = 0; i < 200; ++i) {
+      Waiter w;
+      StartWaiter(w, *as);
+      // Before it waits, on the way, and while it waits.
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + i * 1'000);
+      w.context->Interrupt();
+      w.fiber->Join();
+      const Registers& r = w.context->registers();
+      EXPECT_EQ(r.rdi, kWord);
+      EXPECT_EQ(r.rsi, static_cast<uint64_t>(FUTEX_WAIT_PRIVATE));
+      if (w.exit.reason == ExitReason::kSystemCall) {
+        EXPECT_EQ(r.orig_rax, static_cast<uint64_t>(SYS_futex));
+      } else {
+        EXPECT_EQ(w.exit.reason, ExitReason::kInterrupted);
+        EXPECT_EQ(r.rax, static_cast<uint64_t>(SYS_futex));
+      }
+    }
+    // None of them is counted any more.
+    EXPECT_EQ(*as->WakeFutex(kWord, 100), 0);
+    as->Release();
+  });
+}
+
+TEST_P(FutexTest, OneThatSleepsForLongBecomesTheOwnersCall) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    Waiter w;
+    StartWaiter(w, *as);
+    w.fiber->Join();
+    EXPECT_EQ(w.exit.reason, ExitReason::kSystemCall);
+    EXPECT_EQ(w.context->registers().orig_rax, static_cast<uint64_t>(SYS_futex));
+    EXPECT_TRUE(w.exit.slept);
+    w.context.reset();
+    as->Release();
+  });
+}
+
+TEST_P(FutexTest, AWakeWhereTheOwnerHasWaitersIsItsCall) {
+  REQUIRE_ENTRY();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    auto waker = Thread();
+    auto wake = [&] {
+      SetCall(*waker, SYS_futex, kWord, FUTEX_WAKE_PRIVATE, 1);
+      EXPECT_EQ(RunGuest(*waker, *as).reason, ExitReason::kSystemCall);
+      return waker->registers().orig_rax;
+    };
+    EXPECT_EQ(wake(), 0u);
+    as->AddFutexWaiters(kWord, 1);
+    as->AddFutexWaiters(kWord, 1);
+    EXPECT_EQ(wake(), static_cast<uint64_t>(SYS_futex));
+    as->AddFutexWaiters(kWord, -1);
+    EXPECT_EQ(wake(), static_cast<uint64_t>(SYS_futex));
+    as->AddFutexWaiters(kWord, -1);
+    EXPECT_EQ(wake(), 0u);
+    waker.reset();
+    as->Release();
+  });
+}
+
+}  // namespace
+}  // namespace platform

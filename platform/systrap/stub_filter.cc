@@ -205,7 +205,8 @@ std::vector<sock_filter> HelperFilter(const StubDescriptors& fds) {
     p.Allow();
   }
   p.EndIf();
-  for (int nr : {SYS_rt_sigreturn, SYS_futex, SYS_close_range, SYS_exit_group}) {
+  // Guest threads have this filter below their own: what they may call has to be here.
+  for (int nr : {SYS_rt_sigreturn, SYS_futex, SYS_sched_yield, SYS_close_range, SYS_exit_group}) {
     p.If(static_cast<uint32_t>(nr));
     p.Allow();
     p.EndIf();

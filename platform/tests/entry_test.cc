@@ -1,4 +1,4 @@
-// Private futexes that guest threads of one address space wait for without an exit, where a platform has that.
+// Calls that need no exit where a platform answers them: those without arguments, and private futexes.
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -10,7 +10,7 @@
 namespace platform {
 namespace {
 
-class FutexTest : public PlatformTest {
+class EntryTest : public PlatformTest {
  protected:
   static constexpr uint64_t kWord = kDataAddress + 64, kOther = kDataAddress + 128;
 
@@ -46,13 +46,13 @@ class FutexTest : public PlatformTest {
     for (int woken = 0; woken < count; (void)base::Fiber::ParkUntil(base::MonotonicNow() + 200'000)) woken += wake();
   }
 };
-INSTANTIATE_TEST_SUITE_P(All, FutexTest, ::testing::ValuesIn(Factories()),
+INSTANTIATE_TEST_SUITE_P(All, EntryTest, ::testing::ValuesIn(Factories()),
                          [](const auto& info) { return info.param.name; });
 
 #define REQUIRE_ENTRY() \
   if (GetParam().entry == 0) GTEST_SKIP() << "the platform has no entry for patched call sites"
 
-TEST_P(FutexTest, AThreadWakesAnotherWithoutAnExit) {
+TEST_P(EntryTest, AThreadWakesAnotherWithoutAnExit) {
   REQUIRE_ENTRY();
   StartScheduler(2);
   InFiber([&] {
@@ -79,7 +79,37 @@ TEST_P(FutexTest, AThreadWakesAnotherWithoutAnExit) {
   });
 }
 
-TEST_P(FutexTest, TheOwnerOfTheAddressSpaceWakesAndMovesThem) {
+TEST_P(EntryTest, CallsWithoutArgumentsAreNoExits) {
+  REQUIRE_ENTRY();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    auto context = Thread();
+    CallAnswers answers;
+    answers.valid = true;
+    answers.pid = 7001, answers.tid = 7002, answers.ppid = 7003, answers.uid = 7004, answers.euid = 7005;
+    answers.gid = 7006, answers.egid = 7007;
+    context->SetAnswers(answers);
+    const std::pair<uint64_t, uint64_t> calls[] = {
+        {SYS_getpid, 7001}, {SYS_gettid, 7002},  {SYS_getppid, 7003}, {SYS_getuid, 7004},
+        {SYS_geteuid, 7005}, {SYS_getgid, 7006}, {SYS_getegid, 7007}, {SYS_sched_yield, 0}};
+    for (auto [number, answer] : calls) {
+      SetCall(*context, number);
+      // What it returns is the number of the next call.
+      EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->registers().orig_rax, answer) << number;
+    }
+    context->SetAnswers({});
+    for (auto [number, answer] : calls) {
+      SetCall(*context, number);
+      EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->registers().orig_rax, number);
+    }
+    context.reset();
+    as->Release();
+  });
+}
+
+TEST_P(EntryTest, TheOwnerOfTheAddressSpaceWakesAndMovesThem) {
   REQUIRE_ENTRY();
   StartScheduler(2);
   InFiber([&] {
@@ -99,7 +129,7 @@ TEST_P(FutexTest, TheOwnerOfTheAddressSpaceWakesAndMovesThem) {
   });
 }
 
-TEST_P(FutexTest, AnInterruptMakesItTheOwnersCall) {
+TEST_P(EntryTest, AnInterruptMakesItTheOwnersCall) {
   REQUIRE_ENTRY();
   StartScheduler(2);
   InFiber([&] {
@@ -127,7 +157,7 @@ TEST_P(FutexTest, AnInterruptMakesItTheOwnersCall) {
   });
 }
 
-TEST_P(FutexTest, OneThatSleepsForLongBecomesTheOwnersCall) {
+TEST_P(EntryTest, OneThatSleepsForLongBecomesTheOwnersCall) {
   REQUIRE_ENTRY();
   StartScheduler(2);
   InFiber([&] {
@@ -143,7 +173,7 @@ TEST_P(FutexTest, OneThatSleepsForLongBecomesTheOwnersCall) {
   });
 }
 
-TEST_P(FutexTest, AWakeWhereTheOwnerHasWaitersIsItsCall) {
+TEST_P(EntryTest, AWakeWhereTheOwnerHasWaitersIsItsCall) {
   REQUIRE_ENTRY();
   InFiber([&] {
     auto as = SpaceWith(BLOB_OF(jump_loop));

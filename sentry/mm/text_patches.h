@@ -80,7 +80,7 @@ class TrapCounts {
   // an analysis costs some 50 us and a trap 3 more than a jump.
   static constexpr uint32_t kInstallTraps = 4, kPatchTraps = 16;
 
-  // The count, if something should be done about the page now: at kInstallTraps and at powers of two from kPatchTraps
+  // The count, if something should be done about the page now: at kInstallTraps, and again and again from kPatchTraps
   // on. Else 0.
   uint32_t Count(uint64_t page) {
     std::atomic<uint64_t>& entry = Entry(page);
@@ -93,7 +93,9 @@ class TrapCounts {
     const uint32_t count = static_cast<uint32_t>(seen & kSettled) + 1;
     // It does not end: what was not possible may become so.
     entry.store(count < kMost ? seen + 1 : seen + 1 - kMost / 2, std::memory_order_relaxed);
-    return count == kInstallTraps || (count >= kPatchTraps && (count & (count - 1)) == 0) ? count : 0;
+    if (count == kInstallTraps) return count;
+    if (count < kPatchTraps) return 0;
+    return count % kEvery == 0 || (count < kEvery && (count & (count - 1)) == 0) ? count : 0;
   }
   // Nothing more is to be done about it.
   void Settle(uint64_t page) {
@@ -103,7 +105,7 @@ class TrapCounts {
  private:
   static constexpr int kCountBits = 16;
   static constexpr uint64_t kSettled = (1 << kCountBits) - 1;
-  static constexpr uint32_t kMost = 1 << (kCountBits - 1);
+  static constexpr uint32_t kMost = 1 << (kCountBits - 1), kEvery = 256;
   std::atomic<uint64_t>& Entry(uint64_t page) { return entries_[(page / kPageSize * 0x9e3779b97f4a7c15u) >> (64 - 6)]; }
   std::array<std::atomic<uint64_t>, 64> entries_{};
 };

@@ -508,6 +508,7 @@ TEST_F(TextPatchesTest, RandomOperationsKeepImagesAndTrampolinesTogether) {
     std::set<uint64_t> used;
     for (auto& [start, node] : map) {
       if (node.value.fd != patcher_.fd()) continue;
+      ASSERT_EQ(node.value.prot, kRX) << step;
       for (Addr at = start; at < node.end; at += kPageSize) {
         const uint64_t stored = node.value.offset + (at - start);
         FakeText* text = nullptr;

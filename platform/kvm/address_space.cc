@@ -201,7 +201,7 @@ base::Result<void> KvmAddressSpace::Protect(base::Range range, uint8_t prot, Rem
 
 base::Result<void> KvmAddressSpace::Change(const MapOp& op, const base::RefPtr<MappedFile>& file, Removed& removed) {
   const base::Range range = {op.start, op.start + op.length};
-  const auto forget = [](base::Range, Mapping&&) {};
+  const auto forget = [&](base::Range, Mapping&& gone) { removed.files.push_back(std::move(gone.file)); };
   switch (op.kind) {
     case MapOp::Kind::kMap: {
       Clear(range, removed);

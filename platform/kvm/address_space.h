@@ -79,6 +79,7 @@ class KvmAddressSpace final : public AddressSpace, public base::Charged {
     };
     std::vector<Pages> used;  // by the processor
     std::vector<References> references;
+    std::vector<base::RefPtr<MappedFile>> files;  // of mappings that are gone
     void Use(Physical page);
     void Drop(Physical page);
   };

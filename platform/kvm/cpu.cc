@@ -233,6 +233,9 @@ Vcpu::Outcome Cpu::Stay(KvmContext& context) {
   context.virtual_time_ += last_stay_ - start;
   if (outcome == Vcpu::Outcome::kMessage) {
     where_ = Where::kFrame;
+  } else if (outcome == Vcpu::Outcome::kGate) {
+    vcpu_->GateRegisters(context.registers_);
+    where_ = Where::kContext;
   } else {
     where_ = Where::kProcessor;
     vcpu_->ClearKick();
@@ -264,6 +267,7 @@ bool Cpu::RunCurrent(bool bounded) {
       Finish(context, *exit);
       return true;
     }
+    if (where_ == Where::kFrame && vcpu_->uses_gate()) Store(context);
     if (where_ == Where::kContext) Load(context);
     uint32_t expected = kAwake;
     if (!word_.compare_exchange_strong(expected, kInGuest, std::memory_order_seq_cst)) {
@@ -290,6 +294,7 @@ std::optional<Exit> Cpu::Evict(KvmContext& context) {
     if (auto exit = OnOutcome(context, Stay(context))) return exit;
   }
   if (where_ == Where::kFrame) Store(context);
+  where_ = Where::kContext;
   return std::nullopt;
 }
 
@@ -297,6 +302,9 @@ std::optional<Exit> Cpu::OnOutcome(KvmContext& context, Vcpu::Outcome outcome) {
   switch (outcome) {
     case Vcpu::Outcome::kMessage:
       return OnMessage(context);
+    case Vcpu::Outcome::kGate:
+      vcpu_->machine().NoteSystemCallEntry(false);
+      return OnSystemCall(context);
     case Vcpu::Outcome::kSignal:
     case Vcpu::Outcome::kWindow:
       return std::nullopt;
@@ -316,14 +324,19 @@ void Cpu::Load(KvmContext& context) {
   LoadVectors(context);
   Registers r = context.registers_;
   SanitizeRegisters(r);
-  StatePage& s = vcpu_->state();
-  memcpy(s.gprs, &r, sizeof(s.gprs));
-  s.rip = r.rip, s.cs = r.cs, s.rflags = r.rflags | (context.step_ ? kTrapFlag : 0), s.rsp = r.rsp, s.ss = r.ss;
-  s.fs_base = r.fs_base, s.gs_base = r.gs_base;
-  s.ds = static_cast<uint16_t>(r.ds), s.es = static_cast<uint16_t>(r.es);
-  s.fs = static_cast<uint16_t>(r.fs), s.gs = static_cast<uint16_t>(r.gs);
-  vcpu_->LoadRoot(context.as_->root());
-  where_ = Where::kFrame;
+  if (context.step_) r.rflags |= kTrapFlag;
+  if (vcpu_->uses_gate()) {
+    vcpu_->LoadDirectly(r, context.as_->root());
+  } else {
+    StatePage& s = vcpu_->state();
+    memcpy(s.gprs, &r, sizeof(s.gprs));
+    s.rip = r.rip, s.cs = r.cs, s.rflags = r.rflags, s.rsp = r.rsp, s.ss = r.ss;
+    s.fs_base = r.fs_base, s.gs_base = r.gs_base;
+    s.ds = static_cast<uint16_t>(r.ds), s.es = static_cast<uint16_t>(r.es);
+    s.fs = static_cast<uint16_t>(r.fs), s.gs = static_cast<uint16_t>(r.gs);
+    vcpu_->LoadRoot(context.as_->root());
+  }
+  where_ = Where::kLoaded;
   same_faults_ = 0;
   bool others;
   {
@@ -394,6 +407,7 @@ std::optional<Exit> Cpu::OnMessage(KvmContext& context) {
   if (vector == VECTOR_KICK) return std::nullopt;
   if (vector == VECTOR_SYSCALL) {
     vcpu_->machine().NoteSystemCallEntry(true);
+    Store(context);
     return OnSystemCall(context);
   }
   // Where `syscall` does not change the privilege, the processor cannot fetch from the entry: rcx and r11 are set. A
@@ -403,6 +417,7 @@ std::optional<Exit> Cpu::OnMessage(KvmContext& context) {
     StatePage& frame = vcpu_->state();
     frame.rip = frame.gprs[offsetof(Registers, rcx) / 8];
     frame.rflags = frame.gprs[offsetof(Registers, r11) / 8];
+    Store(context);
     return OnSystemCall(context);
   }
   if (vector == kPageFault) return OnPageFault(context, error);
@@ -410,9 +425,8 @@ std::optional<Exit> Cpu::OnMessage(KvmContext& context) {
 }
 
 Exit Cpu::OnSystemCall(KvmContext& context) {
-  Store(context);
   Registers& r = context.registers_;
-  if (context.step_ && !context.guest_trap_flag_) r.r11 &= ~kTrapFlag;
+  if (context.step_ && !context.guest_trap_flag_) r.rflags &= ~kTrapFlag, r.r11 &= ~kTrapFlag;
   r.orig_rax = r.rax;
   r.rax = static_cast<uint64_t>(-ENOSYS);
   Exit exit;
@@ -477,6 +491,17 @@ Exit Cpu::OnForeign(KvmContext& context) {
   const bool user = vcpu_->Extract(context.registers_);
   where_ = Where::kContext;
   if (!user) return exit;
+  // The host has gone past an instruction that it carried out.
+  Registers& r = context.registers_;
+  std::byte code[2];
+  if (context.as_->Peek(r.rip - 2, code) == 2) {
+    const auto op = static_cast<uint8_t>(code[0]), last = static_cast<uint8_t>(code[1]);
+    if ((op == 0xe6 || op == 0xe7) && last == RING0_GATE_PORT) {
+      r.rip -= 2;
+    } else if (last == 0xee || last == 0xef) {
+      r.rip -= 1;
+    }
+  }
   exit.reason = ExitReason::kException;
   exit.signo = SIGSEGV;
   exit.si_code = SI_KERNEL;

@@ -72,6 +72,7 @@ class Cpu {
   // Where the registers of current_ are.
   enum class Where : uint8_t {
     kContext,    // in the context
+    kLoaded,     // in the context, and ready to be run with
     kFrame,      // in the state page; the virtual CPU stands in ring 0
     kProcessor,  // wherever a signal interrupted the virtual CPU
   };
@@ -95,7 +96,7 @@ class Cpu {
   std::optional<Exit> OnMessage(KvmContext& context);
   std::optional<Exit> OnPageFault(KvmContext& context, uint32_t error);
   std::optional<Exit> OnMemoryFault(KvmContext& context);
-  Exit OnSystemCall(KvmContext& context);
+  Exit OnSystemCall(KvmContext& context);  // with its registers
   Exit OnForeign(KvmContext& context);
   Exit OnException(KvmContext& context, uint32_t vector, uint32_t error);
   int FloatingPointCode(KvmContext& context, bool simd);

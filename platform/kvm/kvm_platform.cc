@@ -42,8 +42,12 @@ base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(base::UniqueFd de
   platform->machine_ = TRY(Machine::Create(std::move(device)));
   platform->windows_ = std::make_unique<FileWindows>(*platform->machine_);
   // The first shows whether the host lets us have any.
-  platform->cpus_.push_back(
-      std::make_unique<Cpu>(*platform, TRY(Vcpu::Create(*platform->machine_, 0))));
+  std::unique_ptr<Vcpu> first = TRY(Vcpu::Create(*platform->machine_, 0));
+  if (platform->machine_->can_sync_registers() && TRY(first->SyscallStaysInRing3())) {
+    platform->machine_->set_has_gate();
+    TRY(first->UseGate());
+  }
+  platform->cpus_.push_back(std::make_unique<Cpu>(*platform, std::move(first)));
   return platform;
 }
 

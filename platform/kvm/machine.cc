@@ -14,7 +14,7 @@
 #include "platform/memory_file.h"
 
 extern "C" {
-extern const char runsc_kvm_text[], runsc_kvm_text_end[], runsc_kvm_stubs[];
+extern const char runsc_kvm_text[], runsc_kvm_text_end[], runsc_kvm_stubs[], runsc_kvm_gate[], runsc_kvm_gate_end[];
 }
 
 namespace platform::kvm {
@@ -63,6 +63,8 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
   for (long cap : {KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_CAP_XSAVE}) {
     if (has(cap) <= 0) return base::Errno(ENOTSUP);
   }
+  constexpr long kSynced = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  m->can_sync_registers_ = (has(KVM_CAP_SYNC_REGS) & kSynced) == kSynced;
   m->tells_faults_ = has(kCapMemoryFaultInfo) > 0;
   m->xsave_bytes_ = static_cast<size_t>(has(kCapXsave2));
   m->max_slots_ = static_cast<uint32_t>(std::max(has(KVM_CAP_NR_MEMSLOTS), 32l));
@@ -105,13 +107,17 @@ base::Result<void> Machine::MakeSharedPages() {
   const Physical level3 = TRY(TakePage()), level2 = TRY(TakePage());
   ring0_table_ = TRY(TakePage());
   idle_root_ = TRY(TakePage());
-  constexpr uint64_t kLink = kPtePresent | kPteWrite | kPteAccessed;
+  // What ring 3 must not reach is the last level's to say.
+  constexpr uint64_t kLink = kPtePresent | kPteWrite | kPteUser | kPteAccessed;
   kernel_entry_ = level3 | kLink;
   Table(idle_root_)[TableIndex(RING0_START, 3)] = kernel_entry_;
   Table(level3)[TableIndex(RING0_START, 2)] = level2 | kLink;
   Table(level2)[TableIndex(RING0_START, 1)] = ring0_table_ | kLink;
   Table(ring0_table_)[TableIndex(RING0_START + RING0_IDT_OFFSET, 0)] =
       idt | kPtePresent | kPteAccessed | kPteNoExecute;
+  const Physical gate = TRY(TakePage());
+  memcpy(Host(gate), runsc_kvm_gate, static_cast<size_t>(runsc_kvm_gate_end - runsc_kvm_gate));
+  Table(ring0_table_)[TableIndex(RING0_START + RING0_GATE_OFFSET, 0)] = gate | kPtePresent | kPteUser | kPteAccessed;
   return {};
 }
 

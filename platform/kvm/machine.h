@@ -43,6 +43,8 @@ class Machine {
   const CpuidList& cpuid() const { return *cpuid_; }
   // Of the area of KVM_GET_XSAVE2; 0 if the host has only KVM_GET_XSAVE.
   size_t xsave_bytes() const { return xsave_bytes_; }
+  // Whether registers can be exchanged in the memory of kvm_run.
+  bool can_sync_registers() const { return can_sync_registers_; }
   // Whether a KVM_RUN that fails with EFAULT says where.
   bool tells_faults() const { return tells_faults_; }
 
@@ -76,6 +78,10 @@ class Machine {
     roots_[2 * cpu + 1].store(next, std::memory_order_relaxed);
   }
 
+  // On this host `syscall` leaves ring 3 where it is: system calls exit by the gate (Vcpu::UseGate).
+  bool has_gate() const { return has_gate_; }
+  void set_has_gate() { has_gate_ = true; }
+
   // Says in the debug log, once for each, how `syscall` arrives on this host.
   void NoteSystemCallEntry(bool in_ring0) {
     std::atomic<bool>& seen = seen_entry_[in_ring0];
@@ -99,10 +105,11 @@ class Machine {
   void LogSystemCallEntry(bool in_ring0);
 
   std::atomic<bool> seen_entry_[2] = {};
+  bool has_gate_ = false;  // set before the second virtual CPU is made
   base::UniqueFd system_, vm_;
   size_t run_bytes_ = 0;
   size_t xsave_bytes_ = 0;
-  bool tells_faults_ = false;
+  bool tells_faults_ = false, can_sync_registers_ = false;
   uint32_t max_slots_ = 0;
   std::unique_ptr<CpuidList> cpuid_;
 

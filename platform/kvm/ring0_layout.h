@@ -10,7 +10,7 @@
 #define RING0_CPU_STRIDE 0x2000
 #define RING0_STATE_OFFSET 0x1000
 #define RING0_IDT_OFFSET 0x1ff000  // of the shared IDT; the CPUs' pages lie below
-#define RING0_MAX_CPUS 255
+#define RING0_MAX_CPUS 254
 
 // In the state page.
 #define STATE_EXITED 0x00    // u32: 1 when ring 0 has written the frame and asks for the sentry
@@ -35,6 +35,10 @@
 #define STATE_IST_TOP 0x800  // for a double fault
 
 #define RING0_PORT 0x3e
+
+// For hosts where `syscall` does not change the privilege (Vcpu::UseGate): a page with an `out` that ring 3 may execute.
+#define RING0_GATE_OFFSET 0x1fe000
+#define RING0_GATE_PORT 0x3f
 
 #define SELECTOR_KERNEL_CS 0x10
 #define SELECTOR_KERNEL_SS 0x18

@@ -107,4 +107,9 @@ own_fault:
   jmp own_fault
 runsc_kvm_text_end:
 
+  .globl runsc_kvm_gate, runsc_kvm_gate_end
+runsc_kvm_gate:
+  out %al, $RING0_GATE_PORT
+runsc_kvm_gate_end:
+
   .section .note.GNU-stack, "", @progbits

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/logging.h"
@@ -29,6 +31,9 @@ constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrCstar = 0x
 constexpr uint64_t kSyscallMask = 0x257fd5;
 constexpr uint64_t kXcr0Pkru = 1 << 9;
 constexpr uint64_t kInitialFlags = 2;
+
+// Of the task state segment: up to and without its I/O permission bits, and with those of the first 72 ports.
+constexpr uint16_t kTssBytes = 0x68, kTssBytesWithPorts = kTssBytes + 10;
 
 kvm_segment Segment(uint16_t selector, uint8_t type, bool code) {
   kvm_segment s = {};
@@ -60,7 +65,7 @@ void FillDescriptors(std::byte* page, uint64_t address) {
   const uint64_t stack = address + STATE_STACK_TOP, ist = address + STATE_IST_TOP;
   memcpy(page + STATE_TSS + 4, &stack, 8);
   memcpy(page + STATE_TSS + 36, &ist, 8);
-  const uint16_t no_io_map = 0x68;
+  const uint16_t no_io_map = kTssBytes;
   memcpy(page + STATE_TSS + 102, &no_io_map, 2);
 }
 
@@ -94,6 +99,7 @@ base::Result<void> Vcpu::SetUp() {
   TRY(base::Host(SYS_ioctl, fd_.get(), kSetCpuid2, &machine_.cpuid()));
   TRY(StandInRing0());
   TRY(SetModelRegisters());
+  if (machine_.has_gate()) TRY(UseGate());
   return {};
 }
 
@@ -122,6 +128,18 @@ base::Result<void> Vcpu::SetModelRegisters() {
 base::Result<void> Vcpu::StandInRing0() {
   kvm_sregs s = {};
   TRY(base::Host(SYS_ioctl, fd_.get(), KVM_GET_SREGS, &s));
+  FillRing0(s);
+  TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_SREGS, &s));
+  kvm_regs r = {};
+  r.rip = text_ + static_cast<uint64_t>(runsc_kvm_enter - runsc_kvm_text);
+  r.rsp = text_ + RING0_STATE_OFFSET + STATE_GPRS;
+  r.rflags = kInitialFlags;
+  TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_REGS, &r));
+  run_->kvm_dirty_regs = 0;
+  return {};
+}
+
+void Vcpu::FillRing0(kvm_sregs& s) const {
   const uint64_t state = text_ + RING0_STATE_OFFSET;
   s.cs = Segment(SELECTOR_KERNEL_CS, 0xb, true);
   s.ss = Segment(SELECTOR_KERNEL_SS, 0x3, false);
@@ -129,7 +147,7 @@ base::Result<void> Vcpu::StandInRing0() {
   s.tr = {};
   s.tr.selector = SELECTOR_TSS;
   s.tr.base = state + STATE_TSS;
-  s.tr.limit = 0x67;
+  s.tr.limit = (uses_gate_ ? kTssBytesWithPorts : kTssBytes) - 1;
   s.tr.type = 0xb;
   s.tr.present = 1;
   s.ldt = {};
@@ -144,13 +162,81 @@ base::Result<void> Vcpu::StandInRing0() {
   if (XStateFeatures() & kXcr0Pkru) s.cr4 |= kCr4Pke;
   s.efer = kEfer;
   memset(s.interrupt_bitmap, 0, sizeof(s.interrupt_bitmap));
-  TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_SREGS, &s));
-  kvm_regs r = {};
-  r.rip = text_ + static_cast<uint64_t>(runsc_kvm_enter - runsc_kvm_text);
-  r.rsp = state + STATE_GPRS;
-  r.rflags = kInitialFlags;
-  TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_REGS, &r));
+}
+
+base::Result<bool> Vcpu::SyscallStaysInRing3() {
+  constexpr uint64_t kAddress = 0x400000;
+  std::vector<Physical> pages;
+  for (int i = 0; i < 5; ++i) pages.push_back(TRY(machine_.TakePage()));
+  const uint8_t code[] = {0x0f, 0x05};
+  memcpy(machine_.Host(pages[4]), code, sizeof(code));
+  machine_.Table(pages[0])[kTableEntries - 1] = machine_.kernel_entry();
+  for (int level = 3; level >= 0; --level) {
+    machine_.Table(pages[3 - level])[kAddress >> (12 + 9 * level) & 511] =
+        pages[4 - level] | kPtePresent | kPteUser | (level > 0 ? kPteWrite : 0);
+  }
+  state_->rip = kAddress, state_->cs = SELECTOR_USER_CS, state_->ss = SELECTOR_USER_SS, state_->rflags = 0x202;
+  LoadRoot(pages[0]);
+  Outcome outcome;
+  do {
+    outcome = Run();
+  } while (outcome == Outcome::kSignal);
+  const bool stays = outcome == Outcome::kMessage && state_->vector == 14 && state_->rip == syscall_entry_;
+  root_ = loaded_root_ = machine_.idle_root();
+  state_->load_cr3 = 0;
+  TRY(StandInRing0());
+  machine_.SetRoots(index_, root_, root_);
+  machine_.Retire(std::move(pages));
+  if (outcome != Outcome::kMessage) return base::Errno(ENOTSUP);
+  return stays;
+}
+
+base::Result<void> Vcpu::UseGate() {
+  syscall_entry_ = RING0_START + RING0_GATE_OFFSET;
+  uses_gate_ = true;
+  auto* page = reinterpret_cast<std::byte*>(state_);
+  auto* ports = reinterpret_cast<uint8_t*>(page + STATE_TSS + kTssBytes);
+  memset(ports, 0xff, kTssBytesWithPorts - kTssBytes);
+  ports[RING0_GATE_PORT / 8] &= static_cast<uint8_t>(~(1u << (RING0_GATE_PORT % 8)));
+  // The limit in the descriptor, should anybody load the task register again.
+  *reinterpret_cast<uint16_t*>(page + STATE_GDT + SELECTOR_TSS) = kTssBytesWithPorts - 1;
+  TRY(StandInRing0());
+  TRY(SetModelRegisters());
+  run_->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   return {};
+}
+
+void Vcpu::LoadDirectly(const Registers& from, Physical root) {
+  kvm_sregs& s = run_->s.regs.sregs;
+  kvm_regs& r = run_->s.regs.regs;
+  FillRing0(s);
+  auto data = [](uint64_t selector) {
+    kvm_segment segment = Segment(static_cast<uint16_t>(selector), 0x3, false);
+    if (selector == 0) segment.present = 0, segment.unusable = 1;
+    return segment;
+  };
+  s.cs = Segment(SELECTOR_USER_CS, 0xb, true);
+  s.ss = Segment(SELECTOR_USER_SS, 0x3, false);
+  s.ds = data(from.ds), s.es = data(from.es), s.fs = data(from.fs), s.gs = data(from.gs);
+  s.fs.base = from.fs_base, s.gs.base = from.gs_base;
+  s.cr3 = root;
+  r.r15 = from.r15, r.r14 = from.r14, r.r13 = from.r13, r.r12 = from.r12, r.rbp = from.rbp, r.rbx = from.rbx;
+  r.r11 = from.r11, r.r10 = from.r10, r.r9 = from.r9, r.r8 = from.r8, r.rax = from.rax, r.rcx = from.rcx;
+  r.rdx = from.rdx, r.rsi = from.rsi, r.rdi = from.rdi, r.rip = from.rip, r.rflags = from.rflags, r.rsp = from.rsp;
+  run_->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  state_->load_cr3 = 0;
+  machine_.SetRoots(index_, loaded_root_, root);
+  root_ = loaded_root_ = root;
+}
+
+void Vcpu::GateRegisters(Registers& to) const {
+  const kvm_sregs& s = run_->s.regs.sregs;
+  const kvm_regs& r = run_->s.regs.regs;
+  to.r15 = r.r15, to.r14 = r.r14, to.r13 = r.r13, to.r12 = r.r12, to.rbp = r.rbp, to.rbx = r.rbx;
+  to.r11 = r.r11, to.r10 = r.r10, to.r9 = r.r9, to.r8 = r.r8, to.rax = r.rax, to.rcx = r.rcx;
+  to.rdx = r.rdx, to.rsi = r.rsi, to.rdi = r.rdi, to.rip = r.rcx, to.rflags = r.r11, to.rsp = r.rsp;
+  to.cs = SELECTOR_USER_CS, to.ss = SELECTOR_USER_SS, to.ds = s.ds.selector, to.es = s.es.selector;
+  to.fs = s.fs.selector, to.gs = s.gs.selector, to.fs_base = s.fs.base, to.gs_base = s.gs.base;
 }
 
 void Vcpu::LoadRoot(Physical root) {
@@ -171,6 +257,16 @@ Vcpu::Outcome Vcpu::Run() {
       machine_.SetRoots(index_, root_, root_);
       run_->request_interrupt_window = 0;
       return Outcome::kMessage;
+    }
+  }
+  if (uses_gate_ && result == 0 && run_->exit_reason == KVM_EXIT_IO && run_->io.port == RING0_GATE_PORT) {
+    // Any code of ring 3 may use the port; from the gate it is a system call, from elsewhere a fault. Now and then the
+    // host carries `syscall` out itself, and it does enter ring 0: nothing else gets there in ring 0.
+    const uint64_t behind = run_->s.regs.regs.rip - syscall_entry_;
+    if (behind <= 2) {
+      run_->request_interrupt_window = 0;
+      machine_.SetRoots(index_, root_, root_);
+      return Outcome::kGate;
     }
   }
   if (result == -EINTR || result == -EAGAIN) return Outcome::kSignal;

@@ -18,6 +18,7 @@
 #include "platform/registers.h"
 
 struct kvm_run;
+struct kvm_sregs;
 
 namespace platform::kvm {
 
@@ -43,6 +44,7 @@ class Vcpu {
   ~Vcpu();
 
   enum class Outcome : uint8_t {
+    kGate,         // ring 3 made a system call by the gate (UseGate): GateRegisters has the registers
     kMessage,      // ring 0 says that ring 3 came back: the state page has its registers, vector and error code
     kSignal,       // a signal, or Kick; nothing happened to the guest
     kWindow,       // the interrupt that InjectKick asked for can be given now
@@ -64,6 +66,17 @@ class Vcpu {
   // The address at which `syscall` enters.
   uint64_t syscall_entry() const { return syscall_entry_; }
   Machine& machine() { return machine_; }
+  // Tries `syscall` in ring 3: whether it leaves it there. On a virtual CPU that has run nothing else.
+  base::Result<bool> SyscallStaysInRing3();
+  // On a host where `syscall` leaves ring 3 where it is: system calls enter a page whose only instruction is an `out`
+  // that ring 3 may execute there, and what runs next is put into the processor by the host's KVM instead of ring 0. One
+  // exit and no privilege change, where the way by a page fault has three and two.
+  base::Result<void> UseGate();
+  bool uses_gate() const { return uses_gate_; }
+  // With the gate: what the next Run begins with.
+  void LoadDirectly(const Registers& registers, Physical root);
+  void GateRegisters(Registers& registers) const;
+
   // The root that is loaded; a different one is loaded by the next Run.
   Physical root() const { return root_; }
   void LoadRoot(Physical root);
@@ -82,6 +95,7 @@ class Vcpu {
   explicit Vcpu(Machine& machine, int index) : machine_(machine), index_(index) {}
   base::Result<void> SetUp();
   base::Result<void> StandInRing0();
+  void FillRing0(kvm_sregs& sregs) const;
   base::Result<void> SetModelRegisters();
 
   Machine& machine_;
@@ -92,6 +106,7 @@ class Vcpu {
   uint64_t text_ = 0, syscall_entry_ = 0;  // addresses in ring 0
   Physical root_ = 0, loaded_root_ = 0;  // the one of the next Run, and of the last
   Physical fault_physical_ = 0;
+  bool uses_gate_ = false;
   std::unique_ptr<std::byte[]> xsave_;
   size_t xsave_bytes_ = 0;
 };

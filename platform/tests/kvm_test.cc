@@ -44,6 +44,8 @@ TEST_P(KvmTest, PrivilegedInstructionsAreTheGuestsOwnSignals) {
   };
   const Case cases[] = {
       {"out to the port of ring 0", {0xe6, RING0_PORT}, SIGSEGV},
+      {"out to the port of the gate", {0xe6, RING0_GATE_PORT}, SIGSEGV},
+      {"out to the port of the gate in dx", {0x66, 0xba, RING0_GATE_PORT, 0, 0xee}, SIGSEGV},
       {"out dx", {0xee}, SIGSEGV},
       {"in dx", {0xec}, SIGSEGV},
       {"in imm", {0xe4, 0x80}, SIGSEGV},
@@ -95,7 +97,7 @@ TEST_P(KvmTest, PrivilegedInstructionsAreTheGuestsOwnSignals) {
       EXPECT_EQ(r.rbx, 77u) << c.name;
       EXPECT_EQ(r.cs, 0x33u) << c.name;
       if (c.signo != SIGTRAP) {
-        EXPECT_EQ(r.rip, kCodeAddress) << c.name;
+        EXPECT_EQ(r.rip, kCodeAddress + (c.code.size() == 5 ? 4 : 0)) << c.name;
       }
       // Neither this guest nor another one is the worse for it.
       r.rip = kCodeAddress + c.code.size();

@@ -39,9 +39,12 @@ constexpr base::MonotonicNs kDeafNs = 10'000'000'000;
 
 // Among threads of equal weight the host runs the one first whose slice would end first (EEVDF): a thread that makes
 // calls asks for short ones and so runs soon after it is woken, beside any number that compute. It gets no more time
-// for it.
+// for it. One that has computed since a check of its life gets long ones, until it makes a call: nothing else tells the
+// two kinds apart where all have the same CPU. (20 or 60 ms make the worst waits of the others longer.)
 constexpr int64_t kShortSliceNs = 200'000;
 constexpr int64_t kDefaultSlice = 0;
+constexpr int64_t kLongSliceNs = 4'000'000;
+constexpr int64_t kComputesCpuNs = 300'000;
 
 // Who sleeps longer in a host call does so in the sentry, where it costs no tick and is seen to sleep.
 constexpr base::MonotonicNs kShortSleepNs = 50'000'000;
@@ -127,6 +130,7 @@ bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns
   pristine_ = false;
   started_ = now;
   interrupted_ = 0;
+  checked_cpu_ns_ = -1;
   bell_.store(&bell, std::memory_order_release);
   bell.Add(*this);
   WakeLocked(returns ? SLOT_IS_RETURNED : Resumption());
@@ -206,6 +210,10 @@ void GuestThread::EndRun() {
   Bell& bell = *bell_.load(std::memory_order_relaxed);
   bell.Remove(*this);
   bell_.store(nullptr, std::memory_order_release);
+  if (long_slice_) {
+    long_slice_ = false;
+    SetSlice(bound() ? kShortSliceNs : kDefaultSlice);
+  }
   if (!bell.binds()) return;
   if (place_ == Place::kApart) return;
   const bool crowded = bell.running() > 0;
@@ -360,6 +368,15 @@ void GuestThread::OnTick(base::MonotonicNs now, bool check_life) {
     Kill();
     if (this->bell() != nullptr) OnDead();
     return;
+  }
+  if (!long_slice_) {
+    const int64_t cpu_ns = CpuTimeNs();
+    if (checked_cpu_ns_ < 0) {
+      checked_cpu_ns_ = cpu_ns;
+    } else if (cpu_ns - checked_cpu_ns_ > kComputesCpuNs) {
+      long_slice_ = true;
+      SetSlice(kLongSliceNs);
+    }
   }
   if (!owner_->interrupted()) return;
   if (interrupted_ == 0) {

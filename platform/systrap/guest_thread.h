@@ -141,6 +141,8 @@ class GuestThread final : public base::RefCounted {
   SpinMeter meter_;
   int misplaced_ = 0;  // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;
+  bool long_slice_ = false;
+  int64_t checked_cpu_ns_ = -1;        // its CPU time when a check of its life first saw this run; −1: none has
   base::MonotonicNs interrupted_ = 0;  // when a tick first saw that an interrupt has had no effect; 0: none
   int64_t interrupted_cpu_ns_ = 0;     // its CPU time then
 };

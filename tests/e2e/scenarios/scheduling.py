@@ -143,8 +143,8 @@ def a_timer_keeps_its_deadlines_beside_spinning_threads_and_on_a_fifth_of_one_cp
     limit = LimitedCgroup(t, 20)
     t.closing.append(limit.close)
     # Under the limit fewer: a thread that makes calls waits for its turn after each, and making 200 beside those that spin
-    # already takes minutes.
-    for spinners, periods, limited in ((0, 200, False), (200, 300, False), (50, 10, True)):
+    # takes minutes.
+    for spinners, periods, limited in ((0, 200, False), (200, 300, False), (100, 10, True)):
         c = t.container([program, str(spinners), str(periods)], root=root)
         out = run_within(t, c, limit if limited and t.ours else None, 0, 180)
         native = run_natively(root, [program, str(spinners), str(periods)], limit if limited and t.ours else None, 0, 30)

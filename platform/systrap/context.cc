@@ -103,7 +103,10 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
   if (!thread_->Run(*bell, registers_, step_, CanReturn())) {
     done_ = nullptr;
     Fail(done, ExitReason::kDead);
+    return;
   }
+  // A thread that waits after a call drops a signal that comes before it may go on (stub_text.S): once more.
+  if (run_.load(std::memory_order_seq_cst) & kInterrupted) thread_->Interrupt();
 }
 
 void SystrapContext::SetAnswers(const CallAnswers& answers) {
@@ -122,7 +125,7 @@ bool SystrapContext::CanReturn() const {
 }
 
 void SystrapContext::Interrupt() {
-  const uint32_t before = run_.fetch_or(kInterrupted, std::memory_order_acq_rel);
+  const uint32_t before = run_.fetch_or(kInterrupted, std::memory_order_seq_cst);
   if (before != kRunning) return;  // not running, or already told
   thread_->Interrupt();
 }

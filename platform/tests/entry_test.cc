@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 
 #include <atomic>
+#include <random>
+#include <thread>
 
 #include "base/time.h"
 #include "platform/tests/guest.h"
@@ -153,6 +155,45 @@ TEST_P(EntryTest, AnInterruptMakesItTheOwnersCall) {
     }
     // None of them is counted any more.
     EXPECT_EQ(*as->WakeFutex(kWord, 100), 0);
+    as->Release();
+  });
+}
+
+TEST_P(EntryTest, AnInterruptOnTheWayBackIsNotLost) {
+  REQUIRE_ENTRY();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_spin));
+    auto context = ContextAt(kCodeAddress);
+    std::atomic<int> round{0};
+    std::thread other([&] {
+      std::mt19937 random(3);
+      for (int seen = 0;;) {
+        const int now = round.load();
+        if (now < 0) return;
+        if (now == seen) continue;
+        seen = now;
+        for (uint32_t n = random() % 64; n > 0; --n) __builtin_ia32_pause();
+        context->Interrupt();
+      }
+    });
+    for (int i = 1; i <= 20'000; ++i) {
+      Registers& r = context->registers();
+      r.rip = kCodeAddress;
+      r.rbx = GetParam().entry;
+      r.rax = 500;
+      if (RunGuest(*context, *as).reason != ExitReason::kSystemCall) {
+        ADD_FAILURE() << "round " << i;
+        break;
+      }
+      round = i;
+      // One that nobody interrupts any more is killed after a while.
+      const Exit exit = RunGuest(*context, *as);
+      EXPECT_EQ(exit.reason, ExitReason::kInterrupted) << "round " << i;
+      if (exit.reason == ExitReason::kDead) break;
+    }
+    round = -1;
+    other.join();
+    context.reset();
     as->Release();
   });
 }

@@ -41,6 +41,7 @@ GUEST_BLOB(canary128_jump)
 GUEST_BLOB(canary256_jump)
 GUEST_BLOB(canary512_jump)
 GUEST_BLOB(jump_loop)
+GUEST_BLOB(jump_spin)
 #define BLOB_OF(name) std::string(guest_##name, guest_##name##_end)
 
 namespace platform {

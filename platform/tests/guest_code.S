@@ -446,4 +446,14 @@ BLOB(jump_loop)
   jmp 1b
 END(jump_loop)
 
+// One call by the jump that rbx has, then computes for ever.
+BLOB(jump_spin)
+  lea 2f(%rip), %rcx
+  jmp *%rbx
+  syscall
+2:
+  pause
+  jmp 2b
+END(jump_spin)
+
   .section .note.GNU-stack, "", @progbits

@@ -134,27 +134,30 @@ base::Result<base::RefPtr<PatchedText>> PatchedFiles::Patch(int fd, uint64_t off
   base::FiberMutexLock build(build_);
   const base::MonotonicNs start = base::MonotonicNow();
   if (spent_ns_ > kBurstNs + (start - created_) / kTimeShare) return base::Errno(EAGAIN);
-  auto result = [&]() -> base::Result<base::RefPtr<PatchedText>> {
-    base::RefPtr<PatchedFile> file = TRY(FindOrAdd(key, fd));
-    const uint64_t page = PageOfCall(offset);
-    if (offset < 3 || !file->TrampolineDistance(page)) return base::Errno(ENOEXEC);
-    TRY(Look(*file, fd, key, page, offset, number));
-    // Small gaps to the neighbours are closed, if what is in them can be looked at.
-    constexpr uint64_t kReach = (kGapPages + 1) * kPageSize;
-    if (auto before = file->ImageBefore(page, kReach)) {
-      for (uint64_t at = *before + kPageSize; at < page; at += kPageSize) {
-        if (!Look(*file, fd, key, at, 0, 0).ok()) break;
-      }
-    }
-    if (auto behind = file->ImageBehind(page, kReach)) {
-      for (uint64_t at = *behind - kPageSize; at > page; at -= kPageSize) {
-        if (!Look(*file, fd, key, at, 0, 0).ok()) break;
-      }
-    }
-    return base::RefPtr<PatchedText>(file);
-  }();
+  auto result = PatchPage(key, fd, offset, number);
   spent_ns_ += base::MonotonicNow() - start;
   return result;
+}
+
+base::Result<base::RefPtr<PatchedText>> PatchedFiles::PatchPage(const Key& key, int fd, uint64_t offset,
+                                                                uint64_t number) {
+  base::RefPtr<PatchedFile> file = TRY(FindOrAdd(key, fd));
+  const uint64_t page = PageOfCall(offset);
+  if (offset < 3 || !file->TrampolineDistance(page)) return base::Errno(ENOEXEC);
+  TRY(Look(*file, fd, key, page, offset, number));
+  // Small gaps to the neighbours are closed, if what is in them can be looked at.
+  constexpr uint64_t kReach = (kGapPages + 1) * kPageSize;
+  if (auto before = file->ImageBefore(page, kReach)) {
+    for (uint64_t at = *before + kPageSize; at < page; at += kPageSize) {
+      if (!Look(*file, fd, key, at, 0, 0).ok()) break;
+    }
+  }
+  if (auto behind = file->ImageBehind(page, kReach)) {
+    for (uint64_t at = *behind - kPageSize; at > page; at -= kPageSize) {
+      if (!Look(*file, fd, key, at, 0, 0).ok()) break;
+    }
+  }
+  return base::RefPtr<PatchedText>(file);
 }
 
 base::Result<void> PatchedFiles::Look(PatchedFile& file, int fd, const Key& key, uint64_t page_offset, uint64_t offset,

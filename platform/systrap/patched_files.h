@@ -59,6 +59,8 @@ class PatchedFiles final : public TextPatcher {
   };
   PatchedFiles(uint64_t entry, Options options, base::UniqueFd fd);
   static base::Result<Key> KeyOf(int fd);
+  base::Result<base::RefPtr<PatchedText>> PatchPage(const Key& key, int fd, uint64_t offset, uint64_t number)
+      REQUIRES(build_) EXCLUDES(mu_);
   base::Result<base::RefPtr<PatchedFile>> FindOrAdd(const Key& key, int fd) REQUIRES(build_) EXCLUDES(mu_);
   // Drops files that nobody else has a reference to.
   void DropUnused() REQUIRES(build_) EXCLUDES(mu_);

@@ -32,7 +32,7 @@ struct Config {
   bool debug = false;
   std::string debug_log;
   std::string platform = "systrap";
-  bool systrap_patching = false;
+  bool systrap_patching = true;
   bool systrap_disable_patching = false;
   Network network = Network::kSandbox;
   Overlay overlay;

@@ -108,7 +108,7 @@ struct BootSpec {
 
   std::string platform = "systrap";
   base::UniqueFd kvm;  // /dev/kvm, for that platform; opened by the process itself in step 1
-  bool systrap_patching = false;
+  bool systrap_patching = true;
   int cpu_count = 1;          // CPUs that the guest sees; an executor for each
   double cpu_limit = 0;       // CPUs' worth of time that the host gives us; 0: no limit
   uint64_t memory_limit = 0;  // bytes; 0: what the host has

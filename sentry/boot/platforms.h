@@ -12,7 +12,7 @@
 namespace sentry {
 
 struct PlatformOptions {
-  bool systrap_patching = false;
+  bool systrap_patching = true;
   double cpu_limit = 0;  // CPUs' worth of time; 0: no limit
   base::UniqueFd kvm;    // /dev/kvm, opened while there was a path to it
 };

@@ -31,19 +31,19 @@ class Idle final : public base::IdleStrategy {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Platform>> New(base::UniqueFd device) {
-  std::unique_ptr<KvmPlatform> platform = TRY(KvmPlatform::Create(std::move(device)));
+base::Result<std::unique_ptr<Platform>> New(Options options) {
+  std::unique_ptr<KvmPlatform> platform = TRY(KvmPlatform::Create(std::move(options)));
   return std::unique_ptr<Platform>(std::move(platform));
 }
 
-base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(base::UniqueFd device) {
+base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(Options options) {
   std::unique_ptr<KvmPlatform> platform(new KvmPlatform());
   TRY(InstallKickHandler());
-  platform->machine_ = TRY(Machine::Create(std::move(device)));
+  platform->machine_ = TRY(Machine::Create(std::move(options.device)));
   platform->windows_ = std::make_unique<FileWindows>(*platform->machine_);
   // The first shows whether the host lets us have any.
   std::unique_ptr<Vcpu> first = TRY(Vcpu::Create(*platform->machine_, 0));
-  if (platform->machine_->can_sync_registers() && TRY(first->SyscallStaysInRing3())) {
+  if (options.gate && platform->machine_->can_sync_registers() && TRY(first->SyscallStaysInRing3())) {
     platform->machine_->set_has_gate();
     TRY(first->UseGate());
   }

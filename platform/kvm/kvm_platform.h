@@ -20,13 +20,20 @@
 
 namespace platform::kvm {
 
-// Makes the virtual machine with `device`, an open /dev/kvm; without one it opens it itself. Before the seccomp filter; the virtual CPUs are made by NewIdleStrategy,
+struct Options {
+  base::UniqueFd device;  // an open /dev/kvm; without one it is opened
+  // Let system calls exit by the gate where `syscall` leaves ring 3 where it is (Vcpu::UseGate). For tests of the other
+  // way, which is slower there.
+  bool gate = true;
+};
+
+// Makes the virtual machine. Before the seccomp filter; the virtual CPUs are made by NewIdleStrategy,
 // also before it. What the platform needs from the host later is in kvm/host_calls.h. ENOENT, EACCES, ENXIO: there is
 // no /dev/kvm, or not for us; ENOTSUP: the host's KVM lacks something.
 //
 // Every executor of the scheduler uses NewIdleStrategy. Contexts and address spaces end before the scheduler, the
 // scheduler before the platform.
-base::Result<std::unique_ptr<Platform>> New(base::UniqueFd device = {});
+base::Result<std::unique_ptr<Platform>> New(Options options = {});
 
 }  // namespace platform::kvm
 

@@ -18,7 +18,7 @@ namespace platform::kvm {
 
 class KvmPlatform final : public Platform {
  public:
-  static base::Result<std::unique_ptr<KvmPlatform>> Create(base::UniqueFd device);
+  static base::Result<std::unique_ptr<KvmPlatform>> Create(Options options);
   ~KvmPlatform() override;
 
   std::string_view name() const override { return "kvm"; }

@@ -64,6 +64,15 @@ std::vector<Factory> Factories() {
   // There is no process of the host that could be killed.
   kvm.kill = [](AddressSpace& as) { as.Release(); };
 
+  // The way that system calls take on hardware, on hosts that have a shorter one.
+  Factory kvm_ring0 = kvm;
+  kvm_ring0.name = "kvm_ring0";
+  kvm_ring0.make = [] {
+    auto made = kvm::New({.gate = false});
+    EXPECT_TRUE(made.ok()) << (made.ok() ? "" : base::ErrnoName(made.error().value()));
+    return made.ok() ? std::move(*made) : nullptr;
+  };
+
   Factory fake;
   fake.name = "fake";
   fake.make = [] { return fake::New(); };
@@ -71,7 +80,7 @@ std::vector<Factory> Factories() {
   fake.make_system_calls = [](Context& c) { fake::SetScript(c, fake::SystemCalls()); };
   fake.make_spin = [](Context& c) { fake::SetScript(c, fake::Spin()); };
   fake.kill = fake::Kill;
-  return {ptrace, systrap, kvm, fake};
+  return {ptrace, systrap, kvm, kvm_ring0, fake};
 }
 
 }  // namespace platform

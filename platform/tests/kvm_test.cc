@@ -16,12 +16,12 @@
 namespace platform {
 namespace {
 
-Factory KvmFactory() {
+std::vector<Factory> KvmFactories() {
+  std::vector<Factory> found;
   for (Factory& factory : Factories()) {
-    if (factory.name == "kvm") return factory;
+    if (factory.name.starts_with("kvm")) found.push_back(factory);
   }
-  ADD_FAILURE() << "no kvm";
-  return {};
+  return found;
 }
 
 class KvmTest : public PlatformTest {
@@ -32,7 +32,7 @@ class KvmTest : public PlatformTest {
     return code + std::string("\x0f\x05", 2);  // syscall
   }
 };
-INSTANTIATE_TEST_SUITE_P(Only, KvmTest, ::testing::Values(KvmFactory()),
+INSTANTIATE_TEST_SUITE_P(Only, KvmTest, ::testing::ValuesIn(KvmFactories()),
                          [](const auto& info) { return info.param.name; });
 
 // What ring 3 may not do is a signal, as on Linux, and leaves the registers alone.

@@ -17,7 +17,7 @@ base::Result<std::unique_ptr<platform::Platform>> NewSystrap(PlatformOptions& op
 }
 base::Result<std::unique_ptr<platform::Platform>> NewPtrace(PlatformOptions&) { return platform::ptrace::New(); }
 base::Result<std::unique_ptr<platform::Platform>> NewKvm(PlatformOptions& options) {
-  return platform::kvm::New(std::move(options.kvm));
+  return platform::kvm::New({.device = std::move(options.kvm)});
 }
 
 struct Entry {

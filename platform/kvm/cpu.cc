@@ -85,13 +85,10 @@ void Cpu::Wait() {
       return;
     }
   }
+  ArmTick(false);
   uint32_t expected = kAwake;
   if (word_.compare_exchange_strong(expected, kSleeping, std::memory_order_seq_cst)) {
-    while (word_.load(std::memory_order_acquire) == kSleeping) {
-      base::FutexWait(word_, kSleeping);
-      // A tick that comes now is one too many.
-      if (word_.load(std::memory_order_acquire) == kSleeping) ArmTick(false);
-    }
+    while (word_.load(std::memory_order_acquire) == kSleeping) base::FutexWait(word_, kSleeping);
   }
   word_.store(kAwake, std::memory_order_seq_cst);
 }

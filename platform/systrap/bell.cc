@@ -25,7 +25,7 @@ constexpr base::MonotonicNs kSpinNs = 50'000;
 constexpr int kLooksPerClock = 16;
 constexpr size_t kMaxSpunThreads = 4;
 // Somebody else had the CPU meanwhile: there are more runnable threads than CPUs, or the sandbox is throttled.
-constexpr base::MonotonicNs kPreemptedNs = 100'000;
+constexpr base::MonotonicNs kPreemptedNs = 1'000'000;
 constexpr base::MonotonicNs kLeastPauseNs = 20'000'000, kLongestPauseNs = 2'000'000'000;
 constexpr base::MonotonicNs kLeaseNs = 2'000'000;
 

@@ -37,6 +37,7 @@ class SystrapContext final : public Context {
   // Interrupt was called and has had no effect yet.
   bool interrupted() const { return (run_.load(std::memory_order_acquire) & kInterrupted) != 0; }
 
+  uint32_t address_space_changes() const { return stub_->changes(); }
   bool stub_is_alive() { return stub_->IsAlive(); }
 
  private:

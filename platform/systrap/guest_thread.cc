@@ -236,11 +236,13 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
   const auto doorbell = static_cast<uint32_t>(bell.write_fd());
   if (state_.doorbell != doorbell) state_.doorbell = doorbell;
   if (bell.cpu() < 0) return;
+  const uint32_t changes = owner_->address_space_changes();
+  const bool changed = std::exchange(changes_, changes) != changes;
   switch (place_) {
     case Place::kBeside:
       if (cpu_ != bell.cpu()) {
         MoveTo(Place::kBeside, bell.cpu());
-      } else if (meter_.Round(now - started_) && bell.may_spin(now)) {
+      } else if (meter_.Round(changed ? base::kNever : now - started_) && bell.may_spin(now)) {
         lender_ = platform_.Borrow(bell, id_, now);
         if (lender_ != nullptr) {
           MoveTo(Place::kApart, lender_->cpu());
@@ -251,6 +253,7 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
       break;
     case Place::kApart:
       if (slot_.waiting.load(std::memory_order_relaxed) != 0) meter_.Miss();
+      if (changed) meter_.Miss();
       if (lender_ == nullptr || cpu_ == bell.cpu() || !meter_.Pays() || !lender_->LendsTo(id_, now)) {
         MoveTo(Place::kBeside, bell.cpu());
       }

@@ -65,8 +65,8 @@ class GuestThread final : public base::RefCounted {
   void RunOn();
   // The same with these registers, and the vector state of the event.
   void RunOn(const Registers& regs, bool step);
-  // The event found it behind a call (StubPlace::kBehind): its vector state is that of the call, or what it was to go on
-  // with.
+  // The event found it behind a call (StubPlace::kBehind): its vector state is that of the call, or what it was to go
+  // on with.
   void IsBehindCall();
   // The owner has taken the event that ends this run.
   void EndRun();
@@ -124,9 +124,9 @@ class GuestThread final : public base::RefCounted {
   ThreadState& state_ GUARDED_BY(mu_);
   Slot& first_ GUARDED_BY(mu_);
   bool at_call_ GUARDED_BY(mu_) = false;  // the last event left registers and vector state in the call frame's place
-  uint32_t slept_seen_ = 0;       // Slot::slept when it was looked at last
-  uint32_t sleep_ = 0;            // the sleep that a tick has found
-  base::MonotonicNs sleeps_ = 0;  // and when
+  uint32_t slept_seen_ = 0;               // Slot::slept when it was looked at last
+  uint32_t sleep_ = 0;                    // the sleep that a tick has found
+  base::MonotonicNs sleeps_ = 0;          // and when
   std::vector<std::byte> last_xstate_ GUARDED_BY(mu_);  // of a thread that was killed at rest
   SystrapContext* owner_ = nullptr;                     // written at rest, under mu_
   std::atomic<Bell*> bell_{nullptr};
@@ -139,7 +139,8 @@ class GuestThread final : public base::RefCounted {
   Bell* lender_ = nullptr;  // kApart: whose CPU that is
   bool polled_ = false;     // its bell's
   SpinMeter meter_;
-  int misplaced_ = 0;  // runs in a row that speak for the other place
+  uint32_t changes_ = 0;  // of the address space, when it last ran
+  int misplaced_ = 0;     // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;
   bool long_slice_ = false;
   int64_t checked_cpu_ns_ = -1;        // its CPU time when a check of its life first saw this run; −1: none has

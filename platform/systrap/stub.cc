@@ -190,6 +190,7 @@ Helper::Outcome Stub::Execute(std::span<const HostOp> ops) {
   base::FiberMutexLock use(use_);
   Helper::Outcome outcome;
   outcome.error = ESRCH;
+  changes_.fetch_add(1, std::memory_order_relaxed);
   bool first;
   {
     base::MutexLock lock(mu_);

@@ -4,6 +4,7 @@
 
 #include <sched.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -62,6 +63,8 @@ class Stub final : public base::RefCounted {
   void MoveFutexWaiters(uint64_t to, int n);
   // False if the helper has died: the address space is lost then.
   bool IsAlive() EXCLUDES(mu_);
+  // How often the address space was changed: each time is an interrupt for every CPU on which one of its threads runs.
+  uint32_t changes() const { return changes_.load(std::memory_order_relaxed); }
   // For tests, which play the host's killer.
   pid_t helper_pid() EXCLUDES(mu_) {
     base::MutexLock lock(mu_);
@@ -96,7 +99,8 @@ class Stub final : public base::RefCounted {
   std::vector<uint32_t> futex_areas_ GUARDED_BY(futex_mu_);  // as areas_
   int futex_waiters_[FUTEX_HASHES] GUARDED_BY(futex_mu_) = {};
   uint64_t futexes_ GUARDED_BY(futex_mu_) = 0;  // where there are some: what the state pages say
-  base::FiberMutex use_;  // one new thread or batch at a time
+  base::FiberMutex use_;                        // one new thread or batch at a time
+  std::atomic<uint32_t> changes_{0};
   mutable base::Mutex mu_;
   bool ended_ GUARDED_BY(mu_) = false;
   std::vector<base::RefPtr<GuestThread>> threads_ GUARDED_BY(mu_);

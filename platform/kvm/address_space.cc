@@ -20,8 +20,8 @@ namespace {
 constexpr uint64_t kLeafSpan = uint64_t{kTableEntries} * kPageSize;  // bytes under one table of the last level
 // Entries that kMap writes at once, in bytes of the mapping; the rest are written by faults, kLeafSpan each.
 constexpr uint64_t kEagerBytes = 4 << 20, kPopulateBytes = 64 << 20;
-// Tables of one address space: 32 GiB of touched memory when it is dense.
-constexpr size_t kMaxTables = 16384;
+// Tables of one address space: 128 GiB of memory when it is dense.
+constexpr size_t kMaxTables = 65536;
 constexpr uint64_t kLink = kPtePresent | kPteWrite | kPteUser | kPteAccessed;
 
 uint64_t Load(const uint64_t& entry) { return __atomic_load_n(&entry, __ATOMIC_ACQUIRE); }
@@ -343,8 +343,7 @@ void KvmAddressSpace::End() {
     std::swap(map, map_);
   }
   for (size_t i = 0; i < tables.size(); ++i) base::ChargedMemory::Uncharge(kPageSize);
-  tables.push_back(root_);
-  platform_.machine().Retire(std::move(tables));
+  platform_.machine().Retire(std::move(tables), root_);
   Finish(removed);
 }
 

@@ -20,7 +20,7 @@ extern const char runsc_kvm_text[], runsc_kvm_text_end[], runsc_kvm_stubs[], run
 namespace platform::kvm {
 namespace {
 
-constexpr size_t kMaxRetired = 4096;       // pages
+constexpr size_t kMaxRetired = 4096, kManyRetired = 256;  // pages
 
 // A gate of the interrupt descriptor table: to ring 0, interrupts off (Intel SDM vol. 3, 6.14.1).
 struct Gate {
@@ -76,7 +76,7 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
   const long pages = TRY(base::Host(SYS_mmap, nullptr, kPagesBytes, PROT_READ | PROT_WRITE,
                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   m->pages_base_ = reinterpret_cast<std::byte*>(pages);
-  TRY(m->SetSlot(0, kPagesPhysical, m->pages_base_, kPagesBytes));
+  TRY(m->SetSlot(0, kPagesPhysical, m->pages_base_, kSlotBytes));
   TRY(m->MakeSharedPages());
   return m;
 }
@@ -138,25 +138,40 @@ base::Result<Physical> Machine::TakePage() {
 }
 
 base::Result<Physical> Machine::TakePageLocked() {
-  if (free_pages_.empty() && next_page_ == kPagesPhysical + kPagesBytes && !retired_.empty()) TRY(ForgetShadows());
+  if (free_pages_.empty() && next_page_ == pages_end_) {
+    if (retired_.size() >= kManyRetired) TRY(ForgetShadows());
+    if (free_pages_.empty() && pages_end_ < kPagesPhysical + kPagesBytes && slots_ + 1 < max_slots_) {
+      TRY(SetSlot(slots_, pages_end_, Host(pages_end_), kSlotBytes));
+      ++slots_;
+      pages_end_ += kSlotBytes;
+    } else if (free_pages_.empty()) {
+      TRY(ForgetShadows());
+    }
+  }
   if (!free_pages_.empty()) {
     const Physical page = free_pages_.back();
     free_pages_.pop_back();
     memset(Host(page), 0, kPageSize);
     return page;
   }
-  if (next_page_ == kPagesPhysical + kPagesBytes) return base::Errno(ENOMEM);
+  if (next_page_ == pages_end_) return base::Errno(ENOMEM);
   return std::exchange(next_page_, next_page_ + kPageSize);
 }
 
-void Machine::GivePage(Physical page) {
+void Machine::Retire(std::vector<Physical> tables, Physical root) {
+  // Their memory goes back to the host now; nothing looks at it any more. Except for the root: a virtual CPU may stand
+  // in ring 0 with it.
+  std::sort(tables.begin(), tables.end());
+  for (size_t i = 0; i < tables.size();) {
+    size_t run = 1;
+    while (i + run < tables.size() && tables[i + run] == tables[i] + run * kPageSize) ++run;
+    (void)base::Host(SYS_madvise, Host(tables[i]), run * kPageSize, MADV_DONTNEED);
+    i += run;
+  }
   base::MutexLock lock(mu_);
-  free_pages_.push_back(page);
-}
-
-void Machine::Retire(std::vector<Physical> pages) {
-  base::MutexLock lock(mu_);
-  retired_.insert(retired_.end(), pages.begin(), pages.end());
+  // So that they are taken again in ascending order.
+  retired_.insert(retired_.end(), tables.rbegin(), tables.rend());
+  retired_.push_back(root);
   if (retired_.size() >= kMaxRetired) {
     auto forgotten = ForgetShadows();
     if (!forgotten.ok()) LOG_WARNING("kvm: %s when tables are recycled", base::ErrnoName(forgotten.error().value()));
@@ -192,13 +207,14 @@ base::Result<Machine::Slot> Machine::AddSlot() {
   const long at = TRY(base::Host(SYS_mmap, nullptr, kSlotBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                                  -1, 0));
   auto* host = reinterpret_cast<std::byte*>(at);
-  const Physical physical = kSlotsPhysical + (slots_ - 1) * kSlotBytes;
+  const Physical physical = next_slot_;
   auto set = SetSlot(slots_, physical, host, kSlotBytes);
   if (!set.ok()) {
     (void)base::Host(SYS_munmap, host, kSlotBytes);
     return set.error();
   }
   ++slots_;
+  next_slot_ += kSlotBytes;
   reservations_.push_back(host);
   return Slot{physical, host};
 }

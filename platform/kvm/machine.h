@@ -2,8 +2,8 @@
 // CPUs share (the text of ring 0, the interrupt table, the upper half of the address space).
 //
 // Guest-physical memory is made of slots of kSlotBytes, added when they are needed. Each is a reservation in the
-// sentry's own address space: what is mapped there is what the guest's page tables can point to. Slot 0 is memory of
-// ours (page tables, state pages); the others are windows onto files (file_windows.h). Changing a mapping inside a slot
+// sentry's own address space: what is mapped there is what the guest's page tables can point to. The first ones are
+// memory of ours (page tables, state pages); the others are windows onto files (file_windows.h). Changing a mapping inside a slot
 // is a call of the host's mmap family, which makes the host's KVM forget every translation of it.
 #ifndef PLATFORM_KVM_MACHINE_H_
 #define PLATFORM_KVM_MACHINE_H_
@@ -50,11 +50,9 @@ class Machine {
 
   // A zeroed page of our own memory, for tables and state. ENOMEM when the slot is used up or the host refuses.
   base::Result<Physical> TakePage() EXCLUDES(mu_);
-  // Nothing uses it, nor has the host's KVM anything in mind that it made of its contents (Retire).
-  void GivePage(Physical page) EXCLUDES(mu_);
-  // Pages of page tables that were in use. The host's KVM may keep shadows of them, made when it had seen their
+  // The page tables of a tree that were in use. The host's KVM may keep shadows of them, made when it had seen their
   // contents, and does not see that we write to them: they are used again only after it was made to forget all shadows.
-  void Retire(std::vector<Physical> pages) EXCLUDES(mu_);
+  void Retire(std::vector<Physical> tables, Physical root) EXCLUDES(mu_);
   std::byte* Host(Physical page) const { return pages_base_ + (page - kPagesPhysical); }
   uint64_t* Table(Physical page) const { return reinterpret_cast<uint64_t*>(Host(page)); }
 
@@ -99,7 +97,7 @@ class Machine {
 
   // Above 4 GiB, where the host's KVM puts nothing of its own.
   static constexpr Physical kPagesPhysical = uint64_t{1} << 32;
-  static constexpr uint64_t kPagesBytes = kSlotBytes;
+  static constexpr uint64_t kPagesBytes = 16 * kSlotBytes;  // in slots that are added as they are needed
   static constexpr Physical kSlotsPhysical = kPagesPhysical + kPagesBytes;
 
   void LogSystemCallEntry(bool in_ring0);
@@ -119,10 +117,11 @@ class Machine {
   std::atomic<Physical> roots_[512] = {};
 
   base::Mutex mu_;
-  Physical next_page_ GUARDED_BY(mu_) = kPagesPhysical;
+  Physical next_page_ GUARDED_BY(mu_) = kPagesPhysical, pages_end_ GUARDED_BY(mu_) = kPagesPhysical + kSlotBytes;
   std::vector<Physical> free_pages_ GUARDED_BY(mu_);
   std::vector<Physical> retired_ GUARDED_BY(mu_);
   uint32_t slots_ GUARDED_BY(mu_) = 1;
+  Physical next_slot_ GUARDED_BY(mu_) = kSlotsPhysical;
   std::vector<std::byte*> reservations_ GUARDED_BY(mu_);
 };
 

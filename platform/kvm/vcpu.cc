@@ -186,7 +186,9 @@ base::Result<bool> Vcpu::SyscallStaysInRing3() {
   state_->load_cr3 = 0;
   TRY(StandInRing0());
   machine_.SetRoots(index_, root_, root_);
-  machine_.Retire(std::move(pages));
+  const Physical root = pages.front();
+  pages.erase(pages.begin());
+  machine_.Retire(std::move(pages), root);
   if (outcome != Outcome::kMessage) return base::Errno(ENOTSUP);
   return stays;
 }

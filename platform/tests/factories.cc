@@ -22,6 +22,8 @@ std::string MissingKvm() {
   auto fd = base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
   if (!fd.ok()) return std::string("/dev/kvm: ") + strerror(fd.error().value());
   base::UniqueFd close(static_cast<int>(*fd));
+  auto made = kvm::New();
+  if (made.failed_with(ENOTSUP) || made.failed_with(ENOTTY)) return "the host's KVM lacks something";
   return "";
 }
 

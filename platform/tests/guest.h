@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,8 @@ struct Factory {
   std::function<void(AddressSpace&)> kill;          // as the host's killer of processes; null: by finding the process
   std::string missing;                              // why it cannot run on this host; empty: it can
 };
+// Its name alone where a case is printed.
+inline void PrintTo(const Factory& factory, std::ostream* out) { *out << factory.name; }
 // Child processes of this one, of which stubs are a part, in order of their start.
 std::vector<int> ChildProcesses();
 std::vector<Factory> Factories();

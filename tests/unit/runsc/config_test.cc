@@ -111,7 +111,7 @@ TEST(Config, TakesTheFlagsEnginesGive) {
                   .ok());
   EXPECT_EQ(config.network, Network::kHost);
   absl::Status status = flags.Parse({"--platform=windows"}, 0, &end);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("must be one of ptrace"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("must be one of kvm, ptrace, systrap"));
 }
 
 TEST(Annotations, OnlyThoseThatCannotWeakenTheSandbox) {

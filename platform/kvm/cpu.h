@@ -41,7 +41,8 @@ class Cpu {
   void Detach();
 
   base::Executor& executor() { return *executor_.load(std::memory_order_relaxed); }
-  bool attached() const { return host_tid_.load(std::memory_order_relaxed) != 0; }
+  // The executor has nothing to run, neither fibers nor guests.
+  bool Sleeps() const { return word_.load(std::memory_order_relaxed) == kSleeping; }
   Vcpu& vcpu() { return *vcpu_; }
 
   // ---- with KvmPlatform::queues() held (the annotation cannot name it from here)

@@ -71,7 +71,7 @@ Cpu& KvmPlatform::CurrentCpu() {
 
 Cpu* KvmPlatform::IdleCpu() {
   for (auto& cpu : cpus_) {
-    if (cpu->attached() && cpu->Idle() && cpu->executor().queue_length() == 0) return cpu.get();
+    if (cpu->Sleeps() && cpu->Idle()) return cpu.get();
   }
   return nullptr;
 }

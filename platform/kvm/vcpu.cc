@@ -26,6 +26,7 @@ constexpr uint64_t kCr0 = 0x80050033;  // PE MP ET NE WP AM PG
 constexpr uint64_t kCr4Pae = 1 << 5, kCr4Osfxsr = 1 << 9, kCr4Osxmmexcpt = 1 << 10, kCr4Fsgsbase = 1 << 16,
                    kCr4Osxsave = 1 << 18, kCr4Pke = 1 << 22;
 constexpr uint64_t kEfer = 0x1 | 0x100 | 0x400 | 0x800;  // SCE LME LMA NXE
+constexpr uint32_t kMsrTsc = 0x10;
 constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrCstar = 0xc0000083, kMsrSyscallMask = 0xc0000084;
 // What Linux clears at `syscall` (arch/x86/kernel/cpu/common.c, syscall_init).
 constexpr uint64_t kSyscallMask = 0x257fd5;
@@ -121,7 +122,11 @@ base::Result<void> Vcpu::SetModelRegisters() {
   attr.group = KVM_VCPU_TSC_CTRL;
   attr.attr = KVM_VCPU_TSC_OFFSET;
   attr.addr = reinterpret_cast<uint64_t>(&offset);
-  TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_DEVICE_ATTR, &attr));
+  if (base::Host(SYS_ioctl, fd_.get(), KVM_SET_DEVICE_ATTR, &attr).ok()) return {};
+  // Before Linux 5.16: the host's KVM takes what is written within a second for the same moment.
+  MsrList<1> counter = {};
+  counter.entries[0] = {kMsrTsc, 0, __rdtsc()};
+  TRY(base::Host(SYS_ioctl, fd_.get(), kSetMsrs, &counter));
   return {};
 }
 

@@ -258,6 +258,40 @@ TEST_P(KvmTest, RecycledTablesShowNothingOfTheOldSpace) {
   });
 }
 
+// Windows that nobody uses are given to other files, and to other parts of the same one.
+TEST_P(KvmTest, WindowsShowWhatIsMappedThereNow) {
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(load));
+    MapOp op{MapOp::Kind::kMap};
+    op.prot = kR;
+    op.start = 0x20000000;
+    op.length = kPageSize;
+    auto load = [&] {
+      EXPECT_TRUE(as->Apply({&op, 1}).ok());
+      auto context = ContextAt(kCodeAddress);
+      context->registers().rdi = op.start;
+      EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+      return context->registers().orig_rax;
+    };
+    base::UniqueFd sparse(memfd_create("sparse", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(sparse.get(), int64_t{1} << 40), 0);
+    for (uint64_t i = 0; i < 1500; ++i) {
+      const bool other = i % 4 == 0;
+      base::UniqueFd file;
+      if (other) {
+        file.reset(memfd_create("file", MFD_CLOEXEC));
+        ASSERT_EQ(ftruncate(file.get(), kPageSize), 0);
+      }
+      op.fd = other ? file.get() : sparse.get();
+      op.offset = other ? 0 : i << 21;
+      const uint64_t value = i + 1;
+      ASSERT_EQ(pwrite(op.fd, &value, sizeof(value), static_cast<off_t>(op.offset)), 8);
+      ASSERT_EQ(load(), value);
+    }
+    as->Release();
+  });
+}
+
 TEST_P(KvmTest, AFileThatBecomesShorterIsABusError) {
   InFiber([&] {
     base::UniqueFd fd(memfd_create("file", MFD_CLOEXEC));

@@ -242,7 +242,7 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
     case Place::kBeside:
       if (cpu_ != bell.cpu()) {
         MoveTo(Place::kBeside, bell.cpu());
-      } else if (meter_.Round(changed ? base::kNever : now - started_) && bell.may_spin(now)) {
+      } else if (meter_.Round(now - started_, changed) && bell.may_spin(now)) {
         lender_ = platform_.Borrow(bell, id_, now);
         if (lender_ != nullptr) {
           MoveTo(Place::kApart, lender_->cpu());
@@ -253,7 +253,7 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
       break;
     case Place::kApart:
       if (slot_.waiting.load(std::memory_order_relaxed) != 0) meter_.Miss();
-      if (changed) meter_.Miss();
+      meter_.RoundApart(now - started_, changed);
       if (lender_ == nullptr || cpu_ == bell.cpu() || !meter_.Pays() || !lender_->LendsTo(id_, now)) {
         MoveTo(Place::kBeside, bell.cpu());
       }

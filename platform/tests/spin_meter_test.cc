@@ -43,6 +43,36 @@ TEST(SpinMeter, ToleratesFewMissesAndLeavesWithMany) {
   EXPECT_FALSE(meter.Pays());
 }
 
+TEST(SpinMeter, LeavesWhenRoundsTakeLongerThanTogether) {
+  SpinMeter meter;
+  RoundsToTry(meter);
+  meter.Went();
+  for (int i = 0; i < 10 * SpinMeter::kWindow; ++i) {
+    meter.Hit();
+    meter.RoundApart(kQuick / 2);
+  }
+  EXPECT_TRUE(meter.Pays());
+  for (int i = 0; i < SpinMeter::kBadWindows * SpinMeter::kWindow; ++i) {
+    EXPECT_TRUE(meter.Pays());
+    meter.Hit();
+    // One that has waited for its CPU, and many that went well.
+    meter.RoundApart(i % SpinMeter::kWindow == 0 ? 10'000'000 : kQuick / 2);
+  }
+  EXPECT_FALSE(meter.Pays());
+}
+
+TEST(SpinMeter, InterruptsOfTheOtherCpuSpeakAgainstIt) {
+  SpinMeter meter;
+  for (int i = 0; i < 10'000; ++i) EXPECT_FALSE(meter.Round(kQuick, i % 4 == 0)) << i;
+  RoundsToTry(meter);
+  meter.Went();
+  for (int i = 0; i < 8; ++i) {
+    meter.Hit();
+    meter.RoundApart(kQuick, true);
+  }
+  EXPECT_FALSE(meter.Pays());
+}
+
 TEST(SpinMeter, EveryStayThatDidNotPayMakesTheNextOneHarderToGet) {
   SpinMeter meter;
   int before = RoundsToTry(meter);

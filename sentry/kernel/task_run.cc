@@ -12,6 +12,7 @@ namespace sentry {
 namespace {
 // What debuggers and the restart rules see of a thread that is not in a system call.
 constexpr uint64_t kNoSystemCall = ~uint64_t{0};
+constexpr int kTrapTrace = 2;  // TRAP_TRACE
 }  // namespace
 
 Task* Task::Current() {
@@ -59,7 +60,8 @@ bool Task::RunOnce() {
   guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
   guest_since_.store(0, std::memory_order_relaxed);
-  if (exit.reason != platform::ExitReason::kSystemCall && mm_->text_patched()) mm_->ShowOriginal(registers(), exit);
+  const bool was_beside =
+      exit.reason != platform::ExitReason::kSystemCall && mm_->text_patched() && mm_->ShowOriginal(registers(), exit);
   in_guest_.store(false, std::memory_order_release);
   int64_t end = base::MonotonicNow();
   CountUserTime(end - start, exit.slept);
@@ -77,6 +79,11 @@ bool Task::RunOnce() {
       break;
     case platform::ExitReason::kException: {
       registers().orig_rax = kNoSystemCall;
+      if (was_beside && exit.signo == kSIGTRAP && exit.si_code == kTrapTrace) {
+        // A program that steps itself has stepped on a jump of ours, would do so for ever, and has not seen it yet.
+        mm_->RestoreText();
+        break;
+      }
       SignalInfo info{};
       info.si_signo = exit.signo;
       info.si_code = exit.si_code;

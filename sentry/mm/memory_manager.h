@@ -191,10 +191,10 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   }
   // Whether a thread that has left the guest may be at an address that the program does not have.
   bool text_patched() const { return text_patched_.load(std::memory_order_relaxed); }
-  // Puts such a thread where it is in the original. Before anybody else looks at its registers, and before it counts as
-  // having left the guest.
-  void ShowOriginal(platform::Registers& regs, platform::Exit& exit) EXCLUDES(shown_mu_);
-  // Everything goes back to the original and stays so, in children too; for debuggers. Parks.
+  // Puts such a thread where it is in the original; true if it was not there. Before anybody else looks at its registers,
+  // and before it counts as having left the guest.
+  bool ShowOriginal(platform::Registers& regs, platform::Exit& exit) EXCLUDES(shown_mu_);
+  // Everything goes back to the original and stays so, in children too; for who steps through it. Parks.
   void RestoreText();
   // The text is being changed back: threads stay out of the guest. Looked at after a thread has made known that it is
   // about to go there.

@@ -28,6 +28,28 @@ void MapTrampolines(Placement& placement, int fd, HostBatch& batch) {
 
 }  // namespace
 
+bool Placement::CutOut(Range r) {
+  std::vector<PatchedPart> rest;
+  std::vector<PatchedText::Image> images;
+  for (const PatchedPart& part : parts) {
+    const Range cut = part.range.Intersect(r);
+    if (cut.empty()) {
+      rest.push_back(part);
+      continue;
+    }
+    const uint64_t offset = part.offset + (cut.start - part.range.start);
+    (void)text->Images({offset, offset + cut.length()}, 0, images);
+    if (!images.empty()) return false;
+    if (part.range.start < cut.start) rest.push_back({{part.range.start, cut.start}, part.offset, part.known});
+    if (cut.end < part.range.end) {
+      rest.push_back({{cut.end, part.range.end}, part.offset + (cut.end - part.range.start), part.known});
+    }
+  }
+  if (rest.empty() || rest.size() > kMaxParts) return false;
+  parts = std::move(rest);
+  return true;
+}
+
 bool MemoryManager::State::IsText(const Vma& v, const Page& p) const {
   return text.enabled && v.IsPrivate() && !v.special && (v.prot & (kWrite | kExec)) == kExec && !p.owned &&
          !p.memory_file;
@@ -141,7 +163,13 @@ void MemoryManager::State::RestoreText(size_t index, Range gone, Refuse refuse, 
 
 void MemoryManager::State::RestoreTextIn(Range r, Range gone, Refuse refuse, HostBatch& batch) {
   for (size_t i = text.placements.size(); i-- > 0;) {
-    if (text.placements[i].Meets(r)) RestoreText(i, gone, refuse, batch);
+    Placement& placement = text.placements[i];
+    if (!placement.Meets(r)) continue;
+    if (placement.CutOut(r)) {
+      text.changed = true;
+    } else {
+      RestoreText(i, gone, refuse, batch);
+    }
   }
 }
 
@@ -179,7 +207,7 @@ void MemoryManager::PublishText(const TextPatches& text, bool with_former) {
   text_patched_.store(!shown_text_.empty(), std::memory_order_relaxed);
 }
 
-void MemoryManager::ShowOriginal(platform::Registers& regs, platform::Exit& exit) {
+bool MemoryManager::ShowOriginal(platform::Registers& regs, platform::Exit& exit) {
   base::MutexLock lock(shown_mu_);
   for (const ShownText& shown : shown_text_) {
     bool there = regs.rip - shown.trampolines < PatchedText::kTrampolineSpace;
@@ -190,8 +218,9 @@ void MemoryManager::ShowOriginal(platform::Registers& regs, platform::Exit& exit
     const uint64_t rip = shown.trampolines + static_cast<uint64_t>(*original);
     if (exit.address == regs.rip) exit.address = rip;
     regs.rip = rip;
-    return;
+    return true;
   }
+  return false;
 }
 
 void MemoryManager::StopThreads() {
@@ -250,6 +279,12 @@ void MemoryManager::ConsiderText(Addr rip, uint64_t number, uint32_t traps) {
     if (!patched.ok()) {
       if (patched.failed_with(ENOEXEC)) traps_->Settle(page);
       return;
+    }
+    if (base::LogEnabled(base::LogLevel::kDebug)) {
+      std::vector<PatchedText::Image> images;
+      const uint32_t made = (*patched)->Images({0, UINT64_MAX}, 0, images);
+      LOG_DEBUG("text: call %ld at %#lx of %s: %u images in %zu pieces", number, offset + (rip - page),
+                file->MappedIdentity().path.c_str(), made, images.size());
     }
   }
   traps_->Settle(page);

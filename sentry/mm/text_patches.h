@@ -4,11 +4,11 @@
 // the host's mapping differs, as long as the page may be executed and not be written.
 //
 // A file that is patched here is one Placement: all its images where its text is, and its trampolines at their
-// distance. A placement is whole or gone. When one of its pages becomes something else (is unmapped, made writable,
-// written by a debugger), or the guest wants the place of its trampolines, all of its text goes back to the file's
-// pages, and then the trampolines go. A thread may be in them, or in padding that the file has for something else, at
-// that moment: HostBatch::RestoresText makes Commit wait until every thread has left the guest and been put where it is
-// in the original.
+// distance. A placement is whole or gone. When a page that has an image becomes something else (is unmapped, made
+// writable, written by a debugger), or the guest wants the place of its trampolines, all of its text goes back to the
+// file's pages, and then the trampolines go. A thread may be in them, or in padding that the file has for something
+// else, at that moment: HostBatch::RestoresText makes Commit wait until every thread has left the guest and been put
+// where it is in the original.
 //
 // Locking: as the rest of MemoryManager::State.
 #ifndef SENTRY_MM_TEXT_PATCHES_H_
@@ -36,6 +36,7 @@ struct PatchedPart {
 };
 
 struct Placement {
+  static constexpr size_t kMaxParts = 8;
   base::RefPtr<Mappable> file;
   base::RefPtr<platform::PatchedText> text;
   Addr trampolines = 0;
@@ -43,6 +44,8 @@ struct Placement {
   std::vector<PatchedPart> parts;
 
   base::Range Reserved() const { return {trampolines, trampolines + platform::PatchedText::kTrampolineSpace}; }
+  // Takes r out of the parts, if no images are there. False, and nothing done, if there are, or nothing else is left.
+  bool CutOut(base::Range r);
   bool Meets(base::Range r) const {
     for (const PatchedPart& part : parts) {
       if (part.range.Overlaps(r)) return true;
@@ -52,7 +55,7 @@ struct Placement {
 };
 
 struct TextPatches {
-  static constexpr size_t kMaxPlacements = 32, kMaxParts = 8, kMaxRefused = 16;
+  static constexpr size_t kMaxPlacements = 32, kMaxParts = Placement::kMaxParts, kMaxRefused = 16;
 
   bool enabled = false;
   std::vector<Placement> placements;

@@ -326,6 +326,48 @@ TEST(HotText, MayBeChanged) {
   EXPECT_EQ(hot_umask(022), 022);
 }
 
+TEST(HotText, MayBeWrittenThroughTheFileOfMemory) {
+  Copy copy;
+  ASSERT_TRUE(copy.ok());
+  copy.WarmUp();
+  std::atomic<bool> stop{false};
+  std::atomic<long> wrong{0}, rounds{0};
+  std::thread thread([&] {
+    auto* read = copy.Function(&hot_read);
+    while (!stop) {
+      wrong += read(-1, nullptr, 0) != -EBADF;
+      ++rounds;
+    }
+  });
+  EXPECT_TRUE(Eventually([&] { return rounds > 100; }));
+  Fd memory(open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+  auto* umask = copy.Function(&hot_umask);
+  const char number = 110;
+  EXPECT_EQ(pwrite(memory.get(), &number, 1, static_cast<off_t>(Address(umask) + 1)), 1);
+  for (int i = 0; i < kWarm; ++i) EXPECT_EQ(umask(022), getppid());
+  const long before = rounds;
+  EXPECT_TRUE(Eventually([&] { return rounds > before + 100; }));
+  stop = true;
+  thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(hot_umask(022), 022);
+}
+
+TEST(HotText, MayHaveDataMappedOverItsEnd) {
+  // As a loader maps a library without a segment for text alone.
+  for (int round = 0; round < 4; ++round) {
+    Copy copy(4);
+    ASSERT_TRUE(copy.ok());
+    ASSERT_NE(mmap(copy.get() + TextSize() + kPage, 2 * kPage, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+              MAP_FAILED);
+    copy.WarmUp();
+    copy.get()[TextSize() + kPage] = 1;
+    ASSERT_OK(munmap(copy.get() + TextSize() + 3 * kPage, kPage));
+    for (int i = 0; i < kWarm; ++i) ASSERT_EQ(copy.Function(&hot_umask)(022), 022);
+  }
+}
+
 TEST(HotText, MayBeMadeWritableWhileOthersRunInIt) {
   Copy copy;
   ASSERT_TRUE(copy.ok());
@@ -534,6 +576,47 @@ TEST(HotText, IsInterruptedAtItsOwnAddresses) {
   EXPECT_EQ(outside, 0);
   EXPECT_EQ(inconsistent, 0);
   EXPECT_GT(ticks, 50);
+}
+
+std::atomic<int> steps, known_steps;
+
+void OnStep(int, siginfo_t*, void* context) {
+  const auto& regs = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const uint64_t rip = static_cast<uint64_t>(regs[REG_RIP]);
+  bool known = false;
+  for (const Region& r : *code) known |= rip >= r.start && rip < r.end;
+  outside += !known;
+  known_steps += rip == Address(&hot_umask) || rip == Address(hot_umask_call) || rip == Address(hot_umask_after);
+  if (rip == Address(hot_umask_after)) inconsistent += regs[REG_RAX] != 022;
+  ++steps;
+}
+
+// Sets its own trap flag around a call.
+long SteppedUmask() {
+  long result;
+  asm volatile(
+      "sub $128, %%rsp; pushfq; orq $0x100, (%%rsp); popfq\n"
+      "mov $18, %%edi; call hot_umask\n"
+      "pushfq; andq $~0x100, (%%rsp); popfq; add $128, %%rsp"
+      : "=a"(result)
+      :
+      : "rdi", "rcx", "r11", "memory", "cc");
+  return result;
+}
+
+TEST(HotText, MayStepItself) {
+  WarmUp();
+  std::vector<Region> regions;
+  for (const Region& r : Regions()) {
+    if (r.executable) regions.push_back(r);
+  }
+  code = &regions;
+  steps = known_steps = outside = inconsistent = 0;
+  ScopedHandler handler(SIGTRAP, OnStep);
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(SteppedUmask(), 022);
+  EXPECT_GE(known_steps, 2 * 20);
+  EXPECT_EQ(outside, 0);
+  EXPECT_EQ(inconsistent, 0);
 }
 
 sigjmp_buf escape;

@@ -340,16 +340,41 @@ TEST_F(TextPatchesTest, UnmappingAPartRestoresTheRest) {
   patcher_.Add(Fd(), 0);
   patcher_.Add(Fd(), 9 * kPageSize);
   const Addr text = Map(*mm_);
-  ASSERT_TRUE(mm_->Munmap(text + 4 * kPageSize, kPageSize).ok());
+  ASSERT_TRUE(mm_->Munmap(text + 4 * kPageSize, 6 * kPageSize).ok());
   EXPECT_EQ(stops_, 1);
   EXPECT_EQ(Executed(*mm_, text, 0), 'o');
-  EXPECT_EQ(Executed(*mm_, text, 9), 'o');
-  EXPECT_EQ(Executed(*mm_, text, 4), -SIGSEGV);
+  EXPECT_EQ(Executed(*mm_, text, 9), -SIGSEGV);
   EXPECT_FALSE(HasTrampolines(*mm_, text));
   // That is no reason not to patch it again.
-  Trap(*mm_, text, 9, TrapCounts::kInstallTraps);
-  EXPECT_EQ(Executed(*mm_, text, 9), kMark);
+  Trap(*mm_, text, 0, TrapCounts::kInstallTraps);
   EXPECT_EQ(Executed(*mm_, text, 0), kMark);
+}
+
+TEST_F(TextPatchesTest, WhatHasNoImagesComesAndGoes) {
+  // As loaders do: all of the file to be executed, and then data over its end.
+  patcher_.Add(Fd(), 0);
+  const Addr text = Map(*mm_);
+  Map(*mm_, PROT_READ | PROT_WRITE, text + 12 * kPageSize, 12 * kPageSize, 4 * kPageSize);
+  ASSERT_TRUE(mm_->Munmap(text + 5 * kPageSize, kPageSize).ok());
+  ASSERT_TRUE(mm_->Mprotect(text + 8 * kPageSize, kPageSize, kRWX, false, false).ok());
+  uint8_t value = 'w';
+  ASSERT_FALSE(GuestAccess(*mm_, text + 8 * kPageSize + kSite, true, &value));
+  EXPECT_EQ(Executed(*mm_, text, 0), kMark);
+  EXPECT_TRUE(HasTrampolines(*mm_, text));
+  EXPECT_EQ(stops_, 0);
+  // An image that is made later goes where the text still is.
+  Trap(*mm_, text, 3, TrapCounts::kPatchTraps);
+  EXPECT_EQ(Executed(*mm_, text, 3), kMark);
+  patcher_.Add(Fd(), 8 * kPageSize);
+  patcher_.Add(Fd(), 13 * kPageSize);
+  Trap(*mm_, text, 2, TrapCounts::kPatchTraps);
+  EXPECT_EQ(Executed(*mm_, text, 8), 'w');
+  EXPECT_EQ(Executed(*mm_, text, 13), 'o');
+  platform::Registers regs{};
+  platform::Exit exit;
+  regs.rip = text + 8 * kPageSize + kPadding;
+  mm_->ShowOriginal(regs, exit);
+  EXPECT_EQ(regs.rip, text + 8 * kPageSize + kPadding);
 }
 
 TEST_F(TextPatchesTest, TheGuestMayHaveThePlaceOfTrampolines) {

@@ -237,6 +237,47 @@ TEST_P(KvmTest, NoTranslationOutlivesItsRemoval) {
   });
 }
 
+// The host may translate the neighbours of a page that is touched, in advance: not those that have not been used, for
+// they are removed without telling it.
+TEST_P(KvmTest, NeighboursOfATouchedPageGoTheShortWay) {
+  InFiber([&] {
+    constexpr uint64_t kStart = 0x20000000, kPages = 64;
+    auto range = file_->Allocate(kPages * kPageSize);
+    ASSERT_TRUE(range.ok());
+    const std::string bytes(kPages * kPageSize, 'x');
+    ASSERT_TRUE(file_->Write(range->start, std::as_bytes(std::span(bytes))).ok());
+    auto try_at = [&](AddressSpace& as, uint64_t address) {
+      auto context = ContextAt(kCodeAddress);
+      context->registers().rdi = address;
+      return RunGuest(*context, as).reason;
+    };
+    for (uint64_t touched : {uint64_t{0}, uint64_t{7}, uint64_t{31}, uint64_t{63}}) {
+      for (const std::string& code : {BLOB_OF(load), BLOB_OF(store)}) {
+        auto as = SpaceWith(code);
+        MapOp map = MapOf(*file_, kStart, *range, kR | kW);
+        map.populate = touched % 2;
+        ASSERT_TRUE(as->Apply({&map, 1}).ok());
+        ASSERT_EQ(try_at(*as, kStart + touched * kPageSize), ExitReason::kSystemCall);
+        MapOp unmap = UnmapOf(kStart, kPages * kPageSize);
+        ASSERT_TRUE(as->Apply({&unmap, 1}).ok());
+        for (uint64_t i = 0; i < kPages; ++i) {
+          ASSERT_EQ(try_at(*as, kStart + i * kPageSize), ExitReason::kFault) << i << " after " << touched;
+        }
+        // The same where only the right to write goes.
+        ASSERT_TRUE(as->Apply({&map, 1}).ok());
+        ASSERT_EQ(try_at(*as, kStart + touched * kPageSize), ExitReason::kSystemCall);
+        MapOp protect = ProtectOf(kStart, kPages * kPageSize, kR);
+        ASSERT_TRUE(as->Apply({&protect, 1}).ok());
+        const ExitReason want = code == BLOB_OF(load) ? ExitReason::kSystemCall : ExitReason::kFault;
+        for (uint64_t i = 0; i < kPages; ++i) {
+          ASSERT_EQ(try_at(*as, kStart + i * kPageSize), want) << i << " after " << touched;
+        }
+        as->Release();
+      }
+    }
+  });
+}
+
 // Tables are recycled when their address space has ended: what the host's KVM had made of them must be gone.
 TEST_P(KvmTest, RecycledTablesShowNothingOfTheOldSpace) {
   InFiber([&] {

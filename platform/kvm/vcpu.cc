@@ -98,9 +98,9 @@ base::Result<void> Vcpu::SetUp() {
   machine_.SetRoots(index_, root_, root_);
 
   TRY(base::Host(SYS_ioctl, fd_.get(), kSetCpuid2, &machine_.cpuid()));
+  if (machine_.has_gate()) return UseGate();
   TRY(StandInRing0());
   TRY(SetModelRegisters());
-  if (machine_.has_gate()) TRY(UseGate());
   return {};
 }
 

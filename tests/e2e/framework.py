@@ -338,7 +338,7 @@ class Test:
         if runtime.is_ours:
             flags = ["--overlay2=none" if overlay == "host" else "--overlay2=root:memory"]
         self.runtime = runtime.with_flags(*flags)
-        self.scratch = tempfile.mkdtemp(prefix="e2e-")
+        self.scratch = os.path.realpath(tempfile.mkdtemp(prefix="e2e-"))  # what links in /proc say
         os.chmod(self.scratch, 0o755)
         self.ids = []
         self.writable_roots = []

@@ -54,8 +54,7 @@ absl::Status MountOne(Kernel& kernel, VfsContext& ctx, BootSpec& boot, RootFileS
   } else {
     const vfs::FileSystemType* type = FindFileSystemFor(spec);
     if (type == nullptr) {
-      // What the sandbox has no file system for is left out, as an empty directory: engines mount mqueue and cgroup by
-      // default.
+      // What the sandbox has no file system for is left out, as an empty directory: engines mount cgroup by default.
       LOG_WARNING("mount %s: no file system of type \"%s\" in the sandbox; left out", spec.destination.c_str(),
                   spec.type.c_str());
       return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/host/host_fifo.h"
+#include "sentry/fs/mqueue/mqueue_fs.h"
 #include "sentry/fs/pipe/pipe_file.h"
 #include "sentry/fs/proc/net.h"
 #include "sentry/fs/proc/proc.h"
@@ -59,6 +60,7 @@ absl::Status RegisterAll(Kernel& kernel, const BootSpec& spec) {
   });
   proc::Register(kernel);
   sys::Register(kernel);
+  mqueue::Register(kernel);
   devpts::Register(kernel);
   RegisterTtyDevice();
   kernel.SetPidfdFactory(&NewPidFd);

@@ -1,9 +1,13 @@
 // POSIX message queues. (man 7 mq_overview) Through the system calls: names have no slash there.
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/statfs.h>
 #include <time.h>
 
 #include "support/support.h"
@@ -233,6 +237,43 @@ TEST(Mqueue, PermissionsAreChecked) {
     CHILD_CHECK(setrlimit(RLIMIT_MSGQUEUE, &limit) == 0);
     attr.mq_maxmsg = 10;
     CHILD_CHECK(Open("conformance.bad", O_RDWR | O_CREAT, 0600, &attr) == -1 && errno == EMFILE);
+  });
+  EXPECT_EXITED(status, 0);
+}
+
+TEST(Mqueue, AMountShowsTheQueuesAsFiles) {
+  Queue queue(O_RDWR, 0640);
+  TempDir dir;
+  int status = RunInChild([&] {
+    CHILD_CHECK(unshare(CLONE_NEWNS) == 0);
+    CHILD_CHECK(mount("mqueue", dir.path().c_str(), "mqueue", 0, nullptr) == 0);
+    struct statfs fs;
+    CHILD_CHECK(statfs(dir.path().c_str(), &fs) == 0 && fs.f_type == 0x19800202);
+    struct stat st;
+    CHILD_CHECK(stat(dir.path().c_str(), &st) == 0 && (st.st_mode & 07777) == 01777);
+    const std::string path = dir / queue.name;
+    CHILD_CHECK(stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0777) == 0640);
+    CHILD_CHECK(st.st_size == 80);
+    bool listed = false;
+    DIR* list = opendir(dir.path().c_str());
+    while (dirent* entry = readdir(list)) listed = listed || queue.name == entry->d_name;
+    closedir(list);
+    CHILD_CHECK(listed);
+    CHILD_CHECK(Send(queue.get(), "hello", 5) == 0);
+    CHILD_CHECK(ReadFile(path).rfind("QSIZE:5 ", 0) == 0);
+    // A descriptor of the file is one of the queue.
+    Fd file(open(path.c_str(), O_RDONLY));
+    char text[16];
+    CHILD_CHECK(file.ok() && Receive(file.get(), text, sizeof(text)) == 5);
+    // touch(1) makes a queue, rm(1) takes it away; directories are not possible.
+    const std::string made = path + ".made";
+    Fd created(open(made.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+    CHILD_CHECK(created.ok());
+    CHILD_CHECK(Open((queue.name + ".made").c_str(), O_RDONLY) >= 0);
+    CHILD_CHECK(unlink(made.c_str()) == 0);
+    CHILD_CHECK(Open((queue.name + ".made").c_str(), O_RDONLY) == -1 && errno == ENOENT);
+    CHILD_CHECK(mkdir(made.c_str(), 0700) == -1 && errno == EPERM);
+    CHILD_CHECK(unlink(path.c_str()) == 0 && stat(path.c_str(), &st) == -1 && errno == ENOENT);
   });
   EXPECT_EXITED(status, 0);
 }

@@ -14,6 +14,7 @@ namespace sentry {
 
 namespace {
 
+std::atomic<uint64_t> g_next_id{1};
 std::atomic<int64_t> g_bytes{0};  // in all queues, with what an entry costs
 constexpr int64_t kEntryCost = 64;
 
@@ -26,6 +27,7 @@ Mqueue::Mqueue(const Credentials& creds, uint32_t mode, const MqAttr& attr)
     : uid_(creds.fsuid),
       gid_(creds.fsgid),
       mode_(mode & 0777),
+      id_(g_next_id.fetch_add(1, std::memory_order_relaxed)),
       max_messages_(attr.maxmsg),
       message_size_(attr.msgsize) {}
 
@@ -196,6 +198,29 @@ Result<void> MqueueTable::Unlink(Task& task, const std::string& name) {
   gone = std::move(it->second);
   queues_.erase(it);
   return {};
+}
+
+RefPtr<Mqueue> MqueueTable::Find(const std::string& name) {
+  base::MutexLock lock(mu_);
+  auto it = queues_.find(name);
+  return it == queues_.end() ? nullptr : it->second;
+}
+
+std::vector<std::pair<std::string, uint64_t>> MqueueTable::List() {
+  std::vector<std::pair<std::string, uint64_t>> list;
+  base::MutexLock lock(mu_);
+  for (const auto& [name, queue] : queues_) list.emplace_back(name, queue->id());
+  return list;
+}
+
+bool MqueueTable::Remove(const std::string& name, const Mqueue& queue) {
+  RefPtr<Mqueue> gone;  // dropped after the lock
+  base::MutexLock lock(mu_);
+  auto it = queues_.find(name);
+  if (it == queues_.end() || it->second.get() != &queue) return false;
+  gone = std::move(it->second);
+  queues_.erase(it);
+  return true;
 }
 
 // --- Descriptors.

@@ -1,12 +1,11 @@
-// POSIX message queues. (man 7 mq_overview; ipc/mqueue.c)
-//
-// Differs from Linux: the queues of a namespace are a table, not a file system that could be mounted on /dev/mqueue.
+// POSIX message queues. (man 7 mq_overview; ipc/mqueue.c) fs/mqueue shows them as files.
 #ifndef SENTRY_KERNEL_IPC_MQUEUE_H_
 #define SENTRY_KERNEL_IPC_MQUEUE_H_
 
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -35,6 +34,9 @@ class Mqueue final : public base::RefCounted {
   // `may`: R_OK 4, W_OK 2. EACCES.
   Result<void> CheckAccess(const Credentials& creds, int may) const;
   uint32_t owner() const { return uid_; }
+  uint32_t group() const { return gid_; }
+  uint32_t mode() const { return mode_; }
+  uint64_t id() const { return id_; }  // ascending; no two queues of the sandbox have the same
 
   // EAGAIN: full, empty. `told` gets whom to signal: a message came to an empty queue and nobody waits for it.
   struct Told {
@@ -61,6 +63,7 @@ class Mqueue final : public base::RefCounted {
  private:
   ~Mqueue() override;
   const uint32_t uid_, gid_, mode_;
+  const uint64_t id_;
   const int64_t max_messages_, message_size_;
   mutable base::Mutex mu_;
   std::map<uint32_t, std::deque<std::vector<std::byte>>, std::greater<>> messages_ GUARDED_BY(mu_);
@@ -87,6 +90,12 @@ class MqueueTable {
       EXCLUDES(mu_);
   Result<void> Unlink(Task& task, const std::string& name) EXCLUDES(mu_);
 
+  // For the file system. Null: there is none. List: names and ids.
+  RefPtr<Mqueue> Find(const std::string& name) EXCLUDES(mu_);
+  std::vector<std::pair<std::string, uint64_t>> List() EXCLUDES(mu_);
+  // False: the name is not, or no longer, this queue's.
+  bool Remove(const std::string& name, const Mqueue& queue) EXCLUDES(mu_);
+
  private:
   base::Mutex mu_;
   std::map<std::string, RefPtr<Mqueue>> queues_ GUARDED_BY(mu_);
@@ -96,6 +105,9 @@ class MqueueTable {
 class MqueueFile final : public FileDescription {
  public:
   MqueueFile(RefPtr<Mqueue> queue, const std::string& name, uint32_t flags);
+  // Opened in the file system.
+  MqueueFile(RefPtr<Mqueue> queue, const VfsPath& path, uint32_t flags)
+      : FileDescription(path, flags), queue_(std::move(queue)) {}
   Mqueue& queue() const { return *queue_; }
   Result<size_t> Read(IoBuffer& to, const IoFlags& flags) override;
   base::EventMask Readiness() override { return queue_->Readiness(); }

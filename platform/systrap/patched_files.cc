@@ -28,8 +28,6 @@ namespace {
 
 using patch::kPageSize;
 
-// Analysis may take so much time at once, and this part of all time.
-constexpr int64_t kBurstNs = 300'000'000;
 constexpr int64_t kTimeShare = 16;
 
 int64_t Nanoseconds(const timespec& t) { return t.tv_sec * 1'000'000'000 + t.tv_nsec; }
@@ -133,7 +131,7 @@ base::Result<base::RefPtr<PatchedText>> PatchedFiles::Patch(int fd, uint64_t off
 
   base::FiberMutexLock build(build_);
   const base::MonotonicNs start = base::MonotonicNow();
-  if (spent_ns_ > kBurstNs + (start - created_) / kTimeShare) return base::Errno(EAGAIN);
+  if (spent_ns_ > options_.burst_ns + (start - created_) / kTimeShare) return base::Errno(EAGAIN);
   auto result = PatchPage(key, fd, offset, number);
   spent_ns_ += base::MonotonicNow() - start;
   return result;
@@ -141,6 +139,7 @@ base::Result<base::RefPtr<PatchedText>> PatchedFiles::Patch(int fd, uint64_t off
 
 base::Result<base::RefPtr<PatchedText>> PatchedFiles::PatchPage(const Key& key, int fd, uint64_t offset,
                                                                 uint64_t number) {
+  if (pages_ >= kMaxPages || images_ >= kMaxImages || sites_ >= kMaxSites) DropUnused();
   base::RefPtr<PatchedFile> file = TRY(FindOrAdd(key, fd));
   const uint64_t page = PageOfCall(offset);
   if (offset < 3 || !file->TrampolineDistance(page)) return base::Errno(ENOEXEC);

@@ -41,6 +41,8 @@ class PatchedFiles final : public TextPatcher {
     int64_t settled_ns = 50'000'000;
     // The same on file systems that keep seconds alone.
     int64_t coarse_settled_ns = 2'500'000'000;
+    // Analysis may take so much time at once, and a sixteenth of all time.
+    int64_t burst_ns = 300'000'000;
   };
 
   // `entry`: where trampolines jump, an address that is the same in every stub. ENOMEM, EMFILE.

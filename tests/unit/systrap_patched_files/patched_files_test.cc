@@ -46,7 +46,8 @@ patched_files_test_calls:
 namespace platform::systrap {
 namespace {
 
-constexpr PatchedFiles::Options kAtOnce = {.settled_ns = INT64_MIN / 4, .coarse_settled_ns = INT64_MIN / 4};
+constexpr PatchedFiles::Options kAtOnce = {
+    .settled_ns = INT64_MIN / 4, .coarse_settled_ns = INT64_MIN / 4, .burst_ns = INT64_MAX / 4};
 constexpr uint64_t kPage = 4096;
 
 uint64_t Entry() { return reinterpret_cast<uint64_t>(&patched_files_test_entry); }
@@ -233,6 +234,15 @@ TEST_F(PatchedFilesTest, LeavesAFileAloneThatWasJustWritten) {
   EXPECT_EQ(result.error().value(), EAGAIN);
 }
 
+TEST_F(PatchedFilesTest, TakesNoMoreTimeThanItMay) {
+  PatchedFiles::Options options = kAtOnce;
+  options.burst_ns = -3600ll * 1'000'000'000;
+  Make(options);
+  auto result = Patch(kGetppid, SYS_getppid);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().value(), EAGAIN);
+}
+
 TEST_F(PatchedFilesTest, RefusesWhatCannotBePatched) {
   base::UniqueFd text = Copy(std::string(8192, '\x0f') + "\x0f\x05");
   auto result = files_->Patch(text.get(), 8194, 0);
@@ -265,6 +275,31 @@ TEST_F(PatchedFilesTest, MakesRoomByForgettingFilesThatNobodyUses) {
     }
   }
   EXPECT_EQ(files_->Find(kept.get()).get(), held->get());
+}
+
+TEST_F(PatchedFilesTest, ImagesThatNobodyUsesMakeRoomForOthers) {
+  std::vector<uint64_t> calls;
+  uint64_t last = 0;
+  for (size_t at = libc_.find("\x0f\x05"); at != std::string::npos; at = libc_.find("\x0f\x05", at + 1)) {
+    if (TextPatcher::PageOfCall(at + 2) != last) calls.push_back(at + 2);
+    last = TextPatcher::PageOfCall(at + 2);
+  }
+  base::UniqueFd copy = Copy(libc_);
+  size_t images = 0;
+  for (size_t guise = 0; images < PatchedFiles::kMaxImages + 500; ++guise) {
+    ASSERT_EQ(ftruncate(copy.get(), static_cast<off_t>(libc_.size() + guise)), 0);
+    for (uint64_t call : calls) {
+      auto result = files_->Patch(copy.get(), call, ~0u);
+      if (!result.ok()) {
+        // Not for want of room, and not for want of time either.
+        ASSERT_EQ(result.error().value(), ENOEXEC);
+      }
+    }
+    auto text = files_->Find(copy.get());
+    ASSERT_TRUE(text);
+    std::vector<PatchedText::Image> found;
+    images += text->Images({0, libc_.size()}, 0, found);
+  }
 }
 
 }  // namespace

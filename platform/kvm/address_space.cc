@@ -179,7 +179,8 @@ base::Result<void> KvmAddressSpace::Protect(base::Range range, uint8_t prot, Rem
     bool refused = false;
     ForEachEntry(piece, [&](uint64_t, uint64_t& entry) {
       uint64_t old = Load(entry);
-      const bool less = ((old & kPteWrite) && !(bits & kPteWrite)) || (!(old & kPteNoExecute) && (bits & kPteNoExecute));
+      const bool less =
+          ((old & kPteWrite) && !(bits & kPteWrite)) || (!(old & kPteNoExecute) && (bits & kPteNoExecute));
       if (more_write && (old & kPteAddress & ~FileWindows::kWindowMask) != window) {
         window = old & kPteAddress & ~FileWindows::kWindowMask;
         refused = refused || !platform_.windows().MakeWritable(window).ok();
@@ -265,7 +266,8 @@ void KvmAddressSpace::Finish(Removed& removed) {
       // only within a slot.
       for (uint64_t done = 0; done < pages.bytes;) {
         const Physical at = pages.physical + done;
-        const uint64_t bytes = std::min(pages.bytes - done, FileWindows::kWindowBytes - (at & FileWindows::kWindowMask));
+        const uint64_t bytes =
+            std::min(pages.bytes - done, FileWindows::kWindowBytes - (at & FileWindows::kWindowMask));
         (void)base::Host(SYS_madvise, platform_.windows().Host(at), bytes, MADV_DONTNEED);
         done += bytes;
       }

@@ -42,7 +42,7 @@ class MappedFile final : public base::RefCounted, public base::Charged {
   // Guarded by the owner's mutex.
   base::UniqueFd fd_;
   bool writable_ = false;
-  bool listed_ = false;  // in the list of files that nobody has mapped
+  bool listed_ = false;                   // in the list of files that nobody has mapped
   std::map<uint64_t, uint32_t> windows_;  // by number of the part; an index of FileWindows::windows_
 };
 

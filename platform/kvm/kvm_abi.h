@@ -1,5 +1,5 @@
-// The parts of the host's KVM interface that <linux/kvm.h> does not give to C++: its structures with flexible arrays have
-// another size there, and so their ioctls another number; and what is newer than some headers.
+// The parts of the host's KVM interface that <linux/kvm.h> does not give to C++: its structures with flexible arrays
+// have another size there, and so their ioctls another number; and what is newer than some headers.
 #ifndef PLATFORM_KVM_KVM_ABI_H_
 #define PLATFORM_KVM_KVM_ABI_H_
 

@@ -6,7 +6,8 @@
 //   FileWindows    parts of the memory file and of donated files in guest-physical memory.
 //   KvmAddressSpace  what one guest has mapped, and its page tables.
 //   Vcpu           one virtual CPU per executor.
-//   Cpu            an executor's idle strategy: an executor with no fiber to run runs guest code, on its own thread. The
+//   Cpu            an executor's idle strategy: an executor with no fiber to run runs guest code, on its own thread.
+//   The
 //                  guest threads that are ready wait in its queue; what is to be done in the sentry takes it out of
 //                  the guest at once, so timers, I/O and other tasks never wait for ring 3.
 #ifndef PLATFORM_KVM_KVM_PLATFORM_H_

@@ -55,7 +55,8 @@ Machine::Machine() = default;
 base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
   std::unique_ptr<Machine> m(new Machine());
   m->system_ = std::move(device);
-  if (!m->system_.valid()) m->system_.reset(static_cast<int>(TRY(base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC))));
+  if (!m->system_.valid())
+    m->system_.reset(static_cast<int>(TRY(base::Host(SYS_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC))));
   const int kvm = m->system_.get();
   if (TRY(base::Host(SYS_ioctl, kvm, KVM_GET_API_VERSION, 0)) != KVM_API_VERSION) return base::Errno(ENOTSUP);
   m->vm_.reset(static_cast<int>(TRY(base::HostRetry(SYS_ioctl, kvm, KVM_CREATE_VM, 0))));
@@ -113,8 +114,7 @@ base::Result<void> Machine::MakeSharedPages() {
   Table(idle_root_)[TableIndex(RING0_START, 3)] = kernel_entry_;
   Table(level3)[TableIndex(RING0_START, 2)] = level2 | kLink;
   Table(level2)[TableIndex(RING0_START, 1)] = ring0_table_ | kLink;
-  Table(ring0_table_)[TableIndex(RING0_START + RING0_IDT_OFFSET, 0)] =
-      idt | kPtePresent | kPteAccessed | kPteNoExecute;
+  Table(ring0_table_)[TableIndex(RING0_START + RING0_IDT_OFFSET, 0)] = idt | kPtePresent | kPteAccessed | kPteNoExecute;
   const Physical gate = TRY(TakePage());
   memcpy(Host(gate), runsc_kvm_gate, static_cast<size_t>(runsc_kvm_gate_end - runsc_kvm_gate));
   Table(ring0_table_)[TableIndex(RING0_START + RING0_GATE_OFFSET, 0)] = gate | kPtePresent | kPteUser | kPteAccessed;
@@ -197,15 +197,16 @@ base::Result<void> Machine::ForgetShadows() {
 
 void Machine::LogSystemCallEntry(bool in_ring0) {
   if (seen_entry_[in_ring0].exchange(true)) return;
-  LOG_DEBUG("kvm: `syscall` %s", in_ring0 ? "enters ring 0" : "stays in ring 3 on this host, and is taken as the fault "
-                                                              "that follows");
+  LOG_DEBUG("kvm: `syscall` %s", in_ring0 ? "enters ring 0"
+                                          : "stays in ring 3 on this host, and is taken as the fault "
+                                            "that follows");
 }
 
 base::Result<Machine::Slot> Machine::AddSlot() {
   base::MutexLock lock(mu_);
   if (slots_ + 1 >= max_slots_) return base::Errno(ENOMEM);
-  const long at = TRY(base::Host(SYS_mmap, nullptr, kSlotBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                                 -1, 0));
+  const long at =
+      TRY(base::Host(SYS_mmap, nullptr, kSlotBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   auto* host = reinterpret_cast<std::byte*>(at);
   const Physical physical = next_slot_;
   auto set = SetSlot(slots_, physical, host, kSlotBytes);

@@ -3,8 +3,8 @@
 //
 // Guest-physical memory is made of slots of kSlotBytes, added when they are needed. Each is a reservation in the
 // sentry's own address space: what is mapped there is what the guest's page tables can point to. The first ones are
-// memory of ours (page tables, state pages); the others are windows onto files (file_windows.h). Changing a mapping inside a slot
-// is a call of the host's mmap family, which makes the host's KVM forget every translation of it.
+// memory of ours (page tables, state pages); the others are windows onto files (file_windows.h). Changing a mapping
+// inside a slot is a call of the host's mmap family, which makes the host's KVM forget every translation of it.
 #ifndef PLATFORM_KVM_MACHINE_H_
 #define PLATFORM_KVM_MACHINE_H_
 
@@ -33,7 +33,8 @@ inline constexpr int kTableEntries = 512;
 
 class Machine {
  public:
-  // Makes the machine with an open /dev/kvm, or opens it. ENOENT, EACCES …: the host's; ENOTSUP: its KVM lacks what we need.
+  // Makes the machine with an open /dev/kvm, or opens it. ENOENT, EACCES …: the host's; ENOTSUP: its KVM lacks what we
+  // need.
   static base::Result<std::unique_ptr<Machine>> Create(base::UniqueFd device);
   ~Machine();
 

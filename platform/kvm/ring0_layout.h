@@ -36,7 +36,8 @@
 
 #define RING0_PORT 0x3e
 
-// For hosts where `syscall` does not change the privilege (Vcpu::UseGate): a page with an `out` that ring 3 may execute.
+// For hosts where `syscall` does not change the privilege (Vcpu::UseGate): a page with an `out` that ring 3 may
+// execute.
 #define RING0_GATE_OFFSET 0x1fe000
 #define RING0_GATE_PORT 0x3f
 

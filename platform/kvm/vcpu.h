@@ -69,8 +69,8 @@ class Vcpu {
   // Tries `syscall` in ring 3: whether it leaves it there. On a virtual CPU that has run nothing else.
   base::Result<bool> SyscallStaysInRing3();
   // On a host where `syscall` leaves ring 3 where it is: system calls enter a page whose only instruction is an `out`
-  // that ring 3 may execute there, and what runs next is put into the processor by the host's KVM instead of ring 0. One
-  // exit and no privilege change, where the way by a page fault has three and two.
+  // that ring 3 may execute there, and what runs next is put into the processor by the host's KVM instead of ring 0.
+  // One exit and no privilege change, where the way by a page fault has three and two.
   base::Result<void> UseGate();
   bool uses_gate() const { return uses_gate_; }
   // With the gate: what the next Run begins with.
@@ -104,7 +104,7 @@ class Vcpu {
   kvm_run* run_ = nullptr;
   StatePage* state_ = nullptr;
   uint64_t text_ = 0, syscall_entry_ = 0;  // addresses in ring 0
-  Physical root_ = 0, loaded_root_ = 0;  // the one of the next Run, and of the last
+  Physical root_ = 0, loaded_root_ = 0;    // the one of the next Run, and of the last
   Physical fault_physical_ = 0;
   bool uses_gate_ = false;
   std::unique_ptr<std::byte[]> xsave_;

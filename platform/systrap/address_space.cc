@@ -45,9 +45,7 @@ void SystrapAddressSpace::AddFutexWaiters(uint64_t address, int n) {
 base::Result<int> SystrapAddressSpace::WakeFutex(uint64_t address, int count) {
   base::RefPtr<Stub> stub = this->stub();
   if (!stub || count <= 0 || !stub->HasFutexWaiters(address)) return 0;
-  const HostOp op = {SYS_futex,
-                     {address, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, static_cast<uint64_t>(count)},
-                     OP_IS_VALUE};
+  const HostOp op = {SYS_futex, {address, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, static_cast<uint64_t>(count)}, OP_IS_VALUE};
   Helper::Outcome woken = stub->Execute({&op, 1});
   if (woken.done != 1) return base::Errno(woken.error);
   return woken.cloned - 1;

@@ -9,8 +9,8 @@
 
 namespace platform::systrap {
 
-// Whether guest threads of this host can use the entry: it takes the calls of i386 (to set the segment by which a thread
-// finds its slot), LAHF in 64-bit mode, and room for two frames in a slot. Forks.
+// Whether guest threads of this host can use the entry: it takes the calls of i386 (to set the segment by which a
+// thread finds its slot), LAHF in 64-bit mode, and room for two frames in a slot. Forks.
 bool HostHasEntry();
 
 // What a thread of the guest's was doing at an address of the stub.
@@ -23,11 +23,11 @@ enum class StubPlace : uint8_t {
 };
 StubPlace PlaceInStub(uint64_t rip);
 
-// The registers of a thread that has made a call: as after a `syscall` instruction, orig_rax and rax included. The bases
-// of segments are the caller's business, as below.
+// The registers of a thread that has made a call: as after a `syscall` instruction, orig_rax and rax included. The
+// bases of segments are the caller's business, as below.
 void FromCall(const CallRegisters& call, Registers& to);
-// Those of one that was stopped before it made the call (kBefore): at the `syscall` instruction. `call` is what its slot
-// has.
+// Those of one that was stopped before it made the call (kBefore): at the `syscall` instruction. `call` is what its
+// slot has.
 void RollBack(const CallRegisters& call, Registers& regs);
 // Those of one that was stopped after the stub had answered it (kAnswered): behind the call.
 void FinishAnswer(Registers& regs);

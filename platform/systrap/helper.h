@@ -47,8 +47,8 @@ class Helper {
   ~Helper();
 
   struct Outcome {
-    size_t done = 0;  // operations that succeeded; all if the batch did
-    int error = 0;    // of the first that did not; ESRCH if the helper is dead
+    size_t done = 0;   // operations that succeeded; all if the batch did
+    int error = 0;     // of the first that did not; ESRCH if the helper is dead
     pid_t cloned = 0;  // or, of OP_IS_VALUE, one more than the result
   };
   // Makes the calls until one fails, one round trip for each CommandPages::kOps of them. An operation that clones comes

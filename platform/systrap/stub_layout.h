@@ -53,7 +53,8 @@
 #define SLOT_RFLAGS 152
 #define SLOT_CALL_END 160
 #define SLOT_SLEPT 160
-// Of the first slot of an address space alone: how many guest threads wait for a futex on the host, by the address's hash.
+// Of the first slot of an address space alone: how many guest threads wait for a futex on the host, by the address's
+// hash.
 #define SLOT_WAITERS 256
 #define FUTEX_HASH_SHIFT 2
 #define FUTEX_HASHES 64
@@ -222,20 +223,19 @@ extern "C" {
 // The text page as it is linked into the sentry (stub_text.S); copied, and executed there only as runsc_systrap_enter.
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
-    runsc_systrap_sigreturn[], runsc_systrap_yield[],
-    runsc_systrap_futex_wait[], runsc_systrap_futex_wake[], runsc_systrap_int80[], runsc_systrap_wait[];
+    runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_futex_wait[], runsc_systrap_futex_wake[],
+    runsc_systrap_int80[], runsc_systrap_wait[];
 // Where patched call sites go, and its stages (stub_text.S).
 extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
     runsc_systrap_entry_packed[], runsc_systrap_entry_yield[], runsc_systrap_entry_yielded[],
     runsc_systrap_entry_answer[], runsc_systrap_entry_answer1[], runsc_systrap_entry_answer2[],
     runsc_systrap_entry_answer3[], runsc_systrap_entry_answer4[], runsc_systrap_entry_answer5[],
     runsc_systrap_entry_answer6[], runsc_systrap_entry_answer7[], runsc_systrap_entry_answer_end[],
-    runsc_systrap_entry_wait[],
-    runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[], runsc_systrap_entry_waited_uncounted[],
-    runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[], runsc_systrap_entry_wake[],
-    runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[], runsc_systrap_entry_woken_end[],
-    runsc_systrap_entry_served[],
-    runsc_systrap_entry_saved[], runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
+    runsc_systrap_entry_wait[], runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[],
+    runsc_systrap_entry_waited_uncounted[], runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[],
+    runsc_systrap_entry_wake[], runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[],
+    runsc_systrap_entry_woken_end[], runsc_systrap_entry_served[], runsc_systrap_entry_saved[],
+    runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues
 // in the text, where everything else is unmapped. Does not return.

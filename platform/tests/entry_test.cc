@@ -91,9 +91,9 @@ TEST_P(EntryTest, CallsWithoutArgumentsAreNoExits) {
     answers.pid = 7001, answers.tid = 7002, answers.ppid = 7003, answers.uid = 7004, answers.euid = 7005;
     answers.gid = 7006, answers.egid = 7007;
     context->SetAnswers(answers);
-    const std::pair<uint64_t, uint64_t> calls[] = {
-        {SYS_getpid, 7001}, {SYS_gettid, 7002},  {SYS_getppid, 7003}, {SYS_getuid, 7004},
-        {SYS_geteuid, 7005}, {SYS_getgid, 7006}, {SYS_getegid, 7007}, {SYS_sched_yield, 0}};
+    const std::pair<uint64_t, uint64_t> calls[] = {{SYS_getpid, 7001},  {SYS_gettid, 7002},  {SYS_getppid, 7003},
+                                                   {SYS_getuid, 7004},  {SYS_geteuid, 7005}, {SYS_getgid, 7006},
+                                                   {SYS_getegid, 7007}, {SYS_sched_yield, 0}};
     for (auto [number, answer] : calls) {
       SetCall(*context, number);
       // What it returns is the number of the next call.

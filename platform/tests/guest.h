@@ -58,7 +58,7 @@ struct Factory {
   // Platforms without code: makes the context behave as the two blobs that every platform has to be able to run.
   std::function<void(Context&)> make_system_calls;  // syscall_loop
   std::function<void(Context&)> make_spin;          // spin
-  uint64_t entry = 0;  // where patched call sites jump to; 0: there is no such way
+  uint64_t entry = 0;                               // where patched call sites jump to; 0: there is no such way
   std::function<void(AddressSpace&)> kill;          // as the host's killer of processes; null: by finding the process
   std::string missing;                              // why it cannot run on this host; empty: it can
 };

@@ -190,8 +190,8 @@ TEST_P(KvmTest, VsyscallAndFarAddressesAreFaultsOfExecution) {
   });
 }
 
-// Two guests write, each on a CPU of its own, to a page that the sentry takes away, protects and gives back: after Apply no write
-// arrives that is not allowed any more.
+// Two guests write, each on a CPU of its own, to a page that the sentry takes away, protects and gives back: after
+// Apply no write arrives that is not allowed any more.
 TEST_P(KvmTest, NoTranslationOutlivesItsRemoval) {
   StartScheduler(2);
   std::atomic<bool> stop{false};

@@ -87,8 +87,8 @@ absl::Status KernelSandbox::Prepare() {
   memory_file_ = std::move(*file);
 
   ASSIGN_OR_RETURN(platform_, NewPlatform(spec_.platform, {.systrap_patching = spec_.systrap_patching,
-                                                         .cpu_limit = spec_.cpu_limit,
-                                                         .kvm = std::move(spec_.kvm)}));
+                                                           .cpu_limit = spec_.cpu_limit,
+                                                           .kvm = std::move(spec_.kvm)}));
 
   base::Scheduler::Options options;
   options.executors = spec_.cpu_count;

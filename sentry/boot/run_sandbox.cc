@@ -38,8 +38,8 @@ absl::StatusOr<base::UniqueFd> OwnFd(const char* what, base::Result<long> fd) {
 }
 
 std::vector<int> DescriptorsToKeep(const BootSpec& spec) {
-  std::vector<int> keep = {spec.gofer.get(), spec.overlay_file.get(), spec.control.get(),
-                           spec.ready.get(), spec.user_log.get(),     spec.debug_log.get(),    spec.kvm.get()};
+  std::vector<int> keep = {spec.gofer.get(),    spec.overlay_file.get(), spec.control.get(), spec.ready.get(),
+                           spec.user_log.get(), spec.debug_log.get(),    spec.kvm.get()};
   for (const MountSpec& mount : spec.mounts) keep.push_back(mount.overlay_file.get());
   for (const auto& [name, fd] : spec.host_net_files) keep.push_back(fd.get());
   for (const base::UniqueFd& fd : spec.process.stdio) keep.push_back(fd.get());

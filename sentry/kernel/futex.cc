@@ -79,8 +79,8 @@ Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitSpec> spe
 Result<int> FutexManager::WaitAny(Task& task, std::span<const WaitSpec> specs, uint32_t bitset,
                                   base::MonotonicNs deadline) {
   std::deque<Waiter> waiters;
-  // Guest threads that wake private futexes by themselves hear of those who wait here before these look at the word, and
-  // until they are out of the queue.
+  // Guest threads that wake private futexes by themselves hear of those who wait here before these look at the word,
+  // and until they are out of the queue.
   platform::AddressSpace& space = task.mm().address_space();
   auto tell = absl::MakeCleanup([&] {
     for (const Waiter& w : waiters) {

@@ -421,8 +421,8 @@ class Task final : public base::RefCounted, public Blocker {
   RefPtr<VforkDone> vfork_done_;  // the parent of a vfork waits for it; signalled by exec or exit
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};
   int64_t cpu_seen_ns_ = 0, counted_ns_ = 0;  // of CountUserTime; own fiber
-  std::atomic<int64_t> guest_since_{0};  // when it entered the guest, while it is there; else 0
-  int64_t parked_ns_ = 0;                // waited in the call that is being served; own fiber
+  std::atomic<int64_t> guest_since_{0};       // when it entered the guest, while it is there; else 0
+  int64_t parked_ns_ = 0;                     // waited in the call that is being served; own fiber
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};
   // One writer.
   static void Add(std::atomic<uint64_t>& count, uint64_t n) {

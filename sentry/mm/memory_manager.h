@@ -191,8 +191,8 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   }
   // Whether a thread that has left the guest may be at an address that the program does not have.
   bool text_patched() const { return text_patched_.load(std::memory_order_relaxed); }
-  // Puts such a thread where it is in the original; true if it was not there. Before anybody else looks at its registers,
-  // and before it counts as having left the guest.
+  // Puts such a thread where it is in the original; true if it was not there. Before anybody else looks at its
+  // registers, and before it counts as having left the guest.
   bool ShowOriginal(platform::Registers& regs, platform::Exit& exit) EXCLUDES(shown_mu_);
   // Everything goes back to the original and stays so, in children too; for who steps through it. Parks.
   void RestoreText();

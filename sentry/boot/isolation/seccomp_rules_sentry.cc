@@ -198,7 +198,8 @@ std::vector<SeccompFilter> SentryFilters() {
           SentryFilter("kSentrySystrapHostNetworkFilter", platform::systrap::kHostCalls, true),
           SentryFilter("kSentryPtraceFilter", platform::ptrace::kHostCalls, false),
           SentryFilter("kSentryPtraceHostNetworkFilter", platform::ptrace::kHostCalls, true),
-          KvmFilter("kSentryKvmFilter", false), KvmFilter("kSentryKvmHostNetworkFilter", true)};
+          KvmFilter("kSentryKvmFilter", false),
+          KvmFilter("kSentryKvmHostNetworkFilter", true)};
 }
 
 }  // namespace sentry::isolation

@@ -141,10 +141,10 @@ class EntryTest : public ::testing::Test {
   }
   // All but rax, orig_rax, r11 and rip, about which the caller says what they have to be.
   void ExpectSame(const Registers& r, const std::string& where) {
-    constexpr uint64_t Registers::*kFields[] = {
-        &Registers::rbx, &Registers::rcx, &Registers::rdx, &Registers::rsi, &Registers::rdi,
-        &Registers::rbp, &Registers::rsp, &Registers::r8,  &Registers::r9,  &Registers::r10,
-        &Registers::r12, &Registers::r13, &Registers::r14, &Registers::r15, &Registers::rflags};
+    constexpr uint64_t Registers::*kFields[] = {&Registers::rbx, &Registers::rcx, &Registers::rdx,   &Registers::rsi,
+                                                &Registers::rdi, &Registers::rbp, &Registers::rsp,   &Registers::r8,
+                                                &Registers::r9,  &Registers::r10, &Registers::r12,   &Registers::r13,
+                                                &Registers::r14, &Registers::r15, &Registers::rflags};
     for (size_t i = 0; i < std::size(kFields); ++i) {
       EXPECT_EQ(r.*kFields[i], before_.*kFields[i]) << "register " << i << " of kFields " << where;
     }
@@ -242,8 +242,8 @@ TEST_F(EntryTest, EveryInstructionOfAServedCallCanBeInterrupted) {
 }
 
 TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
-  const std::pair<uint64_t, uint64_t> calls[] = {{SYS_gettid, 101},  {SYS_getpid, 102},  {SYS_getppid, 103},
-                                                 {SYS_getuid, 104},  {SYS_geteuid, 105}, {SYS_getgid, 106},
+  const std::pair<uint64_t, uint64_t> calls[] = {{SYS_gettid, 101},         {SYS_getpid, 102},   {SYS_getppid, 103},
+                                                 {SYS_getuid, 104},         {SYS_geteuid, 105},  {SYS_getgid, 106},
                                                  {SYS_getegid, 0xfffffffe}, {SYS_sched_yield, 0}};
   for (uint64_t flags : kFlags) {
     for (auto [number, answer] : calls) {

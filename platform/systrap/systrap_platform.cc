@@ -130,7 +130,8 @@ base::Result<void> SystrapPlatform::MakePipes() {
     int ends[2];
     TRY(base::Host(SYS_pipe2, ends, O_CLOEXEC));
     base::UniqueFd read(ends[0]), write(ends[1]);
-    if (i < static_cast<int>(bells)) TRY(base::Host(SYS_fcntl, write.get(), F_SETFL, O_NONBLOCK));
+    // Guests must not be able to block on a bell; the sentry asks for an answer before it waits for one.
+    TRY(base::Host(SYS_fcntl, i < static_cast<int>(bells) ? write.get() : read.get(), F_SETFL, O_NONBLOCK));
     // The pipe itself may have got numbers of the row: out of the way.
     reads.emplace_back(static_cast<int>(TRY(base::Host(SYS_fcntl, read.get(), F_DUPFD_CLOEXEC, base + count))));
     base::UniqueFd high(static_cast<int>(TRY(base::Host(SYS_fcntl, write.get(), F_DUPFD_CLOEXEC, base + count))));

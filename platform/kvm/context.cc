@@ -123,6 +123,10 @@ void KvmContext::Interrupt() {
   done->Complete(exit);
 }
 
+void KvmContext::SetAnswers(const CallAnswers& from) {
+  answers_ = {from.valid, from.pid, from.tid, from.ppid, from.uid, from.euid, from.gid, from.egid};
+}
+
 // ---- vector state
 
 std::span<std::byte> KvmContext::Area() {

@@ -22,6 +22,7 @@ class KvmContext final : public Context {
   std::span<const std::byte> XState() override;
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
+  void SetAnswers(const CallAnswers& answers) override;
   int LastCpu() const override { return last_cpu_.load(std::memory_order_relaxed); }
 
  private:
@@ -46,6 +47,7 @@ class KvmContext final : public Context {
 
   KvmPlatform& platform_;
   bool step_ = false;
+  AnswerBlock answers_{};
   std::atomic<int> last_cpu_{0};
 
   // Guarded by KvmPlatform::queues().

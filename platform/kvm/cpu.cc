@@ -30,7 +30,7 @@ constexpr int64_t kLongWaitNs = 200'000;
 constexpr int kSpins = 2000;
 constexpr int kManySameFaults = 10'000;
 
-constexpr uint64_t kTrapFlag = 0x100;
+constexpr uint64_t kTrapFlag = 0x100, kResumeFlag = 0x10000;
 // Vectors of the processor (Intel SDM vol. 3, table 6-1).
 constexpr uint32_t kDivide = 0, kDebug = 1, kBreakpoint = 3, kInvalidOpcode = 6, kNotPresent = 11, kStack = 12,
                    kProtection = 13, kPageFault = 14, kFloatingPoint = 16, kAlignment = 17, kSimd = 19;
@@ -322,6 +322,7 @@ void Cpu::Load(KvmContext& context) {
   Registers r = context.registers_;
   SanitizeRegisters(r);
   if (context.step_) r.rflags |= kTrapFlag;
+  vcpu_->SetAnswers(context.step_ ? AnswerBlock{} : context.answers_);
   if (vcpu_->uses_gate()) {
     vcpu_->LoadDirectly(r, context.as_->root());
   } else {
@@ -331,6 +332,10 @@ void Cpu::Load(KvmContext& context) {
     s.fs_base = r.fs_base, s.gs_base = r.gs_base;
     s.ds = static_cast<uint16_t>(r.ds), s.es = static_cast<uint16_t>(r.es);
     s.fs = static_cast<uint16_t>(r.fs), s.gs = static_cast<uint16_t>(r.gs);
+    // As Linux decides it (arch/x86/entry/common.c, do_syscall_64): the instruction takes rip and flags from two
+    // registers, traps at once with TF, and cannot set RF.
+    s.sysret = s.can_sysret && r.rcx == r.rip && r.r11 == r.rflags && r.cs == SELECTOR_USER_CS &&
+               r.ss == SELECTOR_USER_SS && !(r.rflags & (kTrapFlag | kResumeFlag)) && kGuestRange.Contains(r.rip);
     vcpu_->LoadRoot(context.as_->root());
   }
   where_ = Where::kLoaded;

@@ -43,10 +43,16 @@ base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(Options options) 
   platform->windows_ = std::make_unique<FileWindows>(*platform->machine_);
   // The first shows whether the host lets us have any.
   std::unique_ptr<Vcpu> first = TRY(Vcpu::Create(*platform->machine_, 0));
-  if (options.gate && platform->machine_->can_sync_registers() && TRY(first->SyscallStaysInRing3())) {
-    platform->machine_->set_has_gate();
-    TRY(first->UseGate());
-  }
+  Machine::Traits traits = TRY(first->Try());
+  traits.gate = options.gate && traits.syscall_faults && platform->machine_->can_sync_registers();
+  platform->machine_->set_traits(traits);
+  LOG_DEBUG("kvm: `syscall` %s; ring 0 goes back by %s",
+            traits.gate             ? "stays in ring 3 on this host, and exits by the gate"
+            : traits.syscall_faults ? "stays in ring 3 on this host, and is taken as the fault that follows"
+                                    : "enters ring 0",
+            traits.sysret ? "`sysret` where it can" : "`iretq`");
+  first->UseTraits();
+  if (traits.gate) TRY(first->UseGate());
   platform->cpus_.push_back(std::make_unique<Cpu>(*platform, std::move(first)));
   return platform;
 }

@@ -31,6 +31,23 @@ struct Gate {
 };
 static_assert(sizeof(Gate) == 16);
 
+// The number of the stack in the task state segment (Vcpu's FillDescriptors) for vectors that may come while ring 0 is
+// on ring 3's stack: debug, NMI, machine check; and for the double fault.
+uint8_t StackOf(uint64_t vector) {
+  switch (vector) {
+    case 8:
+      return 1;
+    case 1:
+      return 2;
+    case 2:
+      return 3;
+    case 18:
+      return 4;
+    default:
+      return 0;
+  }
+}
+
 void FillIdt(Gate* idt) {
   const uint64_t stubs = RING0_START + static_cast<uint64_t>(runsc_kvm_stubs - runsc_kvm_text);
   for (uint64_t vector = 0; vector < RING0_STUBS; ++vector) {
@@ -40,11 +57,14 @@ void FillIdt(Gate* idt) {
     gate.offset_middle = static_cast<uint16_t>(handler >> 16);
     gate.offset_high = static_cast<uint32_t>(handler >> 32);
     gate.selector = SELECTOR_KERNEL_CS;
-    gate.ist = vector == 8 ? 1 : 0;
+    gate.ist = StackOf(vector);
     // Ring 3 may use int3 and into; every other `int n` is a general protection fault.
     gate.type = vector == 3 || vector == 4 ? 0xee : 0x8e;
   }
 }
+
+// What ring 3 must not reach is the last level's to say.
+constexpr uint64_t kLink = kPtePresent | kPteWrite | kPteUser | kPteAccessed;
 
 constexpr int TableIndex(uint64_t address, int level) { return static_cast<int>(address >> (12 + 9 * level) & 511); }
 
@@ -108,16 +128,11 @@ base::Result<void> Machine::MakeSharedPages() {
   const Physical level3 = TRY(TakePage()), level2 = TRY(TakePage());
   ring0_table_ = TRY(TakePage());
   idle_root_ = TRY(TakePage());
-  // What ring 3 must not reach is the last level's to say.
-  constexpr uint64_t kLink = kPtePresent | kPteWrite | kPteUser | kPteAccessed;
   kernel_entry_ = level3 | kLink;
   Table(idle_root_)[TableIndex(RING0_START, 3)] = kernel_entry_;
   Table(level3)[TableIndex(RING0_START, 2)] = level2 | kLink;
   Table(level2)[TableIndex(RING0_START, 1)] = ring0_table_ | kLink;
   Table(ring0_table_)[TableIndex(RING0_START + RING0_IDT_OFFSET, 0)] = idt | kPtePresent | kPteAccessed | kPteNoExecute;
-  const Physical gate = TRY(TakePage());
-  memcpy(Host(gate), runsc_kvm_gate, static_cast<size_t>(runsc_kvm_gate_end - runsc_kvm_gate));
-  Table(ring0_table_)[TableIndex(RING0_START + RING0_GATE_OFFSET, 0)] = gate | kPtePresent | kPteUser | kPteAccessed;
   return {};
 }
 
@@ -130,6 +145,22 @@ base::Result<Physical> Machine::MapCpu(int index) {
   table[TableIndex(address + RING0_STATE_OFFSET, 0)] =
       state | kPtePresent | kPteWrite | kPteAccessed | kPteDirty | kPteNoExecute;
   return state;
+}
+
+base::Result<Physical> Machine::MapGate(int index) {
+  if (gate_table_ == 0) {
+    gate_page_ = TRY(TakePage());
+    memcpy(Host(gate_page_), runsc_kvm_gate, static_cast<size_t>(runsc_kvm_gate_end - runsc_kvm_gate));
+    gate_table_ = TRY(TakePage());
+    const Physical level2 = Table(kernel_entry_ & kPteAddress)[TableIndex(RING0_START, 2)] & kPteAddress;
+    Table(level2)[TableIndex(RING0_START + RING0_GATE_OFFSET, 1)] = gate_table_ | kLink;
+  }
+  const Physical answers = TRY(TakePage());
+  const uint64_t address = RING0_START + RING0_GATE_OFFSET + static_cast<uint64_t>(index) * RING0_GATE_STRIDE;
+  uint64_t* table = Table(gate_table_);
+  table[TableIndex(address, 0)] = gate_page_ | kPtePresent | kPteUser | kPteAccessed;
+  table[TableIndex(address + RING0_GATE_ANSWERS, 0)] = answers | kPtePresent | kPteUser | kPteAccessed | kPteNoExecute;
+  return answers;
 }
 
 base::Result<Physical> Machine::TakePage() {

@@ -70,6 +70,8 @@ class Machine {
   Physical idle_root() const { return idle_root_; }
   // Maps the two pages of virtual CPU `index`. Returns its state page.
   base::Result<Physical> MapCpu(int index) EXCLUDES(mu_);
+  // Maps the gate of virtual CPU `index`. Returns the page behind it, with its answer block.
+  base::Result<Physical> MapGate(int index) EXCLUDES(mu_);
 
   // The root that a virtual CPU has loaded, and the one that it may load next, for Retire.
   void SetRoots(int cpu, Physical loaded, Physical next) {
@@ -77,9 +79,14 @@ class Machine {
     roots_[2 * cpu + 1].store(next, std::memory_order_relaxed);
   }
 
-  // On this host `syscall` leaves ring 3 where it is: system calls exit by the gate (Vcpu::UseGate).
-  bool has_gate() const { return has_gate_; }
-  void set_has_gate() { has_gate_ = true; }
+  // What the host can do, as the first virtual CPU has found out by trying.
+  struct Traits {
+    bool syscall_faults = false;  // `syscall` leaves ring 3 where it is, and faults if ring 3 may not execute its entry
+    bool gate = false;            // then system calls exit by the gate (Vcpu::UseGate)
+    bool sysret = false;          // ring 0 can go back by `sysret`
+  };
+  const Traits& traits() const { return traits_; }
+  void set_traits(const Traits& traits) { traits_ = traits; }
 
   // Says in the debug log, once for each, how `syscall` arrives on this host.
   void NoteSystemCallEntry(bool in_ring0) {
@@ -104,7 +111,7 @@ class Machine {
   void LogSystemCallEntry(bool in_ring0);
 
   std::atomic<bool> seen_entry_[2] = {};
-  bool has_gate_ = false;  // set before the second virtual CPU is made
+  Traits traits_;  // set before the second virtual CPU is made
   base::UniqueFd system_, vm_;
   size_t run_bytes_ = 0;
   size_t xsave_bytes_ = 0;
@@ -114,7 +121,7 @@ class Machine {
 
   std::byte* pages_base_ = nullptr;
   uint64_t kernel_entry_ = 0;
-  Physical idle_root_ = 0, ring0_table_ = 0, text_page_ = 0;
+  Physical idle_root_ = 0, ring0_table_ = 0, text_page_ = 0, gate_table_ = 0, gate_page_ = 0;
   std::atomic<Physical> roots_[512] = {};
 
   base::Mutex mu_;

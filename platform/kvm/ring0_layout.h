@@ -2,7 +2,8 @@
 // ring0_text.S.
 //
 // Each virtual CPU has two pages in the upper half, which ring 3 cannot read: the text (the same memory for all of
-// them), and behind it its own state. The text finds the state relative to its own address, so that ring 0 needs no GS.
+// them), and behind it its own state. The text finds the state relative to its stack, or to its own address where it
+// has none yet, so that ring 0 needs no GS.
 #ifndef PLATFORM_KVM_RING0_LAYOUT_H_
 #define PLATFORM_KVM_RING0_LAYOUT_H_
 
@@ -21,6 +22,10 @@
 #define STATE_ES 0x22
 #define STATE_FS 0x24
 #define STATE_GS 0x26
+#define STATE_ANSWERS 0x28         // an answer block (below), for calls that ring 0 answers
+#define STATE_SYSRET 0x48          // u32: go back by `sysret` this time; the registers allow it
+#define STATE_CAN_SYSRET 0x4c      // u32: the host knows `sysret`
+#define STATE_SYSCALL_FAULTS 0x50  // u32: here a `syscall` is a page fault at its entry (Vcpu::SyscallStaysInRing3)
 #define STATE_GPRS 0x300  // r15 … rdi, in the order of platform::Registers; below: room for a fault of ring 0 itself
 #define STATE_VECTOR 0x378
 #define STATE_ERROR 0x380
@@ -32,13 +37,29 @@
 #define STATE_STACK_TOP 0x3b0  // TSS.RSP0: the processor's frame lands where the fields above are
 #define STATE_GDT 0x400
 #define STATE_TSS 0x500
-#define STATE_IST_TOP 0x800  // for a double fault
+// Stacks of their own for what may come before ring 0 has left ring 3's stack, or at any time.
+#define STATE_IST_TOP 0x800            // for a double fault
+#define STATE_DEBUG_STACK_TOP 0xa00    // debug exceptions
+#define STATE_NMI_STACK_TOP 0xc00      // interrupts that cannot be masked
+#define STATE_MACHINE_STACK_TOP 0xe00  // machine checks
+
+// An answer block: what a thread's calls without arguments return. u32 each.
+#define ANSWER_VALID 0x00  // 0: every call is an exit
+#define ANSWER_PID 0x04
+#define ANSWER_TID 0x08
+#define ANSWER_PPID 0x0c
+#define ANSWER_UID 0x10
+#define ANSWER_EUID 0x14
+#define ANSWER_GID 0x18
+#define ANSWER_EGID 0x1c
 
 #define RING0_PORT 0x3e
 
-// For hosts where `syscall` does not change the privilege (Vcpu::UseGate): a page with an `out` that ring 3 may
-// execute.
-#define RING0_GATE_OFFSET 0x1fe000
+// For hosts where `syscall` does not change the privilege (Vcpu::UseGate): two pages for each virtual CPU, which ring 3
+// can read and not write: the gate, which it may execute (the same memory for all), and an answer block behind it.
+#define RING0_GATE_OFFSET 0x200000
+#define RING0_GATE_STRIDE 0x2000
+#define RING0_GATE_ANSWERS 0x1000
 #define RING0_GATE_PORT 0x3f
 
 #define SELECTOR_KERNEL_CS 0x10

@@ -14,9 +14,12 @@
 #include "base/syscall_unsafe.h"
 #include "platform/kvm/kick.h"
 #include "platform/kvm/kvm_abi.h"
+#include "platform/memory_file.h"
 
 extern "C" {
-extern const char runsc_kvm_text[], runsc_kvm_syscall[], runsc_kvm_enter[];
+extern const char runsc_kvm_text[], runsc_kvm_syscall[], runsc_kvm_enter[], runsc_kvm_gate[], runsc_kvm_gate_out[];
+// Parts of the gate: from the offset in the first word on, rax is no longer the number, which the second one is.
+extern const uint32_t runsc_kvm_gate_tails[][2], runsc_kvm_gate_tails_end[][2];
 }
 
 namespace platform::kvm {
@@ -30,8 +33,11 @@ constexpr uint32_t kMsrTsc = 0x10;
 constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrCstar = 0xc0000083, kMsrSyscallMask = 0xc0000084;
 // What Linux clears at `syscall` (arch/x86/kernel/cpu/common.c, syscall_init).
 constexpr uint64_t kSyscallMask = 0x257fd5;
+// In front of the gate: only TF, which the gate leaves to the sentry. In ring 3 nothing could set IF again.
+constexpr uint64_t kGateSyscallMask = 0x100;
 constexpr uint64_t kXcr0Pkru = 1 << 9;
 constexpr uint64_t kInitialFlags = 2;
+constexpr uint64_t kOutBytes = 2;
 
 // Of the task state segment: up to and without its I/O permission bits, and with those of the first 72 ports.
 constexpr uint16_t kTssBytes = 0x68, kTssBytesWithPorts = kTssBytes + 10;
@@ -52,8 +58,8 @@ uint64_t Descriptor(uint8_t access, uint8_t flags) {
   return 0xffff | (uint64_t{0xf} << 48) | (static_cast<uint64_t>(access) << 40) | (static_cast<uint64_t>(flags) << 52);
 }
 
-// One descriptor each, accessed already, and the task state segment, of which only RSP0 and the stack of the double
-// fault count (Intel SDM vol. 3, 8.7).
+// One descriptor each, accessed already, and the task state segment, of which only the stacks count (Intel SDM vol. 3,
+// 8.7).
 void FillDescriptors(std::byte* page, uint64_t address) {
   auto* gdt = reinterpret_cast<uint64_t*>(page + STATE_GDT);
   gdt[SELECTOR_KERNEL_CS / 8] = Descriptor(0x9b, 0xa);
@@ -63,9 +69,11 @@ void FillDescriptors(std::byte* page, uint64_t address) {
   const uint64_t tss = address + STATE_TSS;
   gdt[SELECTOR_TSS / 8] = 0x67 | (tss & 0xffffff) << 16 | uint64_t{0x8b} << 40 | (tss >> 24 & 0xff) << 56;
   gdt[SELECTOR_TSS / 8 + 1] = tss >> 32;
-  const uint64_t stack = address + STATE_STACK_TOP, ist = address + STATE_IST_TOP;
+  const uint64_t stack = address + STATE_STACK_TOP;
+  const uint64_t own_stacks[] = {address + STATE_IST_TOP, address + STATE_DEBUG_STACK_TOP,
+                                 address + STATE_NMI_STACK_TOP, address + STATE_MACHINE_STACK_TOP};
   memcpy(page + STATE_TSS + 4, &stack, 8);
-  memcpy(page + STATE_TSS + 36, &ist, 8);
+  memcpy(page + STATE_TSS + 36, own_stacks, sizeof(own_stacks));
   const uint16_t no_io_map = kTssBytes;
   memcpy(page + STATE_TSS + 102, &no_io_map, 2);
 }
@@ -91,6 +99,7 @@ base::Result<void> Vcpu::SetUp() {
 
   const Physical state = TRY(machine_.MapCpu(index_));
   state_ = new (machine_.Host(state)) StatePage{};
+  answers_ = &state_->answers;
   text_ = RING0_START + static_cast<uint64_t>(index_) * RING0_CPU_STRIDE;
   syscall_entry_ = text_ + static_cast<uint64_t>(runsc_kvm_syscall - runsc_kvm_text);
   FillDescriptors(machine_.Host(state), text_ + RING0_STATE_OFFSET);
@@ -98,7 +107,8 @@ base::Result<void> Vcpu::SetUp() {
   machine_.SetRoots(index_, root_, root_);
 
   TRY(base::Host(SYS_ioctl, fd_.get(), kSetCpuid2, &machine_.cpuid()));
-  if (machine_.has_gate()) return UseGate();
+  UseTraits();
+  if (machine_.traits().gate) return UseGate();
   TRY(StandInRing0());
   TRY(SetModelRegisters());
   return {};
@@ -114,7 +124,7 @@ base::Result<void> Vcpu::SetModelRegisters() {
   msrs.entries[0] = {kMsrStar, 0, uint64_t{0x23} << 48 | uint64_t{SELECTOR_KERNEL_CS} << 32};
   msrs.entries[1] = {kMsrLstar, 0, syscall_entry_};
   msrs.entries[2] = {kMsrCstar, 0, syscall_entry_};
-  msrs.entries[3] = {kMsrSyscallMask, 0, kSyscallMask};
+  msrs.entries[3] = {kMsrSyscallMask, 0, uses_gate_ ? kGateSyscallMask : kSyscallMask};
   if (TRY(base::Host(SYS_ioctl, fd_.get(), kSetMsrs, &msrs)) != 4) return base::Errno(ENOTSUP);
   // The guest's clocks count with the host's: what it computes from the time stamp counter has to be right.
   uint64_t offset = 0;
@@ -169,37 +179,9 @@ void Vcpu::FillRing0(kvm_sregs& s) const {
   memset(s.interrupt_bitmap, 0, sizeof(s.interrupt_bitmap));
 }
 
-base::Result<bool> Vcpu::SyscallStaysInRing3() {
-  constexpr uint64_t kAddress = 0x400000;
-  std::vector<Physical> pages;
-  for (int i = 0; i < 5; ++i) pages.push_back(TRY(machine_.TakePage()));
-  const uint8_t code[] = {0x0f, 0x05};
-  memcpy(machine_.Host(pages[4]), code, sizeof(code));
-  machine_.Table(pages[0])[kTableEntries - 1] = machine_.kernel_entry();
-  for (int level = 3; level >= 0; --level) {
-    machine_.Table(pages[3 - level])[kAddress >> (12 + 9 * level) & 511] =
-        pages[4 - level] | kPtePresent | kPteUser | (level > 0 ? kPteWrite : 0);
-  }
-  state_->rip = kAddress, state_->cs = SELECTOR_USER_CS, state_->ss = SELECTOR_USER_SS, state_->rflags = 0x202;
-  LoadRoot(pages[0]);
-  Outcome outcome;
-  do {
-    outcome = Run();
-  } while (outcome == Outcome::kSignal);
-  const bool stays = outcome == Outcome::kMessage && state_->vector == 14 && state_->rip == syscall_entry_;
-  root_ = loaded_root_ = machine_.idle_root();
-  state_->load_cr3 = 0;
-  TRY(StandInRing0());
-  machine_.SetRoots(index_, root_, root_);
-  const Physical root = pages.front();
-  pages.erase(pages.begin());
-  machine_.Retire(std::move(pages), root);
-  if (outcome != Outcome::kMessage) return base::Errno(ENOTSUP);
-  return stays;
-}
-
 base::Result<void> Vcpu::UseGate() {
-  syscall_entry_ = RING0_START + RING0_GATE_OFFSET;
+  answers_ = reinterpret_cast<AnswerBlock*>(machine_.Host(TRY(machine_.MapGate(index_))));
+  syscall_entry_ = RING0_START + RING0_GATE_OFFSET + static_cast<uint64_t>(index_) * RING0_GATE_STRIDE;
   uses_gate_ = true;
   auto* page = reinterpret_cast<std::byte*>(state_);
   auto* ports = reinterpret_cast<uint8_t*>(page + STATE_TSS + kTssBytes);
@@ -242,6 +224,12 @@ void Vcpu::GateRegisters(Registers& to) const {
   to.r15 = r.r15, to.r14 = r.r14, to.r13 = r.r13, to.r12 = r.r12, to.rbp = r.rbp, to.rbx = r.rbx;
   to.r11 = r.r11, to.r10 = r.r10, to.r9 = r.r9, to.r8 = r.r8, to.rax = r.rax, to.rcx = r.rcx;
   to.rdx = r.rdx, to.rsi = r.rsi, to.rdi = r.rdi, to.rip = r.rcx, to.rflags = r.r11, to.rsp = r.rsp;
+  const uint64_t at = r.rip - syscall_entry_;
+  if (at != static_cast<uint64_t>(runsc_kvm_gate_out - runsc_kvm_gate) + kOutBytes) {
+    for (const auto* tail = runsc_kvm_gate_tails; tail != runsc_kvm_gate_tails_end; ++tail) {
+      if (at >= (*tail)[0]) to.rax = (*tail)[1];
+    }
+  }
   to.cs = SELECTOR_USER_CS, to.ss = SELECTOR_USER_SS, to.ds = s.ds.selector, to.es = s.es.selector;
   to.fs = s.fs.selector, to.gs = s.gs.selector, to.fs_base = s.fs.base, to.gs_base = s.gs.base;
 }
@@ -260,23 +248,31 @@ Vcpu::Outcome Vcpu::Run() {
     if (result == 0 && run_->exit_reason == KVM_EXIT_IO && run_->io.port == RING0_PORT) {
       state_->exited.store(0, std::memory_order_relaxed);
       state_->load_cr3 = 0;
+      state_->sysret = 0;
       loaded_root_ = root_;
       machine_.SetRoots(index_, root_, root_);
       run_->request_interrupt_window = 0;
       return Outcome::kMessage;
     }
   }
-  if (uses_gate_ && result == 0 && run_->exit_reason == KVM_EXIT_IO && run_->io.port == RING0_GATE_PORT) {
-    // Any code of ring 3 may use the port; from the gate it is a system call, from elsewhere a fault. Now and then the
-    // host carries `syscall` out itself, and it does enter ring 0: nothing else gets there in ring 0.
-    const uint64_t behind = run_->s.regs.regs.rip - syscall_entry_;
-    if (behind <= 2) {
+  // Any code of ring 3 may use the port; from the gate it is a system call, from elsewhere a fault. Who is interrupted
+  // in the gate makes the system call: nobody goes on there on another virtual CPU, whose answers would be another
+  // thread's. Now and then the host carries `syscall` out itself, and it does enter ring 0: nothing else gets there in
+  // ring 0.
+  const bool interrupted = result == -EINTR || result == -EAGAIN;
+  if (uses_gate_ && (interrupted || result == 0) && run_->s.regs.regs.rip - syscall_entry_ < kPageSize) {
+    const bool out = result == 0 && run_->exit_reason == KVM_EXIT_IO;
+    const uint64_t behind =
+        run_->s.regs.regs.rip - syscall_entry_ - static_cast<uint64_t>(runsc_kvm_gate_out - runsc_kvm_gate);
+    const bool window =
+        result == 0 && (run_->exit_reason == KVM_EXIT_INTR || run_->exit_reason == KVM_EXIT_IRQ_WINDOW_OPEN);
+    if (interrupted || window || (out && run_->io.port == RING0_GATE_PORT && (behind == 0 || behind == kOutBytes))) {
       run_->request_interrupt_window = 0;
       machine_.SetRoots(index_, root_, root_);
       return Outcome::kGate;
     }
   }
-  if (result == -EINTR || result == -EAGAIN) return Outcome::kSignal;
+  if (interrupted) return Outcome::kSignal;
   if (result == -EFAULT) {
     const auto* fault = reinterpret_cast<const MemoryFault*>(&run_->hw);
     const bool told = machine_.tells_faults() && run_->exit_reason == kExitMemoryFault;
@@ -284,7 +280,7 @@ Vcpu::Outcome Vcpu::Run() {
     return Outcome::kMemoryFault;
   }
   if (result < 0) {
-    LOG_ERROR("kvm: KVM_RUN: %s", base::ErrnoName(static_cast<int>(-result)));
+    if (!probing_) LOG_ERROR("kvm: KVM_RUN: %s", base::ErrnoName(static_cast<int>(-result)));
     return Outcome::kBroken;
   }
   switch (run_->exit_reason) {
@@ -297,8 +293,10 @@ Vcpu::Outcome Vcpu::Run() {
     case KVM_EXIT_HYPERCALL:
       return Outcome::kForeign;
     default:
-      LOG_ERROR("kvm: unexpected exit %u (%u)", run_->exit_reason,
-                run_->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run_->internal.suberror : 0);
+      if (!probing_) {
+        LOG_ERROR("kvm: unexpected exit %u (%u)", run_->exit_reason,
+                  run_->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run_->internal.suberror : 0);
+      }
       return Outcome::kBroken;
   }
 }
@@ -351,6 +349,7 @@ bool Vcpu::Extract(Registers& registers) {
     registers.gs = s.gs.selector, registers.fs_base = s.fs.base, registers.gs_base = s.gs.base;
   }
   state_->load_cr3 = 0;
+  state_->sysret = 0;
   state_->exited.store(0, std::memory_order_relaxed);
   root_ = loaded_root_ = machine_.idle_root();
   CHECK(StandInRing0().ok());

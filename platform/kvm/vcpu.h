@@ -22,6 +22,16 @@ struct kvm_sregs;
 
 namespace platform::kvm {
 
+// What calls without arguments return, for ring 0 or the gate (ring0_layout.h); neither ring 3 nor another virtual
+// CPU's thread writes it.
+struct AnswerBlock {
+  uint32_t valid, pid, tid, ppid, uid, euid, gid, egid;
+};
+static_assert(offsetof(AnswerBlock, valid) == ANSWER_VALID && offsetof(AnswerBlock, pid) == ANSWER_PID &&
+              offsetof(AnswerBlock, tid) == ANSWER_TID && offsetof(AnswerBlock, ppid) == ANSWER_PPID &&
+              offsetof(AnswerBlock, uid) == ANSWER_UID && offsetof(AnswerBlock, euid) == ANSWER_EUID &&
+              offsetof(AnswerBlock, gid) == ANSWER_GID && offsetof(AnswerBlock, egid) == ANSWER_EGID);
+
 // The state page (ring0_layout.h). Only ring 0 and the sentry can reach it.
 struct StatePage {
   std::atomic<uint32_t> exited;
@@ -29,14 +39,18 @@ struct StatePage {
   uint64_t load_cr3;
   uint64_t fs_base, gs_base;
   uint16_t ds, es, fs, gs;
-  std::byte unused1[STATE_GPRS - 0x28];
+  AnswerBlock answers;
+  uint32_t sysret, can_sysret, syscall_faults;
+  std::byte unused1[STATE_GPRS - 0x54];
   uint64_t gprs[15];  // as in Registers
   uint64_t vector, error;
   uint64_t rip, cs, rflags, rsp, ss;
 };
 static_assert(offsetof(StatePage, gprs) == STATE_GPRS && offsetof(StatePage, vector) == STATE_VECTOR &&
               offsetof(StatePage, ss) == STATE_SS && sizeof(StatePage) == STATE_STACK_TOP &&
-              offsetof(StatePage, gs) == STATE_GS);
+              offsetof(StatePage, gs) == STATE_GS && offsetof(StatePage, answers) == STATE_ANSWERS &&
+              offsetof(StatePage, sysret) == STATE_SYSRET && offsetof(StatePage, can_sysret) == STATE_CAN_SYSRET &&
+              offsetof(StatePage, syscall_faults) == STATE_SYSCALL_FAULTS);
 
 class Vcpu {
  public:
@@ -44,7 +58,8 @@ class Vcpu {
   ~Vcpu();
 
   enum class Outcome : uint8_t {
-    kGate,         // ring 3 made a system call by the gate (UseGate): GateRegisters has the registers
+    kGate,         // ring 3 made a system call by the gate (UseGate), or was interrupted there before the gate had
+                   // answered it: GateRegisters has the registers
     kMessage,      // ring 0 says that ring 3 came back: the state page has its registers, vector and error code
     kSignal,       // a signal, or Kick; nothing happened to the guest
     kWindow,       // the interrupt that InjectKick asked for can be given now
@@ -66,12 +81,16 @@ class Vcpu {
   // The address at which `syscall` enters.
   uint64_t syscall_entry() const { return syscall_entry_; }
   Machine& machine() { return machine_; }
-  // Tries `syscall` in ring 3: whether it leaves it there. On a virtual CPU that has run nothing else.
-  base::Result<bool> SyscallStaysInRing3();
-  // On a host where `syscall` leaves ring 3 where it is: system calls enter a page whose only instruction is an `out`
-  // that ring 3 may execute there, and what runs next is put into the processor by the host's KVM instead of ring 0.
-  // One exit and no privilege change, where the way by a page fault has three and two.
+  // Finds out what the host can do, by trying. On a virtual CPU that has run nothing else.
+  base::Result<Machine::Traits> Try();
+  // Tells ring 0 what was found out.
+  void UseTraits();
+  // On a host where `syscall` leaves ring 3 where it is: system calls enter a page with an `out` that ring 3 may
+  // execute there, and what runs next is put into the processor by the host's KVM instead of ring 0. One exit and no
+  // privilege change, where the way by a page fault has three and two. Before the `out` the page answers what it can.
   base::Result<void> UseGate();
+  // What the thread's calls without arguments return, from the next Run on.
+  void SetAnswers(const AnswerBlock& answers) { *answers_ = answers; }
   bool uses_gate() const { return uses_gate_; }
   // With the gate: what the next Run begins with.
   void LoadDirectly(const Registers& registers, Physical root);
@@ -97,16 +116,19 @@ class Vcpu {
   base::Result<void> StandInRing0();
   void FillRing0(kvm_sregs& sregs) const;
   base::Result<void> SetModelRegisters();
+  // Runs two bytes of code in ring 3, at kProbeAddress, until something comes back.
+  base::Result<Outcome> Probe(std::span<const uint8_t> code);
 
   Machine& machine_;
   const int index_;
   base::UniqueFd fd_;
   kvm_run* run_ = nullptr;
   StatePage* state_ = nullptr;
+  AnswerBlock* answers_ = nullptr;         // in the state page, or behind the gate
   uint64_t text_ = 0, syscall_entry_ = 0;  // addresses in ring 0
   Physical root_ = 0, loaded_root_ = 0;    // the one of the next Run, and of the last
   Physical fault_physical_ = 0;
-  bool uses_gate_ = false;
+  bool uses_gate_ = false, probing_ = false;
   std::unique_ptr<std::byte[]> xsave_;
   size_t xsave_bytes_ = 0;
 };

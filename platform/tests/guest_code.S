@@ -436,6 +436,42 @@ BLOB(canary512_jump)
   CANARY 512, 1
 END(canary512_jump)
 
+// The canary around system calls alone: their number is at 80(%r15), what they have to return at 88, the flags before and after
+// at 16. hlt says that something has changed.
+BLOB(canary_call)
+1:
+  SET_GPRS
+  mov 80(%r15), %rax
+  mov $1, %ecx
+  mov $2, %r11d
+  SET_FLAGS
+  syscall
+2:
+  push %rax
+  pushfq
+  pop %rax
+  cld
+  cmp %rax, 24(%r15)
+  mov $16, %eax
+  jne 99f
+  cmp %r11, 24(%r15)
+  mov $22, %eax
+  jne 99f
+  lea 2b(%rip), %rax
+  cmp %rax, %rcx
+  mov $10, %eax
+  jne 99f
+  pop %rcx
+  cmp 88(%r15), %rcx
+  mov $1, %eax
+  jne 99f
+  CHECK_GPRS
+  incq 56(%r15)
+  jmp 1b
+99:
+  hlt
+END(canary_call)
+
 // Makes one system call after the other, the number is what is in rax, by the jump that rbx has.
 BLOB(jump_loop)
 1:

@@ -564,6 +564,21 @@ Exit Cpu::OnException(KvmContext& context, uint32_t vector, uint32_t error) {
       exit.signo = SIGBUS;
       exit.si_code = kBusAdrAln;
       break;
+    case kProtection: {
+      exit.signo = SIGSEGV;
+      exit.si_code = SI_KERNEL;
+      // A hypercall is an invalid opcode in ring 3 without a hypervisor; some hosts make it this (Machine::Create).
+      // Differs from Linux: what the host's KVM answers itself is -EPERM in rax, for it does not ask anybody.
+      std::byte code[3];
+      if (context.as_->Peek(r.rip, code) == 3 && code[0] == std::byte{0x0f} && code[1] == std::byte{0x01} &&
+          (code[2] == std::byte{0xc1} || code[2] == std::byte{0xd9})) {
+        exit.signo = SIGILL;
+        exit.si_code = ILL_ILLOPN;
+        exit.address = r.rip;
+        exit.trap_number = kInvalidOpcode;
+      }
+      break;
+    }
     default:
       exit.signo = SIGSEGV;
       exit.si_code = SI_KERNEL;

@@ -31,6 +31,8 @@ inline constexpr size_t kXsaveBytes = 4096;  // of KVM_GET_XSAVE; the other two 
 inline constexpr unsigned long kGetXsave = _IOC(_IOC_READ, KVMIO, 0xa4, kXsaveBytes);
 inline constexpr unsigned long kSetXsave = _IOC(_IOC_WRITE, KVMIO, 0xa5, kXsaveBytes);
 inline constexpr unsigned long kGetXsave2 = _IOC(_IOC_READ, KVMIO, 0xcf, kXsaveBytes);
+inline constexpr long kCapDisableQuirks2 = 213;
+inline constexpr uint64_t kQuirkFixHypercall = 1 << 5;  // KVM_X86_QUIRK_FIX_HYPERCALL_INSN
 inline constexpr long kCapMemoryFaultInfo = 232;
 inline constexpr uint32_t kExitMemoryFault = 39;
 struct MemoryFault {  // kvm_run::memory_fault

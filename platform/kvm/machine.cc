@@ -84,6 +84,13 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
   for (long cap : {KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_CAP_XSAVE}) {
     if (has(cap) <= 0) return base::Errno(ENOTSUP);
   }
+  // The hypercall instruction of the other vendor's processors is an invalid opcode, and not rewritten in place.
+  if (has(kCapDisableQuirks2) & static_cast<long>(kQuirkFixHypercall)) {
+    kvm_enable_cap quirk = {};
+    quirk.cap = static_cast<uint32_t>(kCapDisableQuirks2);
+    quirk.args[0] = kQuirkFixHypercall;
+    (void)base::Host(SYS_ioctl, m->vm_.get(), KVM_ENABLE_CAP, &quirk);
+  }
   constexpr long kSynced = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   m->can_sync_registers_ = (has(KVM_CAP_SYNC_REGS) & kSynced) == kSynced;
   m->tells_faults_ = has(kCapMemoryFaultInfo) > 0;

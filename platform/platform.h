@@ -7,6 +7,7 @@
 #ifndef PLATFORM_PLATFORM_H_
 #define PLATFORM_PLATFORM_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -94,11 +95,21 @@ class AddressSpace : public base::RefCounted {
   virtual void Release() = 0;
 };
 
-// What calls without arguments return: a platform may answer them by itself, without an exit. sched_yield(2) belongs to
-// them.
+// What calls return that only ask: a platform may answer them by itself, without an exit. sched_yield(2) and, by
+// Platform::clock_page, clock_gettime(2), gettimeofday(2), time(2) and getcpu(2) belong to them.
 struct CallAnswers {
+  static constexpr size_t kLimits = 16;       // RLIM_NLIMITS
+  static constexpr size_t kUtsname = 6 * 65;  // struct new_utsname (uapi/linux/utsname.h)
+  struct Limit {
+    uint64_t soft = 0, hard = 0;
+  };
   bool valid = false;  // false: every call has to be an exit
   uint32_t tid = 0, pid = 0, ppid = 0, uid = 0, euid = 0, gid = 0, egid = 0;
+  uint32_t pgid = 0, sid = 0;
+  uint64_t affinity = 0;        // sched_getaffinity(2)
+  uint32_t affinity_bytes = 0;  // a buffer has to have at least so many; 0: not to be answered
+  std::array<Limit, kLimits> limits{};
+  std::array<char, kUtsname> uname{};
 };
 
 // A guest thread's CPU state. Used by one fiber, its task's, except for Interrupt.
@@ -127,6 +138,9 @@ class Context {
   virtual void SetSingleStep(bool on) = 0;
   // From the next Start on. At first nothing is answered.
   virtual void SetAnswers(const CallAnswers& answers) {}
+  // From now on every call is an exit, until the next SetAnswers: a call that begins after this has returned does not
+  // see the old answers. Any thread, under any lock; while the guest runs, too.
+  virtual void WithdrawAnswers() {}
   // The CPU time that what runs it now has used, of all that it ran; only differences mean something.
   virtual int64_t CpuTimeNs() { return 0; }
   // The host CPU on which it ran last, for getcpu(2); a hint.
@@ -152,6 +166,9 @@ class Platform {
   virtual std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) { return nullptr; }
   // Guest threads that ran or wait for a host CPU now; a hint for /proc/loadavg and placement.
   virtual int RunningContexts() const = 0;
+  // A page for struct runsc_vdso_page (platform/vdso_page.h), which guest threads can read: for a platform that answers
+  // by itself what time it is. It starts as zeroes, by which nothing is answered. Null: there is none.
+  virtual std::byte* clock_page() { return nullptr; }
   // Null where a jump is no faster than the instruction, or patching is off.
   virtual TextPatcher* text_patcher() { return nullptr; }
 };

@@ -42,9 +42,13 @@ base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as) {
   LeaveThread();
   base::RefPtr<Stub> stub = as.stub();
   if (!stub) return base::Errno(ESRCH);
-  thread_ = TRY(stub->TakeThread());
+  base::RefPtr<GuestThread> thread = TRY(stub->TakeThread());
   called_ = false;
-  thread_->SetAnswers(answers_);
+  {
+    base::MutexLock lock(answers_mu_);
+    thread_ = std::move(thread);
+    thread_->SetAnswers(answers_);
+  }
   stub_ = std::move(stub);
   thread_->set_owner(this);
   return {};
@@ -56,7 +60,12 @@ void SystrapContext::LeaveThread() {
   if (state_ == State::kBoth) state_ = State::kBuffer;
   thread_->set_owner(nullptr);
   base::RefPtr<Stub> stub = std::exchange(stub_, nullptr);
-  stub->GiveThread(std::exchange(thread_, nullptr));
+  base::RefPtr<GuestThread> thread;
+  {
+    base::MutexLock lock(answers_mu_);
+    thread = std::exchange(thread_, nullptr);
+  }
+  stub->GiveThread(std::move(thread));
 }
 
 void SystrapContext::Fail(Completion& done, ExitReason reason) {
@@ -110,8 +119,15 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
 }
 
 void SystrapContext::SetAnswers(const CallAnswers& answers) {
+  base::MutexLock lock(answers_mu_);
   answers_ = answers;
   if (thread_) thread_->SetAnswers(answers_);
+}
+
+void SystrapContext::WithdrawAnswers() {
+  base::MutexLock lock(answers_mu_);
+  answers_.valid = false;
+  if (thread_) thread_->WithdrawAnswers();
 }
 
 bool SystrapContext::CanReturn() const {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 
+#include "base/mutex.h"
 #include "platform/platform.h"
 #include "platform/systrap/address_space.h"
 #include "platform/systrap/entry.h"
@@ -24,7 +25,8 @@ class SystrapContext final : public Context {
   std::span<const std::byte> XState() override;
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
-  void SetAnswers(const CallAnswers& answers) override;
+  void SetAnswers(const CallAnswers& answers) override EXCLUDES(answers_mu_);
+  void WithdrawAnswers() override EXCLUDES(answers_mu_);
   int64_t CpuTimeNs() override;
   int LastCpu() const override;
 
@@ -53,8 +55,8 @@ class SystrapContext final : public Context {
     void operator()(std::byte* p) const { free(p); }
   };
 
-  base::Result<void> Bind(SystrapAddressSpace& as);
-  void LeaveThread();
+  base::Result<void> Bind(SystrapAddressSpace& as) EXCLUDES(answers_mu_);
+  void LeaveThread() EXCLUDES(answers_mu_);
   std::span<std::byte> Area();
   void Finish(Exit exit);
   // Whether the thread can go back from the call that it made through the entry as if the kernel had served it.
@@ -66,13 +68,14 @@ class SystrapContext final : public Context {
 
   SystrapPlatform& platform_;
   base::RefPtr<Stub> stub_;
-  base::RefPtr<GuestThread> thread_;  // of stub_; written while not running
+  base::RefPtr<GuestThread> thread_;  // of stub_; written while not running, and under answers_mu_
   Completion* done_ = nullptr;
   bool step_ = false;
   bool guest_trap_flag_ = false;  // the guest's own, while step_ sets another
   bool called_ = false;           // the last exit was a call through the entry; its registers:
   Registers at_call_{};
-  CallAnswers answers_;
+  base::Mutex answers_mu_;  // before GuestThread::mu_
+  CallAnswers answers_ GUARDED_BY(answers_mu_);
   State state_ = State::kInitial;
   std::unique_ptr<std::byte, FreeArea> xstate_;
   int last_cpu_ = -1;

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kAddressBits = 48;
 constexpr uint64_t kSyscallBytes = 2;
+constexpr uint64_t kResumeFlag = 0x10000;
 // What LAHF knows (CF, PF, AF, ZF, SF), and what SETO adds.
 constexpr uint64_t kLahfFlags = 0xd5, kOverflow = 0x800;
 
@@ -113,6 +114,14 @@ void RollBack(const CallRegisters& call, Registers& r) {
     r.rax = SYS_futex;
     packed = call.rcx;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
+  } else if (IsWithin(rip, runsc_systrap_entry_writes, runsc_systrap_entry_writes_end)) {
+    r.rax = call.rax;
+    r.rdx = call.rdx;
+    r.r8 = call.r8;
+    r.r9 = call.r9;
+    r.r10 = call.r10;
+    packed = call.rcx;
+    SetArithmeticFlags(r.rflags, packed >> kAddressBits);
   } else if (rip >= StubAddress(runsc_systrap_entry_packed)) {
     r.rax = r.r11;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
@@ -122,6 +131,8 @@ void RollBack(const CallRegisters& call, Registers& r) {
   } else if (rip >= StubAddress(runsc_systrap_entry_flags)) {
     r.rax = r.r11;
   }
+  // A fault sets it, which the guest has not had.
+  r.rflags &= ~kResumeFlag;
   r.rcx = ReturnAddress(packed);
   r.rip = r.rcx - kSyscallBytes;
 }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstring>
 #include <utility>
@@ -154,7 +155,18 @@ void GuestThread::SetAnswers(const CallAnswers& from) {
   to.valid.store(0, std::memory_order_relaxed);
   to.tid = from.tid, to.pid = from.pid, to.ppid = from.ppid;
   to.uid = from.uid, to.euid = from.euid, to.gid = from.gid, to.egid = from.egid;
-  to.valid.store(from.valid, std::memory_order_release);
+  LongAnswers& more = state_.long_answers;
+  more.pgid = from.pgid, more.sid = from.sid;
+  more.affinity = from.affinity, more.affinity_bytes = from.affinity_bytes;
+  std::copy(from.limits.begin(), from.limits.end(), more.limits);
+  std::copy(from.uname.begin(), from.uname.end(), more.uname);
+  to.valid.store(from.valid, std::memory_order_seq_cst);
+}
+
+void GuestThread::WithdrawAnswers() {
+  base::MutexLock lock(mu_);
+  // The slot of a dead one may be somebody else's.
+  if (!dead()) state_.answers.valid.store(0, std::memory_order_seq_cst);
 }
 
 void GuestThread::WakeLocked(uint32_t state) {

@@ -85,6 +85,8 @@ class GuestThread final : public base::RefCounted {
   SpinMeter& meter() { return meter_; }
 
   // ---- any thread
+  // The stub answers nothing until the next SetAnswers. By a context that has it.
+  void WithdrawAnswers() EXCLUDES(mu_);
   void Interrupt();
   void SendKill();
   // SIGKILL, and reaps it; no guest code runs on it afterwards. Idempotent.

@@ -43,6 +43,7 @@ class SystrapPlatform final : public Platform {
   base::Result<std::unique_ptr<Context>> NewContext() override;
   std::unique_ptr<base::IdleStrategy> NewIdleStrategy(int index) override;
   int RunningContexts() const override EXCLUDES(mu_);
+  std::byte* clock_page() override { return slots_->clock_page(); }
   TextPatcher* text_patcher() override { return patched_files_.get(); }
 
   SlotFile& slots() { return *slots_; }

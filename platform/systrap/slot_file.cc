@@ -12,16 +12,15 @@ namespace platform::systrap {
 base::Result<std::unique_ptr<SlotFile>> SlotFile::Create() {
   std::unique_ptr<SlotFile> file(new SlotFile());
   file->fd_ = base::UniqueFd(static_cast<int>(TRY(base::Host(SYS_memfd_create, "runsc-slots", MFD_CLOEXEC))));
-  const uint64_t bytes = uint64_t{kAreas} * kAreaBytes;
-  TRY(base::Host(SYS_ftruncate, file->fd(), bytes));
+  TRY(base::Host(SYS_ftruncate, file->fd(), kBytes));
   long at =
-      TRY(base::Host(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd(), 0));
+      TRY(base::Host(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd(), 0));
   file->base_ = reinterpret_cast<std::byte*>(at);
   return file;
 }
 
 SlotFile::~SlotFile() {
-  if (base_) (void)base::Host(SYS_munmap, base_, uint64_t{kAreas} * kAreaBytes);
+  if (base_) (void)base::Host(SYS_munmap, base_, kBytes);
 }
 
 base::Result<uint32_t> SlotFile::Take() {

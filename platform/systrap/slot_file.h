@@ -1,6 +1,6 @@
 // SlotFile: the memory that the sentry shares with stubs, one memfd. It is given out in areas: an area holds the
-// command pages of a helper, a state page and a block of slots. An address space with more than a block of threads has
-// several.
+// command pages of a helper, the state pages and the slots of a block. An address space with more than a block of
+// threads has several.
 #ifndef PLATFORM_SYSTRAP_SLOT_FILE_H_
 #define PLATFORM_SYSTRAP_SLOT_FILE_H_
 
@@ -32,15 +32,20 @@ class SlotFile {
   }
   Slot& slot(uint32_t area, uint32_t index) { return reinterpret_cast<Slot*>(base_ + SlotsOffset(area))[index]; }
 
+  // struct runsc_vdso_page, behind all areas.
+  std::byte* clock_page() { return base_ + kClockOffset; }
+
   // Offsets in the file.
   static uint64_t Offset(uint32_t area) { return uint64_t{area} * kAreaBytes; }
   static uint64_t StateOffset(uint32_t area) { return Offset(area) + STUB_COMMAND_BYTES; }
-  static uint64_t SlotsOffset(uint32_t area) { return StateOffset(area) + kStubPage; }
+  static uint64_t SlotsOffset(uint32_t area) { return StateOffset(area) + kStateBlockBytes; }
   // What a doorbell says for a slot.
   static uint32_t Id(uint32_t area, uint32_t index) { return area * kSlotsPerBlock + index; }
 
   static constexpr uint32_t kAreas = 1 << 17;
-  static constexpr uint64_t kAreaBytes = STUB_COMMAND_BYTES + kStubPage + kBlockBytes;
+  static constexpr uint64_t kAreaBytes = STUB_COMMAND_BYTES + kStateBlockBytes + kBlockBytes;
+  static constexpr uint64_t kClockOffset = kAreas * kAreaBytes;
+  static constexpr uint64_t kBytes = kClockOffset + kStubPage;
 
  private:
   SlotFile() = default;

@@ -21,10 +21,10 @@ uint32_t NumberOf(uint64_t slot_address) { return static_cast<uint32_t>((slot_ad
 }  // namespace
 
 HostOp DescriptorOp(SlotFile& slots, uint32_t area, uint32_t index) {
-  return {
-      offsetof(ThreadState, descriptor) + index * sizeof(ThreadState),
-      {0, kStubPage, PROT_READ, MAP_SHARED | MAP_32BIT, static_cast<uint64_t>(slots.fd()), SlotFile::StateOffset(area)},
-      OP_IS_DESCRIPTOR};
+  return {offsetof(ThreadState, descriptor) + index * sizeof(ThreadState),
+          {0, kStateBlockBytes, PROT_READ, MAP_SHARED | MAP_32BIT, static_cast<uint64_t>(slots.fd()),
+           SlotFile::StateOffset(area)},
+          OP_IS_DESCRIPTOR};
 }
 
 uint32_t Stub::NumberOf(const Place& place) { return systrap::NumberOf(place.slot_address); }
@@ -64,7 +64,7 @@ base::Result<Stub::Place> Stub::TakePlace() {
     const uint32_t area = TRY(platform_.slots().Take());
     const uint64_t fd = static_cast<uint64_t>(platform_.slots().fd());
     HostOp ops[] = {{SYS_mmap,
-                     {kStateWindow + block * kStubPage, kStubPage, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
+                     {kStateWindow + block * kStateBlockBytes, kStateBlockBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
                       SlotFile::StateOffset(area)},
                      OP_IS_CALL},
                     {SYS_mmap,

@@ -2,10 +2,11 @@
 //
 //   0x7ffff0000000  end of the guest's range (128 TiB − 256 MiB)
 //   kSlotWindow     slots: 8 KiB of memory per guest thread that guests can write; a block of 16 at a time
-//   kStateWindow    256 bytes per guest thread that guests can only read; a page per block
+//   kStateWindow    1 KiB per guest thread that guests can only read; four pages per block
 //   kStubText       code, read and execute only, the same host page in every stub
 //   kStubParams     constants that are known when the platform is made: the guests' filter, descriptor numbers
 //   kStubCommand    the operations of the batch that the helper runs
+//   kStubClock      the time (platform/vdso_page.h), which guests can only read; the same host page in every stub
 //
 // Guest threads can jump to any byte of the text with any registers and write every byte of every slot of their address
 // space. What that gives them is in docs/security.md: nothing that they cannot do to themselves anyway.
@@ -19,11 +20,14 @@
 #define STUB_COMMAND_ADDRESS 0x7ffffff14000
 #define STUB_TOP_ADDRESS 0x7ffffffff000
 #define STUB_COMMAND_BYTES 0x4000
+// Right behind the command pages.
+#define STUB_CLOCK_ADDRESS 0x7ffffff18000
 
 #define SLOT_SHIFT 13
 #define SLOT_BYTES 0x2000
 #define SLOTS_PER_BLOCK 16
-#define STATE_SHIFT 8
+#define STATE_SHIFT 10
+#define STATE_BLOCK_BYTES (SLOTS_PER_BLOCK << STATE_SHIFT)
 
 // Offsets in a slot.
 #define SLOT_STATE 0
@@ -80,6 +84,26 @@
 // Of the first thread of a block alone, for all of them: the hashes of the futexes at which the sentry has waiters.
 #define STATE_FUTEXES 96
 #define STATE_CALL_FRAME 104
+// And what calls write that the stub answers.
+#define STATE_PGID 112
+#define STATE_SID 116
+#define STATE_AFFINITY 120
+#define STATE_AFFINITY_BYTES 128
+#define STATE_LIMITS 136
+#define STATE_UNAME 392
+#define UNAME_BYTES 390
+// Offsets in the clock page.
+#define TIME_SEQUENCE 0
+#define TIME_CPUS 4
+#define TIME_TSC_BASE 8
+#define TIME_TSC_LIMIT 16
+#define TIME_MULT 24
+#define TIME_MONOTONIC 32
+#define TIME_REALTIME_OFFSET 40
+#define TIME_BOOTTIME_OFFSET 48
+#define TIME_TAI_OFFSET 56
+// Results are not written behind this address: from here to the slots is a page, and no result is longer.
+#define STUB_RESULTS_END (STUB_SLOT_WINDOW - 4096)
 
 // Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
 // RETURNED, after a call alone: with those that the call left, and rax of the slot; RELOADED: with those of the call
@@ -123,6 +147,8 @@
 #include <cstdint>
 
 #include "platform/host_op.h"
+#include "platform/platform.h"
+#include "platform/vdso_page.h"
 
 namespace platform::systrap {
 
@@ -133,10 +159,12 @@ inline constexpr uint64_t kStateWindow = STUB_STATE_WINDOW;
 inline constexpr uint64_t kStubText = STUB_TEXT_ADDRESS;
 inline constexpr uint64_t kStubParams = STUB_PARAMS_ADDRESS;
 inline constexpr uint64_t kStubCommand = STUB_COMMAND_ADDRESS;
+inline constexpr uint64_t kStubClock = STUB_CLOCK_ADDRESS;
 inline constexpr size_t kStubPage = 4096;
 inline constexpr size_t kSlotBytes = SLOT_BYTES;
 inline constexpr size_t kSlotsPerBlock = SLOTS_PER_BLOCK;
 inline constexpr size_t kBlockBytes = kSlotBytes * kSlotsPerBlock;
+inline constexpr size_t kStateBlockBytes = STATE_BLOCK_BYTES;
 inline constexpr size_t kMaxBlocks = (kStateWindow - kSlotWindow) / kBlockBytes;
 
 // SLOT_CALL. Whether the frame holds the registers or this does is said by `signal`.
@@ -159,6 +187,14 @@ struct Answers {
   std::atomic<uint32_t> valid;
   uint32_t tid, pid, ppid, uid, euid, gid, egid;
 };
+struct LongAnswers {
+  uint32_t pgid, sid;
+  uint64_t affinity;
+  uint32_t affinity_bytes, unused;
+  CallAnswers::Limit limits[CallAnswers::kLimits];
+  char uname[UNAME_BYTES];
+};
+static_assert(sizeof(CallAnswers::Limit) == 16 && CallAnswers::kUtsname == UNAME_BYTES);
 
 // A thread's memory that guests can write. Everything in it is a claim of the guest's.
 struct Slot {
@@ -194,9 +230,11 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   Answers answers;
   std::atomic<uint64_t> futexes;  // see STATE_FUTEXES
   uint64_t call_frame;            // address in the stub of the frame for a thread that waits after a call
+  LongAnswers long_answers;
 };
 static_assert(sizeof(ThreadState) == 1 << STATE_SHIFT);
-static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStubPage);
+static_assert(sizeof(ThreadState) * kSlotsPerBlock == kStateBlockBytes);
+static_assert(kStateWindow + kMaxBlocks * kStateBlockBytes <= kStubText);
 static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(ThreadState, frame) == STATE_FRAME);
 static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
@@ -204,6 +242,21 @@ static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadSt
 static_assert(offsetof(ThreadState, answers) == STATE_ANSWERS && STATE_ANSWERS + offsetof(Answers, tid) == STATE_TID &&
               STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID &&
               offsetof(ThreadState, futexes) == STATE_FUTEXES && offsetof(ThreadState, call_frame) == STATE_CALL_FRAME);
+
+constexpr size_t InLongAnswers(size_t offset) { return offsetof(ThreadState, long_answers) + offset; }
+static_assert(InLongAnswers(offsetof(LongAnswers, pgid)) == STATE_PGID &&
+              InLongAnswers(offsetof(LongAnswers, sid)) == STATE_SID &&
+              InLongAnswers(offsetof(LongAnswers, affinity)) == STATE_AFFINITY &&
+              InLongAnswers(offsetof(LongAnswers, affinity_bytes)) == STATE_AFFINITY_BYTES &&
+              InLongAnswers(offsetof(LongAnswers, limits)) == STATE_LIMITS &&
+              InLongAnswers(offsetof(LongAnswers, uname)) == STATE_UNAME);
+static_assert(offsetof(runsc_vdso_page, sequence) == TIME_SEQUENCE && offsetof(runsc_vdso_page, cpus) == TIME_CPUS &&
+              offsetof(runsc_vdso_page, tsc_base) == TIME_TSC_BASE &&
+              offsetof(runsc_vdso_page, tsc_limit) == TIME_TSC_LIMIT && offsetof(runsc_vdso_page, mult) == TIME_MULT &&
+              offsetof(runsc_vdso_page, monotonic_ns) == TIME_MONOTONIC &&
+              offsetof(runsc_vdso_page, realtime_offset_ns) == TIME_REALTIME_OFFSET &&
+              offsetof(runsc_vdso_page, boottime_offset_ns) == TIME_BOOTTIME_OFFSET &&
+              offsetof(runsc_vdso_page, tai_offset_ns) == TIME_TAI_OFFSET);
 
 static_assert(sizeof(HostOp) == OP_BYTES && offsetof(HostOp, kind) == OP_KIND);
 
@@ -234,12 +287,13 @@ extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_syst
     runsc_systrap_entry_wait[], runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[],
     runsc_systrap_entry_waited_uncounted[], runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[],
     runsc_systrap_entry_wake[], runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[],
-    runsc_systrap_entry_woken_end[], runsc_systrap_entry_served[], runsc_systrap_entry_saved[],
-    runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
+    runsc_systrap_entry_woken_end[], runsc_systrap_entry_writes[], runsc_systrap_entry_writes_end[],
+    runsc_systrap_entry_served[], runsc_systrap_entry_saved[], runsc_systrap_entry_committed[],
+    runsc_systrap_entry_end[];
 
-// Runs in the newborn zygote: maps text, params and command pages at their places, wherever the stack is, and continues
-// in the text, where everything else is unmapped. Does not return.
-[[noreturn]] void runsc_systrap_enter(int text_fd, int params_fd, int slots_fd);
+// Runs in the newborn zygote: maps text, params, command and clock pages at their places, wherever the stack is, and
+// continues in the text, where everything else is unmapped. Does not return.
+[[noreturn]] void runsc_systrap_enter(int text_fd, int params_fd, int slots_fd, uint64_t clock_offset);
 }
 
 // The address in a stub of a label of the text page.

@@ -22,6 +22,12 @@
 #define FUTEX_CLOCK_REALTIME 256
 #define EINTR 4
 #define EFAULT 14
+#define NR_PRLIMIT64 302
+#define RLIM_NLIMITS 16
+// GDT_ENTRY_CPUNODE of arch/x86/include/asm/segment.h, and what of its limit is the CPU.
+#define CPUNODE_SELECTOR 0x7b
+#define CPUNODE_CPU 0xfff
+#define NS_PER_SEC 1000000000
 #define CLOSE_RANGE_UNSHARE 2
 #define SECCOMP_SET_MODE_FILTER 1
 #define NR_CLOSE_RANGE 436
@@ -42,6 +48,7 @@
   .globl runsc_systrap_entry_wait, runsc_systrap_entry_wait_counted, runsc_systrap_entry_waited
   .globl runsc_systrap_entry_waited_uncounted, runsc_systrap_entry_waited_done, runsc_systrap_entry_again
   .globl runsc_systrap_entry_wake, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done, runsc_systrap_entry_woken_end
+  .globl runsc_systrap_entry_writes, runsc_systrap_entry_writes_end
   .globl runsc_systrap_futex_wait, runsc_systrap_futex_wake
   .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end, runsc_systrap_yield
 runsc_systrap_text_begin:
@@ -221,7 +228,7 @@ newborn_process:
   cmp %rdi, %rax
   jne give_up
   movabs $STUB_STATE_WINDOW, %rdi
-  mov $4096, %esi
+  mov $STATE_BLOCK_BYTES, %esi
   lea STUB_COMMAND_BYTES(%r12), %r9
   mov $__NR_mmap, %eax
   syscall
@@ -230,7 +237,7 @@ newborn_process:
   movabs $STUB_SLOT_WINDOW, %rdi
   mov $(SLOTS_PER_BLOCK * SLOT_BYTES), %esi
   mov $(PROT_READ | PROT_WRITE), %edx
-  lea STUB_COMMAND_BYTES + 4096(%r12), %r9
+  lea STUB_COMMAND_BYTES + STATE_BLOCK_BYTES(%r12), %r9
   mov $__NR_mmap, %eax
   syscall
   cmp %rdi, %rax
@@ -270,7 +277,7 @@ runsc_systrap_entry_packed:
   cmpl $0, STATE_ANSWERS(%rax)
   je served
 
-// Calls that are answered here. What they say comes from the thread's part of the state page, which no guest can write; a call
+// Calls that are answered here. What they say comes from the thread's part of the state pages, which no guest can write; a call
 // that takes no pointer can do nothing but return it.
 .macro ANSWER number, field
   cmp $\number, %r11d
@@ -279,6 +286,16 @@ runsc_systrap_entry_packed:
   jmp runsc_systrap_entry_answer
 1:
 .endm
+.macro WRITES number
+  cmp $\number, %r11d
+  je writes
+.endm
+  cmp $__NR_sched_yield, %r11d
+  jb served
+  je sched_yield
+  cmp $__NR_futex, %r11d
+  je futex
+  ja 2f
   ANSWER __NR_getpid, STATE_PID
   ANSWER __NR_gettid, STATE_TID
   ANSWER __NR_getuid, STATE_UID
@@ -286,10 +303,255 @@ runsc_systrap_entry_packed:
   ANSWER __NR_geteuid, STATE_EUID
   ANSWER __NR_getegid, STATE_EGID
   ANSWER __NR_getppid, STATE_PPID
-  cmp $__NR_futex, %r11d
-  je futex
-  cmp $__NR_sched_yield, %r11d
+  ANSWER __NR_getpgrp, STATE_PGID
+  WRITES __NR_gettimeofday
+  WRITES __NR_time
+  WRITES __NR_getrlimit
+  WRITES __NR_uname
+  test %edi, %edi
+  jnz served
+  ANSWER __NR_getpgid, STATE_PGID
+  ANSWER __NR_getsid, STATE_SID
+  jmp served
+2:
+  WRITES __NR_clock_gettime
+  WRITES __NR_getcpu
+  WRITES __NR_sched_getaffinity
+  cmp $NR_PRLIMIT64, %r11d
   jne served
+
+// Calls whose result goes to where the guest says. Nothing is looked up but in pages that no guest can write, and every call can be
+// made again from its start, however much of its result was written. The stores are the guest thread's own, with its rights: what it
+// cannot write faults, and the sentry goes back to before the call and makes it by the trap (entry.cc), which finds a page that
+// is only not there yet, or says EFAULT. Pointers into the stub's own pages are left to it as well, and would harm nobody: what
+// guests can write there they can write anyway, and what is read from the slot below are the guest's own registers.
+writes:
+  sub state_window(%rip), %rax
+  shl $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add slot_window(%rip), %rax
+  mov %r11, SLOT_RAX(%rax)
+  mov %rcx, SLOT_RCX(%rax)
+  mov %rdx, SLOT_RDX(%rax)
+  mov %r8, SLOT_R8(%rax)
+  mov %r9, SLOT_R9(%rax)
+  mov %r10, SLOT_R10(%rax)
+runsc_systrap_entry_writes:
+  mov %rax, %r8
+// From here on r8 is the slot, r11 the number; rdi, rsi, rdx and r10 are still the arguments. rax, rcx and r9 are free.
+.macro TAKES pointer
+  cmp results_end(%rip), \pointer
+  jae unanswered
+.endm
+  cmp $__NR_clock_gettime, %r11d
+  je clock_gettime
+  movabs $STUB_CLOCK_ADDRESS, %r9
+  lea TIME_REALTIME_OFFSET(%r9), %rcx
+  cmp $__NR_gettimeofday, %r11d
+  je read_clock
+  cmp $__NR_time, %r11d
+  je read_clock
+  sub slot_window(%rip), %rax
+  shr $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add state_window(%rip), %rax
+  cmp $__NR_uname, %r11d
+  je uname
+  cmp $__NR_getcpu, %r11d
+  je getcpu
+  cmp $__NR_sched_getaffinity, %r11d
+  je sched_getaffinity
+  cmp $NR_PRLIMIT64, %r11d
+  je prlimit
+// getrlimit: resource, where to.
+  mov %edi, %ecx
+  mov %rsi, %r9
+limit:
+  TAKES %r9
+  cmp $RLIM_NLIMITS, %ecx
+  jae unanswered
+  shl $4, %ecx
+  lea STATE_LIMITS(%rax, %rcx), %rax
+  mov (%rax), %rcx
+  mov 8(%rax), %rax
+  mov %rcx, (%r9)
+  mov %rax, 8(%r9)
+  jmp zero
+
+// prlimit64: process, resource, new limit, where to.
+prlimit:
+  test %edi, %edi
+  jnz unanswered
+  test %rdx, %rdx
+  jnz unanswered
+  mov %esi, %ecx
+  mov %r10, %r9
+  jmp limit
+
+// uname: where to.
+uname:
+  TAKES %rdi
+  lea STATE_UNAME(%rax), %rax
+  xor %ecx, %ecx
+1:
+  mov (%rax, %rcx), %r9
+  mov %r9, (%rdi, %rcx)
+  add $8, %ecx
+  cmp $(UNAME_BYTES & -8), %ecx
+  jb 1b
+  mov UNAME_BYTES - 8(%rax), %r9
+  mov %r9, UNAME_BYTES - 8(%rdi)
+  jmp zero
+
+// sched_getaffinity: thread, size, where to.
+sched_getaffinity:
+  TAKES %rdx
+  test %edi, %edi
+  jz 1f
+  cmp STATE_TID(%rax), %edi
+  jne unanswered
+1:
+  mov STATE_AFFINITY_BYTES(%rax), %ecx
+  test %ecx, %ecx
+  jz unanswered
+  cmp %ecx, %esi
+  jb unanswered
+  cmp $4096, %esi
+  ja unanswered
+  test $7, %esi
+  jnz unanswered
+  mov STATE_AFFINITY(%rax), %rcx
+  mov %rcx, (%rdx)
+  mov $8, %eax
+  jmp written
+
+// getcpu: where to, twice. As the vDSO does it, unless the thread has asked for other CPUs.
+getcpu:
+  TAKES %rdi
+  TAKES %rsi
+  mov STATE_AFFINITY(%rax), %r10
+  mov $CPUNODE_SELECTOR, %ecx
+  lsl %ecx, %eax
+  jnz unanswered
+  and $CPUNODE_CPU, %eax
+  mov TIME_CPUS(%r9), %ecx
+  test %ecx, %ecx
+  jz unanswered
+  xor %edx, %edx
+  div %ecx
+  cmp $64, %edx
+  jae unanswered
+  bt %rdx, %r10
+  jnc unanswered
+  test %rdi, %rdi
+  jz 1f
+  mov %edx, (%rdi)
+1:
+  test %rsi, %rsi
+  jz zero
+  movl $0, (%rsi)
+  jmp zero
+
+// The clocks: as the vDSO reads them (sentry/loader/vdso/vdso.c), from a page with the same content. The sentry changes all such
+// pages together, so that nobody sees time go backwards between two ways to ask.
+clock_gettime:
+  TAKES %rsi
+  cmp $(clock_offsets_end - clock_offsets), %edi
+  jae unanswered
+  lea clock_offsets(%rip), %rcx
+  mov %edi, %eax
+  movzbl (%rcx, %rax), %ecx
+  test %ecx, %ecx
+  jz unanswered
+  movabs $STUB_CLOCK_ADDRESS, %r9
+  add %r9, %rcx
+// r9 the page, rcx where in it the offset of the clock is; the monotonic clock has none, and says so by its own place.
+read_clock:
+  mov TIME_SEQUENCE(%r9), %r10d
+  test $1, %r10d
+  jnz unanswered
+  lfence
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  cmp TIME_TSC_LIMIT(%r9), %rax
+  jae unanswered
+  sub TIME_TSC_BASE(%r9), %rax
+  jae 1f
+  xor %eax, %eax
+1:
+  mulq TIME_MULT(%r9)
+  shrd $32, %rdx, %rax
+  add TIME_MONOTONIC(%r9), %rax
+  lea TIME_MONOTONIC(%r9), %rdx
+  cmp %rdx, %rcx
+  je 2f
+  add (%rcx), %rax
+2:
+  cmp TIME_SEQUENCE(%r9), %r10d
+  jne read_clock
+  test %rax, %rax
+  js unanswered
+  xor %edx, %edx
+  mov $NS_PER_SEC, %ecx
+  div %rcx
+  cmp $__NR_clock_gettime, %r11d
+  je 4f
+  cmp $__NR_time, %r11d
+  jne 3f
+  test %rdi, %rdi
+  jz written
+  TAKES %rdi
+  mov %rax, (%rdi)
+  jmp written
+3:
+// gettimeofday: where to, and where the time zone goes to.
+  TAKES %rdi
+  TAKES %rsi
+  test %rdi, %rdi
+  jz 5f
+  mov %rax, (%rdi)
+  mov %edx, %eax
+  xor %edx, %edx
+  mov $1000, %ecx
+  div %ecx
+  mov %rax, 8(%rdi)
+5:
+  test %rsi, %rsi
+  jz zero
+  movq $0, (%rsi)
+  jmp zero
+4:
+  mov %rax, (%rsi)
+  mov %rdx, 8(%rsi)
+zero:
+  xor %eax, %eax
+written:
+  mov SLOT_RCX(%r8), %rcx
+  mov SLOT_RDX(%r8), %rdx
+  mov SLOT_R9(%r8), %r9
+  mov SLOT_R10(%r8), %r10
+  mov SLOT_R8(%r8), %r8
+  jmp runsc_systrap_entry_answer
+unanswered:
+  mov SLOT_RAX(%r8), %r11
+  mov SLOT_RCX(%r8), %rcx
+  mov SLOT_RDX(%r8), %rdx
+  mov SLOT_R9(%r8), %r9
+  mov SLOT_R10(%r8), %r10
+  mov %r8, %rax
+  sub slot_window(%rip), %rax
+  shr $(SLOT_SHIFT - STATE_SHIFT), %rax
+  add state_window(%rip), %rax
+  mov SLOT_R8(%r8), %r8
+runsc_systrap_entry_writes_end:
+  jmp served
+
+// By the number of the clock; 0: not here.
+clock_offsets:
+  .byte TIME_REALTIME_OFFSET, TIME_MONOTONIC, 0, 0, 0, TIME_REALTIME_OFFSET, TIME_MONOTONIC, TIME_BOOTTIME_OFFSET
+  .byte 0, 0, 0, TIME_TAI_OFFSET
+clock_offsets_end:
+
+sched_yield:
 
 // sched_yield: to the host's tasks, of which the other threads of the guest are some. The host's own call takes rcx and r11.
   sub state_window(%rip), %rax
@@ -406,7 +668,7 @@ runsc_systrap_entry_wake:
   mov %rax, %r11
   sub slot_window(%rip), %r11
   shr $(SLOT_SHIFT - STATE_SHIFT), %r11
-  and $-4096, %r11
+  and $-STATE_BLOCK_BYTES, %r11
   add state_window(%rip), %r11
   mov STATE_FUTEXES(%r11), %r11
   mov %edi, %ecx
@@ -592,6 +854,8 @@ slot_window:
   .quad STUB_SLOT_WINDOW
 state_window:
   .quad STUB_STATE_WINDOW
+results_end:
+  .quad STUB_RESULTS_END
 
 // Where runsc_systrap_enter continues in the zygote: everything but our pages goes, and the filter of helpers is taken.
 clear:
@@ -607,8 +871,8 @@ clear:
   mov $(STUB_COMMAND_ADDRESS - STUB_PARAMS_ADDRESS - 4096), %esi
   mov $__NR_munmap, %eax
   syscall
-  movabs $(STUB_COMMAND_ADDRESS + STUB_COMMAND_BYTES), %rdi
-  mov $(STUB_TOP_ADDRESS - STUB_COMMAND_ADDRESS - STUB_COMMAND_BYTES), %esi
+  movabs $(STUB_CLOCK_ADDRESS + 4096), %rdi
+  mov $(STUB_TOP_ADDRESS - STUB_CLOCK_ADDRESS - 4096), %esi
   mov $__NR_munmap, %eax
   syscall
   mov $SECCOMP_SET_MODE_FILTER, %edi
@@ -624,13 +888,14 @@ clear:
   .balign 4096
 runsc_systrap_text_end:
 
-// edi text, esi params, edx slots: descriptors.
+// edi text, esi params, edx slots: descriptors; rcx: the offset of the clock page in the last.
   .globl runsc_systrap_enter
   .type runsc_systrap_enter, @function
 runsc_systrap_enter:
   mov %edi, %r8d
   mov %esi, %ebx
   mov %edx, %ebp
+  mov %rcx, %r12
   movabs $STUB_TEXT_ADDRESS, %rdi
   mov $4096, %esi
   mov $(PROT_READ | PROT_EXEC), %edx
@@ -651,6 +916,14 @@ runsc_systrap_enter:
   mov $STUB_COMMAND_BYTES, %esi
   mov $(MAP_SHARED | MAP_FIXED), %r10d
   mov %ebp, %r8d
+  mov $__NR_mmap, %eax
+  syscall
+  cmp %rdi, %rax
+  jne 1f
+  // Helpers inherit it.
+  movabs $STUB_CLOCK_ADDRESS, %rdi
+  mov $4096, %esi
+  mov %r12, %r9
   mov $__NR_mmap, %eax
   syscall
   cmp %rdi, %rax

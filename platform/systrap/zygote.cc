@@ -125,7 +125,7 @@ std::vector<std::byte> MakeParams(const StubDescriptors& fds) {
   uint64_t mask = ~uint64_t{0};
   RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&mask), 0, 8);
   RawSyscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
-  runsc_systrap_enter(text_fd, params_fd, slots_fd);
+  runsc_systrap_enter(text_fd, params_fd, slots_fd, SlotFile::kClockOffset);
 }
 
 }  // namespace

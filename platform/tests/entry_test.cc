@@ -1,4 +1,4 @@
-// Calls that need no exit where a platform answers them: those without arguments, and private futexes.
+// Calls that need no exit where a platform answers them: those that only ask, and private futexes.
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -8,6 +8,7 @@
 
 #include "base/time.h"
 #include "platform/tests/guest.h"
+#include "platform/vdso_page.h"
 
 namespace platform {
 namespace {
@@ -89,11 +90,12 @@ TEST_P(EntryTest, CallsWithoutArgumentsAreNoExits) {
     CallAnswers answers;
     answers.valid = true;
     answers.pid = 7001, answers.tid = 7002, answers.ppid = 7003, answers.uid = 7004, answers.euid = 7005;
-    answers.gid = 7006, answers.egid = 7007;
+    answers.gid = 7006, answers.egid = 7007, answers.pgid = 7008, answers.sid = 7009;
     context->SetAnswers(answers);
-    const std::pair<uint64_t, uint64_t> calls[] = {{SYS_getpid, 7001},  {SYS_gettid, 7002},  {SYS_getppid, 7003},
-                                                   {SYS_getuid, 7004},  {SYS_geteuid, 7005}, {SYS_getgid, 7006},
-                                                   {SYS_getegid, 7007}, {SYS_sched_yield, 0}};
+    const std::pair<uint64_t, uint64_t> calls[] = {{SYS_getpid, 7001},  {SYS_gettid, 7002},   {SYS_getppid, 7003},
+                                                   {SYS_getuid, 7004},  {SYS_geteuid, 7005},  {SYS_getgid, 7006},
+                                                   {SYS_getegid, 7007}, {SYS_sched_yield, 0}, {SYS_getpgrp, 7008},
+                                                   {SYS_getpgid, 7008}, {SYS_getsid, 7009}};
     for (auto [number, answer] : calls) {
       SetCall(*context, number);
       // What it returns is the number of the next call.
@@ -107,6 +109,111 @@ TEST_P(EntryTest, CallsWithoutArgumentsAreNoExits) {
       EXPECT_EQ(context->registers().orig_rax, number);
     }
     context.reset();
+    as->Release();
+  });
+}
+
+// What a call has written, from the start of the page of data.
+struct Expected {
+  uint64_t number, a, b, c;
+  std::string bytes;
+  uint64_t result = 0;
+};
+
+template <typename... T>
+std::string Bytes(T... values) {
+  std::string all;
+  (all.append(reinterpret_cast<const char*>(&values), sizeof(values)), ...);
+  return all;
+}
+
+TEST_P(EntryTest, CallsThatOnlyAskAreNoExits) {
+  REQUIRE_ENTRY();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    auto context = Thread();
+    CallAnswers answers;
+    answers.valid = true;
+    answers.tid = 7002;
+    answers.affinity = 0xf00f, answers.affinity_bytes = 8;
+    for (uint64_t i = 0; i < CallAnswers::kLimits; ++i) answers.limits[i] = {8000 + i, ~i};
+    for (size_t i = 0; i < CallAnswers::kUtsname; ++i) answers.uname[i] = static_cast<char>('a' + i % 19);
+    context->SetAnswers(answers);
+    auto* page = reinterpret_cast<runsc_vdso_page*>(platform_->clock_page());
+    ASSERT_NE(page, nullptr);
+    EXPECT_EQ(page->tsc_limit, 0u);
+    page->monotonic_ns = 12'000'000'345;
+    page->tsc_limit = ~uint64_t{0};
+    const uint64_t at = kDataAddress;
+    const Expected calls[] = {
+        {SYS_uname, at, 0, 0, std::string(answers.uname.data(), answers.uname.size())},
+        {SYS_getrlimit, 15, at, 0, Bytes(answers.limits[15])},
+        {SYS_sched_getaffinity, 0, 8, at, Bytes(answers.affinity), 8},
+        {SYS_sched_getaffinity, 7002, 8, at, Bytes(answers.affinity), 8},
+        {SYS_clock_gettime, 1, at, 0, Bytes(uint64_t{12}, uint64_t{345})},
+        {SYS_gettimeofday, at, 0, 0, Bytes(uint64_t{12}, uint64_t{0})},
+        {SYS_time, at, 0, 0, Bytes(uint64_t{12}), 12},
+    };
+    auto make = [&](const Expected& call) {
+      SetCall(*context, call.number, call.a, call.b, call.c);
+      EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
+      return context->registers().orig_rax;
+    };
+    for (const Expected& call : calls) {
+      for (uint64_t i = 0; i < 512; i += 8) WriteWord(data_.start + i, 0);
+      // What it returns is the number of the next call.
+      EXPECT_EQ(make(call), call.result) << call.number;
+      std::string bytes(call.bytes.size() + 1, 'x');
+      EXPECT_TRUE(file_->Read(data_.start, std::as_writable_bytes(std::span(bytes))).ok());
+      EXPECT_EQ(bytes, call.bytes + '\0') << call.number;
+    }
+    // A place that it cannot write, and what is the platform's own: the owner's call, as it was made.
+    for (uint64_t bad : {uint64_t{0}, kCodeAddress, kDataAddress + (uint64_t{1} << 32), ~uint64_t{0} - 4096}) {
+      for (Expected call : calls) {
+        (call.a == at ? call.a : call.b == at ? call.b : call.c) = bad;
+        if (bad == 0 && call.number != SYS_uname && call.number != SYS_clock_gettime) continue;
+        EXPECT_EQ(make(call), call.number) << bad;
+        const Registers& r = context->registers();
+        EXPECT_EQ(r.rdi, call.a);
+        EXPECT_EQ(r.rsi, call.b);
+        EXPECT_EQ(r.rdx, call.c);
+        EXPECT_EQ(r.rbx, GetParam().entry);
+        context->registers().rip = kCodeAddress;
+      }
+    }
+    // Nothing is answered any more once this has returned.
+    context->WithdrawAnswers();
+    for (const Expected& call : calls) EXPECT_EQ(make(call), call.number);
+    page->tsc_limit = 0;
+    context->SetAnswers(answers);
+    EXPECT_EQ(make(calls[4]), static_cast<uint64_t>(SYS_clock_gettime));
+    context.reset();
+    as->Release();
+  });
+}
+
+// Another thread of the host withdraws them while the guest runs.
+TEST_P(EntryTest, AnswersThatAreWithdrawnAreNotGivenAnyMore) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    for (int round = 0; round < 200; ++round) {
+      auto context = Thread();
+      CallAnswers answers;
+      answers.valid = true;
+      answers.pid = SYS_getpid;  // what it returns is the number of the next call: it goes on for ever
+      context->SetAnswers(answers);
+      SetCall(*context, SYS_getpid);
+      Exit exit;
+      auto fiber = base::Fiber::Spawn(*scheduler_, {}, [&] { exit = RunGuest(*context, *as); });
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + round * 1'000);
+      context->WithdrawAnswers();
+      fiber->Join();
+      EXPECT_EQ(exit.reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->registers().orig_rax, static_cast<uint64_t>(SYS_getpid));
+      context.reset();
+    }
     as->Release();
   });
 }

@@ -11,6 +11,7 @@
 #include "platform/systrap/signal_frame.h"
 #include "platform/systrap/stub_layout.h"
 #include "platform/tests/guest.h"
+#include "platform/vdso_page.h"
 
 namespace platform {
 namespace {
@@ -98,6 +99,7 @@ Registers RandomRegisters(std::mt19937_64& random, uint64_t slot) {
                              systrap::kStubText,
                              systrap::kStubParams,
                              systrap::kStubCommand,
+                             systrap::kStubClock,
                              kCodeAddress,
                              kDataAddress,
                              kDataAddress + kPageSize,
@@ -211,7 +213,8 @@ TEST_P(SystrapTest, WritingAllOfTheStubsMemoryHarmsOnlyTheGuest) {
 
 TEST_P(SystrapTest, WhatAGuestCannotWriteFaults) {
   InFiber([&] {
-    for (uint64_t address : {systrap::kStateWindow, systrap::kStubText, systrap::kStubParams, systrap::kStubCommand}) {
+    for (uint64_t address : {systrap::kStateWindow, systrap::kStateWindow + systrap::kStateBlockBytes - 8,
+                             systrap::kStubText, systrap::kStubParams, systrap::kStubCommand, systrap::kStubClock}) {
       auto as = SpaceWith(BLOB_OF(store));
       auto context = ContextAt(kCodeAddress);
       context->registers().rdi = address;
@@ -417,6 +420,62 @@ TEST_P(SpinningTest, AGuestThatForgesTheWordsOfTheHandoffHarmsOnlyItself) {
       writing->Join();
       writer.reset();
       g.context.reset();
+      CheckWitness();
+    }
+    EndWitness();
+  });
+}
+
+// Calls that the stub answers keep registers in the slot for a while: another thread writes over them all the time,
+// with what means something to the stub.
+TEST_P(SystrapTest, AGuestThatForgesTheRegistersOfAnAnsweredCallHarmsOnlyItself) {
+  if (GetParam().entry == 0) GTEST_SKIP() << "no entry for patched call sites";
+  // 1: mov %rax, (%rdi,%rcx,8); inc %ecx; and $0x1f, %ecx; jmp 1b
+  const std::string scribble("\x48\x89\x04\xcf\xff\xc1\x83\xe1\x1f\xeb\xf5", 11);
+  StartScheduler(2);
+  InFiber([&] {
+    StartWitness();
+    std::mt19937_64 random(5);
+    const uint64_t numbers[] = {SYS_uname,  SYS_clock_gettime, SYS_gettimeofday,      SYS_time,  SYS_getrlimit,
+                                SYS_getcpu, SYS_prlimit64,     SYS_sched_getaffinity, SYS_futex, SYS_sched_yield};
+    auto* page = reinterpret_cast<runsc_vdso_page*>(platform_->clock_page());
+    page->tsc_limit = ~uint64_t{0};
+    page->cpus = 64;
+    for (int round = 0; round < 30; ++round) {
+      auto as = SpaceWith(BLOB_OF(jump_loop));
+      const FileRange code = FileOf(scribble);
+      const uint64_t at = kDataAddress + 16 * kPageSize;
+      const MapOp map = MapOf(*file_, at, code, kR | kX);
+      ASSERT_TRUE(as->Apply({&map, 1}).ok());
+      auto caller = ContextAt(kCodeAddress), writer = ContextAt(at);
+      CallAnswers answers;
+      answers.valid = true;
+      answers.affinity = ~uint64_t{0}, answers.affinity_bytes = 8;
+      caller->SetAnswers(answers);
+      const uint64_t values[] = {0,
+                                 random(),
+                                 kCodeAddress,
+                                 systrap::kStubText + random() % systrap::kStubPage,
+                                 systrap::kStateWindow,
+                                 systrap::kSlotWindow};
+      writer->registers().rdi = systrap::kSlotWindow;
+      writer->registers().rax = values[round % std::size(values)];
+      auto writing = base::Fiber::Spawn(*scheduler_, {}, [&] { (void)RunHostile(*writer, *as); });
+      for (int i = 0; i < 200; ++i) {
+        Registers& r = caller->registers();
+        r.rip = kCodeAddress;
+        r.rbx = GetParam().entry;
+        r.rax = numbers[random() % std::size(numbers)];
+        for (uint64_t* argument : {&r.rdi, &r.rsi, &r.rdx, &r.r10}) {
+          const uint64_t places[] = {0, 1, 8, kDataAddress, systrap::kSlotWindow - 8, systrap::kSlotWindow + 32};
+          *argument = places[random() % std::size(places)];
+        }
+        if (RunHostile(*caller, *as) == ExitReason::kDead) break;
+      }
+      as->Release();
+      writing->Join();
+      writer.reset();
+      caller.reset();
       CheckWitness();
     }
     EndWitness();

@@ -152,6 +152,12 @@ absl::Status KernelSandbox::LoadOnFiber() {
   auto vdso = loader::Vdso::Create(*memory_file_, kernel_->time());
   if (!vdso.ok()) return HostError("cannot make the vDSO", vdso.error());
   kernel_->SetExecLoader(MakeExecLoader(*kernel_, *vdso));
+  if (std::byte* page = platform_->clock_page()) {
+    kernel_->time().AddPageWriter([page](uint64_t offset, std::span<const std::byte> bytes) {
+      // The same on a host without memory for it as with the vDSO's.
+      (void)base::SafeCopy(page + offset, bytes.data(), bytes.size());
+    });
+  }
 
   uts_ = base::MakeRef<UtsNamespace>();
   {

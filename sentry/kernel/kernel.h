@@ -64,6 +64,8 @@ class Kernel {
   AsyncSignals& async_signals() { return *async_signals_; }
   const RefPtr<IpcNamespace>& root_ipc() const { return root_ipc_; }
   int cpus() const { return options_.cpus; }
+  // The first 64 of them, as sched_getaffinity(2) shows them.
+  uint64_t cpu_mask() const { return options_.cpus >= 64 ? ~uint64_t{0} : (uint64_t{1} << options_.cpus) - 1; }
 
   // Wiring (boot, before the first task).
   void SetSystemCallHandler(SystemCallHandler handler) { handler_ = handler; }
@@ -101,6 +103,8 @@ class Kernel {
   RefPtr<Task> FindTask(int tid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
   RefPtr<ThreadGroup> FindThreadGroup(int pid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
   RefPtr<ProcessGroup> FindProcessGroup(int pgid, const PidNamespace& ns) EXCLUDES(tasks_.mu);
+  // Task::ChangeAnswers of all: for what many tasks may share.
+  void ChangeAnswers() EXCLUDES(tasks_.mu);
   // Snapshot in tid order.
   std::vector<RefPtr<Task>> Tasks(const PidNamespace& ns) EXCLUDES(tasks_.mu);
   std::vector<RefPtr<ThreadGroup>> ThreadGroups(const PidNamespace& ns) EXCLUDES(tasks_.mu);

@@ -65,6 +65,7 @@ Result<int> Task::SetSid() {
   if (tg.process_group) tg.process_group->members.remove(&tg);
   tg.process_group = group;
   group->members.push_back(&tg);
+  tg.ChangeAnswersLocked();
   return tg.PidIn(pid_namespace());
 }
 
@@ -98,6 +99,7 @@ Result<void> Task::SetPgid(int pid, int pgid) {
   old->members.remove(target);
   target->process_group = group;
   group->members.push_back(target);
+  target->ChangeAnswersLocked();
   old.reset();
   return {};
 }

@@ -97,10 +97,15 @@ DEFINE_SETTER(SetMm, RefPtr<MemoryManager>, mm_)
 DEFINE_SETTER(SetFds, RefPtr<FdTable>, fds_)
 DEFINE_SETTER(SetFs, RefPtr<FsContext>, fs_)
 DEFINE_SETTER(SetMounts, RefPtr<MountNamespace>, mounts_)
-DEFINE_SETTER(SetUts, RefPtr<UtsNamespace>, uts_)
 DEFINE_SETTER(SetNet, RefPtr<base::RefCounted>, net_)
 DEFINE_SETTER(SetIpc, RefPtr<IpcNamespace>, ipc_)
 #undef DEFINE_SETTER
+
+void Task::SetUts(RefPtr<UtsNamespace> uts) {
+  answers_stale_.store(true, std::memory_order_relaxed);
+  base::MutexLock l(mu_);
+  std::swap(uts_, uts);
+}
 
 void Task::SetCredentials(CredentialsRef creds) {
   base::MutexLock tree(kernel_.tasks().mu);

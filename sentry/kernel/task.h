@@ -20,6 +20,7 @@
 #include "sentry/kernel/ptrace_state.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/kernel/uts_namespace.h"
 #include "sentry/mm/memory_manager.h"
 #include "sentry/vfs/credentials.h"
 #include "sentry/vfs/path.h"
@@ -31,15 +32,6 @@ class Kernel;
 class SeccompFilter;
 class SemUndoList;
 class Task;
-
-// Namespaces of a task that are not elsewhere (Linux: nsproxy). Replaced as a whole by its own task.
-class UtsNamespace final : public base::RefCounted {
- public:
-  const uint64_t number = AllocateNamespaceNumber();  // /proc/<pid>/ns
-  base::Mutex mu;
-  std::string hostname GUARDED_BY(mu);
-  std::string domainname GUARDED_BY(mu) = "(none)";
-};
 
 // What the parent of a vfork waits for.
 struct VforkDone final : public base::RefCounted {
@@ -288,11 +280,9 @@ class Task final : public base::RefCounted, public Blocker {
     }
     answers_stale_.store(true, std::memory_order_seq_cst);
   }
-  // What getppid(2) and its like say has changed. Any thread.
-  void ChangeAnswers() {
-    answers_stale_.store(true, std::memory_order_seq_cst);
-    KickForPause();
-  }
+  // What getppid(2) and its like say has changed (task_answers.cc): when this returns, no call that begins says the old.
+  // Any thread, under any lock.
+  void ChangeAnswers();
   PendingSignals& PendingForTimers() { return pending_; }  // siglock
 
  private:
@@ -307,6 +297,7 @@ class Task final : public base::RefCounted, public Blocker {
   void ServeFault(const platform::Exit& exit);
   void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
   void UpdateAnswers();  // what the platform may answer by itself
+  void FillAnswers(platform::CallAnswers& answers);
   void CountUserTime(int64_t ns, bool slept);
   // What seccomp does with the call in the registers: its result without serving it, or nothing.
   std::optional<Result<int64_t>> RunSeccomp();

@@ -225,7 +225,7 @@ void Task::ExitMain() {
       tg.children.remove(child);
       child->parent = reaper;
       child->parent_task = nullptr;
-      for (Task* thread : child->tasks) thread->ChangeAnswers();
+      child->ChangeAnswersLocked();
       child->exit_signal = kSIGCHLD;
       if (reaper != nullptr) {
         reaper->children.push_back(child);

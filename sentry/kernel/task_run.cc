@@ -121,24 +121,6 @@ void Task::CountUserTime(int64_t ns, bool slept) {
   user_ns_.fetch_add(ns, std::memory_order_relaxed);
 }
 
-void Task::UpdateAnswers() {
-  answers_stale_.store(false, std::memory_order_seq_cst);
-  platform::CallAnswers answers;
-  answers.valid = !NeedsSlowSyscalls() && !kernel_.options().strace;
-  answers.tid = static_cast<uint32_t>(tid());
-  answers.pid = static_cast<uint32_t>(thread_group_->pid());
-  {
-    base::MutexLock tree(kernel_.tasks().mu);
-    const ThreadGroup* parent = thread_group_->parent;
-    answers.ppid = parent == nullptr ? 0 : static_cast<uint32_t>(parent->PidIn(pid_namespace()));
-  }
-  answers.uid = creds_->ruid;
-  answers.euid = creds_->euid;
-  answers.gid = creds_->rgid;
-  answers.egid = creds_->egid;
-  context_->SetAnswers(answers);
-}
-
 void Task::ServeSystemCall() {
   // The tracer comes before seccomp, which sees what the tracer has made of the call.
   if (!NeedsSlowSyscalls() || PtraceSyscallEntry()) MakeSystemCall();

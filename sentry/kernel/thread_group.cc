@@ -54,8 +54,16 @@ ThreadGroup::~ThreadGroup() = default;
 int ThreadGroup::PidIn(const PidNamespace& ns) const { return leader ? leader->TidIn(ns) : 0; }
 
 void ThreadGroup::SetLimit(int resource, abi::Rlimit value) {
-  base::MutexLock l(limits_mu_);
-  limits_.values[resource] = value;
+  {
+    base::MutexLock l(limits_mu_);
+    limits_.values[resource] = value;
+  }
+  base::MutexLock tree(kernel_.tasks().mu);
+  ChangeAnswersLocked();
+}
+
+void ThreadGroup::ChangeAnswersLocked() {
+  for (Task* task : tasks) task->ChangeAnswers();
 }
 
 Usage ThreadGroup::TotalUsageLocked() {

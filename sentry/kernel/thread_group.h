@@ -58,7 +58,8 @@ class ThreadGroup final : public base::RefCounted {
     base::MutexLock l(limits_mu_);
     return limits_.values[resource].rlim_cur;
   }
-  void SetLimit(int resource, abi::Rlimit value) EXCLUDES(limits_mu_);
+  void SetLimit(int resource, abi::Rlimit value) EXCLUDES(limits_mu_);  // takes TaskSet::mu
+  void ChangeAnswersLocked();  // Task::ChangeAnswers of its threads; TaskSet::mu
 
   // --- Guarded by TaskSet::mu.
   std::list<Task*> tasks;         // live threads

@@ -45,7 +45,7 @@ Result<base::RefPtr<Vdso>> Vdso::Create(platform::MemoryFile& memory_file, TimeK
   if (auto written = memory_file.Write(range.start + kPageSize, Image()); !written.ok()) return written.error();
   // The page lives as long as the writer may be called: it holds the pages.
   std::byte* page = memory_file.Map({range.start, range.start + kPageSize}).data();
-  time.SetPageWriter([page, pages](uint64_t offset, std::span<const std::byte> bytes) {
+  time.AddPageWriter([page, pages](uint64_t offset, std::span<const std::byte> bytes) {
     // A page that the host cannot give makes guests ask by system call.
     (void)base::SafeCopy(page + offset, bytes.data(), bytes.size());
   });

@@ -10,16 +10,10 @@
 
 #include "base/time.h"
 #include "sentry/kernel/kernel.h"
-#include "sentry/kernel/version.h"
 
 namespace sentry {
 
 namespace {
-
-void Set(char (&field)[65], std::string_view text) {
-  std::memset(field, 0, sizeof(field));
-  std::memcpy(field, text.data(), std::min(text.size(), sizeof(field) - 1));
-}
 
 Result<RefPtr<Task>> Target(Task& task, int pid) {
   if (pid < 0) return Errno(EINVAL);
@@ -34,10 +28,7 @@ bool MayChange(Task& task, Task& target) {
   return task.creds().euid == theirs->euid || task.creds().euid == theirs->ruid || task.Capable(CAP_SYS_NICE);
 }
 
-uint64_t CpuMask(Task& task) {
-  const int cpus = std::min(task.kernel().cpus(), 64);
-  return cpus == 64 ? ~uint64_t{0} : (uint64_t{1} << cpus) - 1;
-}
+uint64_t CpuMask(Task& task) { return task.kernel().cpu_mask(); }
 
 constexpr uint64_t kResetOnFork = 1, kKeepPolicy = 8, kKeepParams = 0x10;  // SCHED_FLAG_*
 
@@ -50,25 +41,18 @@ Result<void> SetName(Task& task, uint64_t name, int length, bool host) {
   std::string text(static_cast<size_t>(length), '\0');
   size_t n = TRY(task.mm().CopyIn(std::as_writable_bytes(std::span(text)), name));
   if (n != text.size()) return Errno(EFAULT);
-  base::MutexLock l(task.uts().mu);
-  (host ? task.uts().hostname : task.uts().domainname) = text.c_str();
+  {
+    base::MutexLock l(task.uts().mu);
+    (host ? task.uts().hostname : task.uts().domainname) = text.c_str();
+  }
+  task.kernel().ChangeAnswers();
   return {};
 }
 
 }  // namespace
 
 Result<void> SysUname(Task& task, UserPtr<Utsname> out) {
-  Utsname u;
-  Set(u.sysname, "Linux");
-  Set(u.release, kKernelRelease);
-  Set(u.version, kKernelVersion);
-  Set(u.machine, "x86_64");
-  {
-    base::MutexLock l(task.uts().mu);
-    Set(u.nodename, task.uts().hostname);
-    Set(u.domainname, task.uts().domainname);
-  }
-  return task.mm().Write(out, u);
+  return task.mm().Write(out, task.uts().Describe());
 }
 
 Result<void> SysSethostname(Task& task, uint64_t name, int length) { return SetName(task, name, length, true); }
@@ -125,6 +109,7 @@ Result<void> SysSchedYield(Task& task) {
 
 Result<int> SysSchedGetaffinity(Task& task, int pid, uint32_t size, UserPtr<uint8_t> mask) {
   if (size % 8 != 0 || size * 8 < static_cast<uint32_t>(task.kernel().cpus())) return Errno(EINVAL);
+  if (pid < 0) return Errno(ESRCH);  // not EINVAL, as its neighbours
   RefPtr<Task> target = TRY(Target(task, pid));
   uint64_t bits = target->affinity.load() & CpuMask(task);
   if (bits == 0) bits = CpuMask(task);
@@ -137,10 +122,12 @@ Result<void> SysSchedSetaffinity(Task& task, int pid, uint32_t size, UserPtr<uin
   const size_t n = std::min<size_t>(size, 8);
   std::vector<uint8_t> raw = TRY(task.mm().ReadArray(mask, n));
   std::memcpy(&bits, raw.data(), raw.size());
+  if (pid < 0) return Errno(ESRCH);
   RefPtr<Task> target = TRY(Target(task, pid));
   if (!MayChange(task, *target)) return Errno(EPERM);
   if ((bits & CpuMask(task)) == 0) return Errno(EINVAL);
   target->affinity.store(bits & CpuMask(task));
+  target->ChangeAnswers();
   return {};
 }
 

@@ -6,9 +6,6 @@
 
 namespace sentry {
 
-struct Utsname {
-  char sysname[65], nodename[65], release[65], version[65], machine[65], domainname[65];
-};
 struct Sysinfo {
   int64_t uptime;
   uint64_t loads[3], totalram, freeram, sharedram, bufferram, totalswap, freeswap;

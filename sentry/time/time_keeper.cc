@@ -151,20 +151,22 @@ void TimeKeeper::RefreshLocked() {
 }
 
 void TimeKeeper::PublishLocked() {
-  if (!writer_) return;
+  auto write = [this](uint64_t offset, std::span<const std::byte> bytes) NO_THREAD_SAFETY_ANALYSIS {
+    for (const PageWriter& writer : writers_) writer(offset, bytes);
+  };
   // A sequence lock whose stores the processor keeps in order (amd64) and the compiler too (calls through a function
   // object).
   auto sequence = [&] { return std::as_bytes(std::span(&params_.sequence, 1)); };
   ++params_.sequence;
-  writer_(offsetof(runsc_vdso_page, sequence), sequence());
-  writer_(sizeof params_.sequence, std::as_bytes(std::span(&params_, 1)).subspan(sizeof params_.sequence));
+  write(offsetof(runsc_vdso_page, sequence), sequence());
+  write(sizeof params_.sequence, std::as_bytes(std::span(&params_, 1)).subspan(sizeof params_.sequence));
   ++params_.sequence;
-  writer_(offsetof(runsc_vdso_page, sequence), sequence());
+  write(offsetof(runsc_vdso_page, sequence), sequence());
 }
 
-void TimeKeeper::SetPageWriter(PageWriter writer) {
+void TimeKeeper::AddPageWriter(PageWriter writer) {
   base::MutexLock lock(mu_);
-  writer_ = std::move(writer);
+  writers_.push_back(std::move(writer));
   PublishLocked();
 }
 

@@ -12,11 +12,12 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "base/errno.h"
 #include "base/mutex.h"
 #include "base/time.h"
-#include "sentry/time/vdso_page.h"
+#include "platform/vdso_page.h"
 
 namespace sentry {
 
@@ -55,10 +56,11 @@ class TimeKeeper {
   // TAI) the answer holds until the host's clock is set. EINVAL as Now.
   base::Result<base::MonotonicNs> HostDeadline(int clock_id, int64_t ns) EXCLUDES(mu_);
 
-  // Where guests read the parameters: a page that the sentry may write through `write(bytes)`, called with the whole
-  // struct's bytes in the order they have to appear. Set once, before the first guest runs.
+  // Where guests read the parameters: pages that the sentry may write through `write(bytes)`, called with the whole
+  // struct's bytes in the order they have to appear. Each step is made in all pages before the next one: a guest that
+  // has read the new parameters in one finds the old ones in none. Before the first guest runs.
   using PageWriter = std::function<void(uint64_t offset, std::span<const std::byte> bytes)>;
-  void SetPageWriter(PageWriter writer) EXCLUDES(mu_);
+  void AddPageWriter(PageWriter writer) EXCLUDES(mu_);
   // Whether the vDSO uses the TSC: it is invariant, and has agreed with the host's clock so far.
   bool tsc_usable() const { return tsc_usable_.load(std::memory_order_relaxed); }
 
@@ -78,7 +80,7 @@ class TimeKeeper {
   base::Mutex mu_;
   runsc_vdso_page params_ GUARDED_BY(mu_){};
   Offsets offsets_ GUARDED_BY(mu_);
-  PageWriter writer_ GUARDED_BY(mu_);
+  std::vector<PageWriter> writers_ GUARDED_BY(mu_);
   // The first pair of TSC and host clock, for the frequency: the longer ago, the more exact.
   uint64_t anchor_tsc_ GUARDED_BY(mu_) = 0;
   int64_t anchor_ns_ GUARDED_BY(mu_) = 0;

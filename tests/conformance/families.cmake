@@ -9,6 +9,7 @@ conformance_test(
   fifo_test
   fork_wait_test
   futex_test
+  hot_answers_test
   hot_text_test
   inet_loopback_test
   inotify_test

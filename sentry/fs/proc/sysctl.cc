@@ -133,8 +133,11 @@ RefPtr<Inode> NewHostname(const RefPtr<kernfs::KernSuperblock>& sb, bool domain)
     if (task == nullptr || !ctx.creds->Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
     while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
     if (text.size() > 64) return Errno(EINVAL);
-    base::MutexLock l(task->uts().mu);
-    (domain ? task->uts().domainname : task->uts().hostname) = std::string(text);
+    {
+      base::MutexLock l(task->uts().mu);
+      (domain ? task->uts().domainname : task->uts().hostname) = std::string(text);
+    }
+    task->kernel().ChangeAnswers();
     return {};
   };
   return base::MakeRef<kernfs::TextOpsFile>(sb, 0644, std::move(ops));

@@ -2,7 +2,7 @@
  * the only data it reads is the parameter page that the sentry maps in front of the image. */
 #include <stdint.h>
 
-#include "sentry/time/vdso_page.h"
+#include "platform/vdso_page.h"
 
 /* Linker script: one page before the image. */
 extern const struct runsc_vdso_page parameter_page __attribute__((visibility("hidden")));

@@ -27,7 +27,7 @@ class VdsoTest : public ::testing::Test {
     ASSERT_NE(pages_, MAP_FAILED);
     memcpy(pages_ + kPageSize, image.data(), image.size());
     ASSERT_EQ(mprotect(pages_ + kPageSize, image.size(), PROT_READ | PROT_EXEC), 0);
-    time_.SetPageWriter(
+    time_.AddPageWriter(
         [this](uint64_t at, std::span<const std::byte> bytes) { memcpy(pages_ + at, bytes.data(), bytes.size()); });
   }
   void TearDown() override { munmap(pages_, kPageSize + Vdso::Image().size()); }

@@ -11,8 +11,10 @@
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstring>
 #include <string>
 
@@ -66,8 +68,10 @@ class EntryTest : public ::testing::Test {
     if (!HostHasEntry()) GTEST_SKIP() << "the host does not support the entry";
     text_ = Map(kStubText, kStubPage);
     slots_ = Map(kSlotWindow, kBlockBytes);
-    states_ = Map(kStateWindow, kStubPage);
-    if (!text_ || !slots_ || !states_) GTEST_SKIP() << "this process has its stack where stubs have their pages";
+    states_ = Map(kStateWindow, kStateBlockBytes);
+    clock_ = Map(kStubClock, kStubPage);
+    if (!text_ || !slots_ || !states_ || !clock_)
+      GTEST_SKIP() << "this process has its stack where stubs have their pages";
     memcpy(text_, runsc_systrap_text_begin, kStubPage);
     ASSERT_EQ(mprotect(text_, kStubPage, PROT_READ | PROT_EXEC), 0);
     const uint64_t address = kSlotWindow + kNumber * kSlotBytes;
@@ -80,17 +84,33 @@ class EntryTest : public ::testing::Test {
     answers.tid = 101, answers.pid = 102, answers.ppid = 103;
     answers.uid = 104, answers.euid = 105, answers.gid = 106, answers.egid = 0xfffffffe;
     answers.valid = 1;
+    LongAnswers& more = state().long_answers;
+    more.pgid = 107, more.sid = 108;
+    more.affinity = 0xb00b, more.affinity_bytes = 8;
+    for (uint64_t i = 0; i < std::size(more.limits); ++i) more.limits[i] = {1000 + i, ~uint64_t{0} - i};
+    for (size_t i = 0; i < sizeof(more.uname); ++i) more.uname[i] = static_cast<char>('a' + i % 23);
+    runsc_vdso_page& page = clock();
+    page.cpus = 1024;
+    page.tsc_base = 0;
+    page.tsc_limit = ~uint64_t{0};
+    page.mult = 0;  // time stands still
+    page.monotonic_ns = 5'000'000'003;
+    page.realtime_offset_ns = 1'600'000'000'123'456'000;
+    page.boottime_offset_ns = 7'000'000'000;
+    page.tai_offset_ns = 37'000'000'000;
   }
   void TearDown() override {
     if (text_) munmap(text_, kStubPage);
     if (slots_) munmap(slots_, kBlockBytes);
-    if (states_) munmap(states_, kStubPage);
+    if (states_) munmap(states_, kStateBlockBytes);
+    if (clock_) munmap(clock_, kStubPage);
   }
   static void* Map(uint64_t address, size_t bytes) {
     void* at = mmap(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     return at == MAP_FAILED ? nullptr : at;
   }
+  runsc_vdso_page& clock() { return *static_cast<runsc_vdso_page*>(clock_); }
   ThreadState& state() { return static_cast<ThreadState*>(states_)[kNumber]; }
   Slot& first() { return static_cast<Slot*>(slots_)[0]; }
   Slot& slot() { return static_cast<Slot*>(slots_)[kNumber]; }
@@ -155,7 +175,7 @@ class EntryTest : public ::testing::Test {
     StartGuest(number, flags);
     if (HasFatalFailure()) return 0;
     int steps = 0;
-    for (Registers r = before_; steps < 200; ++steps, Step(), r = Get()) {
+    for (Registers r = before_; steps < 600; ++steps, Step(), r = Get()) {
       const std::string where = "at entry+" + std::to_string(r.rip - StubAddress(runsc_systrap_entry)) + ", call " +
                                 std::to_string(number) + ", flags " + std::to_string(flags);
       if (r.rip == before_.rcx || r.rip == StubAddress(runsc_systrap_entry_committed)) break;
@@ -225,6 +245,7 @@ class EntryTest : public ::testing::Test {
   void* text_ = nullptr;
   void* slots_ = nullptr;
   void* states_ = nullptr;
+  void* clock_ = nullptr;
   pid_t pid_ = -1;
   Registers before_{};
   Arguments args_;
@@ -242,9 +263,11 @@ TEST_F(EntryTest, EveryInstructionOfAServedCallCanBeInterrupted) {
 }
 
 TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
-  const std::pair<uint64_t, uint64_t> calls[] = {{SYS_gettid, 101},         {SYS_getpid, 102},   {SYS_getppid, 103},
-                                                 {SYS_getuid, 104},         {SYS_geteuid, 105},  {SYS_getgid, 106},
-                                                 {SYS_getegid, 0xfffffffe}, {SYS_sched_yield, 0}};
+  const std::pair<uint64_t, uint64_t> calls[] = {{SYS_gettid, 101},         {SYS_getpid, 102},    {SYS_getppid, 103},
+                                                 {SYS_getuid, 104},         {SYS_geteuid, 105},   {SYS_getgid, 106},
+                                                 {SYS_getegid, 0xfffffffe}, {SYS_sched_yield, 0}, {SYS_getpgrp, 107},
+                                                 {SYS_getpgid, 107},        {SYS_getsid, 108}};
+  args_.rdi = uint64_t{1} << 40;  // of which the kernel takes an int
   for (uint64_t flags : kFlags) {
     for (auto [number, answer] : calls) {
       EXPECT_GT(RunCall(number, flags, true, answer), 10);
@@ -297,9 +320,239 @@ TEST_F(EntryTest, OtherFutexCallsAreTheSentrys) {
   served(FUTEX_WAIT_PRIVATE, 0, 0);
 }
 
+// What the calls below write, which the traced process shares with this one.
+class WritingTest : public EntryTest {
+ protected:
+  void SetUp() override {
+    EntryTest::SetUp();
+    if (IsSkipped()) return;
+    out_ =
+        static_cast<uint64_t*>(mmap(nullptr, 2 * kStubPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    // A result that is longer than it has to be faults.
+    ASSERT_EQ(mprotect(out_ + kStubPage / 8, kStubPage, PROT_NONE), 0);
+  }
+  void TearDown() override {
+    if (out_) munmap(out_, 2 * kStubPage);
+    EntryTest::TearDown();
+  }
+  // The last `bytes` of the page, with a pattern in front of and in them.
+  uint64_t Buffer(size_t bytes) {
+    memset(out_, 0x5a, kStubPage);
+    return reinterpret_cast<uint64_t>(out_) + kStubPage - bytes;
+  }
+  std::string Written(size_t bytes) {
+    const char* end = reinterpret_cast<const char*>(out_) + kStubPage;
+    EXPECT_EQ(end[-1 - static_cast<ptrdiff_t>(bytes)], 0x5a);
+    return {end - bytes, end};
+  }
+  template <typename... T>
+  std::string Bytes(T... values) {
+    std::string all;
+    (all.append(reinterpret_cast<const char*>(&values), sizeof(values)), ...);
+    return all;
+  }
+  // The call writes what `expected` is to the place that `argument` has, with all flags.
+  void Expect(uint64_t number, const std::string& expected, uint64_t Arguments::*argument, uint64_t result = 0) {
+    for (uint64_t flags : kFlags) {
+      args_.*argument = Buffer(expected.size());
+      EXPECT_GT(RunCall(number, flags, true, result), 20);
+      EXPECT_EQ(Written(expected.size()), expected) << "call " << number;
+      if (HasFailure()) return;
+    }
+  }
+  // It is the sentry's, and nothing was written.
+  void ExpectServed(uint64_t number) {
+    memset(out_, 0x5a, kStubPage);
+    RunCall(number, kFlags[1], false, 0);
+    EXPECT_EQ(Written(1024), std::string(1024, 0x5a));
+  }
+
+  uint64_t* out_ = nullptr;
+};
+
+TEST_F(WritingTest, EveryInstructionOfACallThatWritesItsResultCanBeInterrupted) {
+  const LongAnswers& more = state().long_answers;
+  Expect(SYS_uname, std::string(more.uname, sizeof(more.uname)), &Arguments::rdi);
+  for (uint64_t resource : {0, 7, 15}) {
+    args_.rdi = resource | uint64_t{1} << 40;  // of which the kernel takes an int
+    Expect(SYS_getrlimit, Bytes(more.limits[resource]), &Arguments::rsi);
+    args_.rdi = 0, args_.rsi = resource, args_.rdx = 0;
+    Expect(SYS_prlimit64, Bytes(more.limits[resource]), &Arguments::r10);
+  }
+  for (uint64_t thread : {0, 101}) {
+    args_.rdi = thread, args_.rsi = 128;
+    Expect(SYS_sched_getaffinity, Bytes(more.affinity), &Arguments::rdx, 8);
+  }
+}
+
+TEST_F(WritingTest, EveryInstructionOfACallForTheTimeCanBeInterrupted) {
+  const int64_t real = clock().monotonic_ns + clock().realtime_offset_ns;
+  auto timespec = [this](int64_t ns) { return Bytes(ns / 1'000'000'000, ns % 1'000'000'000); };
+  const std::pair<uint64_t, int64_t> clocks[] = {{CLOCK_REALTIME, real},
+                                                 {CLOCK_REALTIME_COARSE, real},
+                                                 {CLOCK_MONOTONIC, clock().monotonic_ns},
+                                                 {CLOCK_MONOTONIC_COARSE, clock().monotonic_ns},
+                                                 {CLOCK_BOOTTIME, clock().monotonic_ns + clock().boottime_offset_ns},
+                                                 {CLOCK_TAI, clock().monotonic_ns + clock().tai_offset_ns}};
+  for (auto [id, ns] : clocks) {
+    args_.rdi = id | uint64_t{1} << 40;
+    Expect(SYS_clock_gettime, timespec(ns), &Arguments::rsi);
+  }
+  args_.rsi = 0;
+  Expect(SYS_gettimeofday, Bytes(real / 1'000'000'000, real % 1'000'000'000 / 1000), &Arguments::rdi);
+  args_.rdi = 0;
+  Expect(SYS_gettimeofday, Bytes(uint64_t{0}), &Arguments::rsi);
+  args_.rsi = 0x3233445566778899;
+  Expect(SYS_time, Bytes(real / 1'000'000'000), &Arguments::rdi, real / 1'000'000'000);
+  args_.rdi = args_.rsi = 0;
+  for (uint64_t flags : kFlags) {
+    RunCall(SYS_time, flags, true, real / 1'000'000'000);
+    RunCall(SYS_gettimeofday, flags, true, 0);
+  }
+  // The other clocks, while the page is being written, when it is too old, and if time is negative.
+  args_.rsi = Buffer(16);
+  for (uint64_t id : {2, 3, 4, 8, 9, 10, 12, 16, INT_MAX, INT_MIN, -1}) {
+    args_.rdi = id;
+    ExpectServed(SYS_clock_gettime);
+  }
+  args_.rdi = CLOCK_REALTIME;
+  auto served = [this] {
+    args_.rdi = CLOCK_REALTIME, args_.rsi = Buffer(16);
+    ExpectServed(SYS_clock_gettime);
+    args_.rdi = Buffer(16), args_.rsi = 0;
+    ExpectServed(SYS_gettimeofday);
+    ExpectServed(SYS_time);
+  };
+  clock().sequence = 1;
+  served();
+  clock().sequence = 0;
+  clock().tsc_limit = 0;
+  served();
+  clock().tsc_limit = ~uint64_t{0};
+  clock().realtime_offset_ns = -clock().monotonic_ns - 1;
+  served();
+}
+
+TEST_F(WritingTest, TimeGoesOnAsTheParametersSay) {
+  // A CPU whose counter is a little behind: the base's time.
+  clock().tsc_base = ~uint64_t{0} - 1;
+  clock().mult = uint64_t{1} << 32;
+  args_.rdi = CLOCK_MONOTONIC;
+  Expect(SYS_clock_gettime, Bytes(int64_t{5}, int64_t{3}), &Arguments::rsi);
+  // 2^16 ns a cycle.
+  const uint64_t before = __builtin_ia32_rdtsc();
+  clock().tsc_base = before - (uint64_t{1} << 40);
+  clock().mult = uint64_t{1} << 48;
+  args_.rsi = Buffer(16);
+  RunCall(SYS_clock_gettime, 0x202, true, 0);
+  const uint64_t after = __builtin_ia32_rdtsc();
+  int64_t got[2];
+  memcpy(got, Written(16).data(), 16);
+  const int64_t ns = got[0] * 1'000'000'000 + got[1] - clock().monotonic_ns;
+  EXPECT_GE(ns, int64_t{1} << 56);
+  EXPECT_LE(ns, (int64_t{1} << 56) + static_cast<int64_t>((after - before) << 16));
+}
+
+TEST_F(WritingTest, EveryInstructionOfGetcpuCanBeInterrupted) {
+  state().long_answers.affinity = ~uint64_t{0};
+  clock().cpus = 1;  // as many as the guest sees
+  args_.rsi = 0;
+  Expect(SYS_getcpu, Bytes(uint32_t{0}), &Arguments::rdi);
+  args_.rdi = 0;
+  Expect(SYS_getcpu, Bytes(uint32_t{0}), &Arguments::rsi);
+  args_.rdi = args_.rsi = 0;
+  for (uint64_t flags : kFlags) RunCall(SYS_getcpu, flags, true, 0);
+  // Not on a CPU that it may use; how many there are is not known.
+  state().long_answers.affinity = ~uint64_t{1};
+  args_.rdi = Buffer(4);
+  ExpectServed(SYS_getcpu);
+  clock().cpus = 0;
+  ExpectServed(SYS_getcpu);
+}
+
+TEST_F(WritingTest, WhatIsNotForTheStubIsTheSentrys) {
+  const uint64_t buffer = Buffer(400);
+  args_.rsi = buffer;
+  for (uint64_t resource : {uint64_t{16}, uint64_t{0xffffffff}}) {
+    args_.rdi = resource;
+    ExpectServed(SYS_getrlimit);
+  }
+  args_.rdi = 0, args_.rsi = 16, args_.rdx = 0, args_.r10 = buffer;
+  ExpectServed(SYS_prlimit64);
+  args_.rsi = 1, args_.rdx = buffer;  // sets one
+  ExpectServed(SYS_prlimit64);
+  args_.rdi = 102, args_.rdx = 0;
+  ExpectServed(SYS_prlimit64);
+  args_.rdi = 0, args_.rdx = buffer;
+  for (uint64_t size : {0, 4, 12, 8192, -8}) {
+    args_.rsi = size;
+    ExpectServed(SYS_sched_getaffinity);
+  }
+  args_.rsi = 8, args_.rdi = 102;
+  ExpectServed(SYS_sched_getaffinity);
+  for (uint64_t pid : {1, 107, -1}) {
+    args_.rdi = pid;
+    ExpectServed(SYS_getpgid);
+    ExpectServed(SYS_getsid);
+  }
+  // Pointers to where the stub's own pages are, or that end there.
+  for (uint64_t pointer : {kSlotWindow - 4096, kSlotWindow - 1, kSlotWindow, kStateWindow, kStubText, kStubClock,
+                           uint64_t{1} << 47, ~uint64_t{0}}) {
+    args_ = {pointer, pointer, 0, pointer, 0};
+    for (uint64_t number : {SYS_uname, SYS_gettimeofday, SYS_time, SYS_getcpu}) ExpectServed(number);
+    args_.rdi = 0;
+    for (uint64_t number : {SYS_clock_gettime, SYS_getrlimit}) ExpectServed(number);
+    args_.rsi = 1;
+    ExpectServed(SYS_prlimit64);
+    args_.rsi = 8, args_.rdx = pointer;
+    ExpectServed(SYS_sched_getaffinity);
+  }
+}
+
+// Stopped by a signal for a store that nobody may make.
+TEST_F(WritingTest, AFaultGoesBackToBeforeTheCall) {
+  const uint64_t bad[] = {0, 8, reinterpret_cast<uint64_t>(out_) + kStubPage,
+                          reinterpret_cast<uint64_t>(out_) + kStubPage - 4};
+  auto faults = [&](uint64_t number) {
+    ASSERT_NO_FATAL_FAILURE(StartGuest(number, kFlags[1]));
+    int status = 0, steps = 0;
+    do {
+      ASSERT_LT(++steps, 600);
+      ASSERT_EQ(ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr), 0);
+      ASSERT_EQ(waitpid(pid_, &status, __WALL), pid_);
+      ASSERT_TRUE(WIFSTOPPED(status)) << number << " " << status;
+    } while (WSTOPSIG(status) == SIGTRAP);
+    ASSERT_EQ(WSTOPSIG(status), SIGSEGV) << number;
+    Registers r = Get();
+    EXPECT_EQ(PlaceInStub(r.rip), StubPlace::kBefore);
+    RollBack(slot().call, r);
+    ExpectSame(r, "at the fault of call " + std::to_string(number));
+    EXPECT_EQ(r.rax, number);
+    EXPECT_EQ(r.rip, before_.rcx - 2);
+    EndGuest();
+  };
+  for (uint64_t pointer : bad) {
+    args_ = {pointer, pointer, 0, pointer, 0};
+    if (pointer != 0) {
+      for (uint64_t number : {SYS_gettimeofday, SYS_time}) faults(number);
+    }
+    faults(SYS_uname);
+    args_.rdi = 0;
+    for (uint64_t number : {SYS_clock_gettime, SYS_getrlimit}) faults(number);
+    args_.rsi = 1;
+    faults(SYS_prlimit64);
+    args_.rsi = 8, args_.rdx = pointer;
+    faults(SYS_sched_getaffinity);
+    if (HasFailure()) return;
+  }
+}
+
 TEST_F(EntryTest, NothingIsAnsweredUnlessTheSentrySaysSo) {
   state().answers.valid = 0;
-  for (uint64_t number : {SYS_getpid, SYS_sched_yield}) RunCall(number, 0x202, false, 0);
+  args_.rdi = 0;
+  for (uint64_t number : {SYS_getpid, SYS_sched_yield, SYS_time, SYS_getpgrp, SYS_getsid, SYS_getcpu}) {
+    RunCall(number, 0x202, false, 0);
+  }
 }
 
 }  // namespace

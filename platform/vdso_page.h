@@ -1,7 +1,7 @@
-/* The page that tells the vDSO the time: written by the sentry's TimeKeeper, read by guests
- * (sentry/loader/vdso/vdso.c). C, because the vDSO is. */
-#ifndef SENTRY_TIME_VDSO_PAGE_H_
-#define SENTRY_TIME_VDSO_PAGE_H_
+/* The page that tells guests the time: written by the sentry's TimeKeeper, read by the vDSO (sentry/loader/vdso/vdso.c)
+ * and by platforms that answer calls by themselves (Platform::clock_page). C, because the vDSO is. */
+#ifndef PLATFORM_VDSO_PAGE_H_
+#define PLATFORM_VDSO_PAGE_H_
 
 #ifdef __cplusplus
 #include <cstdint>
@@ -26,4 +26,4 @@ struct runsc_vdso_page {
 }
 #endif
 
-#endif /* SENTRY_TIME_VDSO_PAGE_H_ */
+#endif /* PLATFORM_VDSO_PAGE_H_ */

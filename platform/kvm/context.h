@@ -23,6 +23,9 @@ class KvmContext final : public Context {
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
   void SetAnswers(const CallAnswers& answers) override;
+  // They are the virtual CPU's while it runs: it leaves the guest. Of those that are answered here only getppid(2)'s
+  // can be changed by others, and nobody can tell when the end of a parent is to be seen.
+  void WithdrawAnswers() override { Interrupt(); }
   int LastCpu() const override { return last_cpu_.load(std::memory_order_relaxed); }
 
  private:

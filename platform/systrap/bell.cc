@@ -5,11 +5,13 @@
 #include <time.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/syscall_unsafe.h"
 #include "platform/systrap/guest_thread.h"
 #include "platform/systrap/platform_impl.h"
+#include "platform/systrap/sched_slice.h"
 
 namespace platform::systrap {
 namespace {
@@ -24,6 +26,11 @@ constexpr base::MonotonicNs kSpinNs = 50'000;
 // A look at the clock after so many looks at the slots.
 constexpr int kLooksPerClock = 16;
 constexpr size_t kMaxSpunThreads = 4;
+// Yields to so many guest threads, and so often in vain.
+constexpr size_t kMaxYieldedTo = 16;
+constexpr int kVainYields = 2;
+// A yield that took longer than this, without an event, was not in vain: somebody computes.
+constexpr base::MonotonicNs kSomebodyRanNs = 10'000;
 // Somebody else had the CPU meanwhile: there are more runnable threads than CPUs, or the sandbox is throttled.
 constexpr base::MonotonicNs kPreemptedNs = 1'000'000;
 constexpr base::MonotonicNs kLeastPauseNs = 20'000'000, kLongestPauseNs = 2'000'000'000;
@@ -50,6 +57,7 @@ void Bell::Attach(base::Executor& executor) {
   event.sigev_signo = kTickSignal;
   event.sigev_value.sival_int = write_fd_;
   event._sigev_un._tid = host_tid_;
+  SetSlice(0, platform_.executor_nice(), platform_.executor_slice_ns());
   have_timer_ = base::Host(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_).ok();
   platform_.Register(*this, index_);
 }
@@ -159,6 +167,40 @@ bool Bell::Spin() {
   }
 }
 
+bool Bell::MayYield(base::MonotonicNs now) const {
+  if (running_.empty() || running_.size() > kMaxYieldedTo || !yields(now)) return false;
+  // One that is free computes, and comes with an event now and then: it can wake an executor that sleeps, not one that
+  // waits for its turn.
+  return std::all_of(running_.begin(), running_.end(), [](const Entry& e) { return e.thread->bound(); });
+}
+
+bool Bell::Yield(base::MonotonicNs now) {
+  for (Entry& e : running_) {
+    e.thread->SetPolled(true);
+    e.thread->BeginYield(now);
+  }
+  for (int vain = 0; vain < kVainYields; ++vain) {
+    (void)base::Host(SYS_sched_yield);
+    const base::MonotonicNs took = base::MonotonicNow() - now;
+    now += took;
+    if (took > YieldedTime::kLongNs && std::none_of(running_.begin(), running_.end(), [&](const Entry& e) {
+          return e.thread->beside() && e.thread->UsedYield(took);
+        })) {
+      yield_meter_.Stop(now);
+    }
+    if (word_.load(std::memory_order_relaxed) != kAwake) return true;
+    for (Entry& e : running_) {
+      if (!e.thread->HasEvent()) continue;
+      yield_meter_.Hit();
+      e.thread->CheckEvent();
+      return true;
+    }
+    if (took > kSomebodyRanNs) return false;
+  }
+  yield_meter_.Miss(now);
+  return false;
+}
+
 bool Bell::Unpoll() {
   bool any = false;
   for (Entry& e : running_) {
@@ -197,7 +239,13 @@ void Bell::TakeBack(uint32_t borrower) {
 }
 
 void Bell::Wait() {
-  if (MaySpin() && Spin()) {
+  bool come = false;
+  if (MaySpin()) {
+    come = Spin();
+  } else if (const base::MonotonicNs now = base::MonotonicNow(); MayYield(now)) {
+    come = Yield(now);
+  }
+  if (come) {
     word_.store(kAwake, std::memory_order_relaxed);
     return;
   }

@@ -7,6 +7,9 @@
 // An executor that waits spins if all its guest threads are on CPUs of their own (GuestThread::Place::kApart), for as
 // long as a wake-up would cost; the stubs of these do not ring. Before it sleeps it takes that back (`polled` in the
 // state page), and then looks at their slots once more.
+//
+// One whose guest threads are all on its own CPU yields that to them before it sleeps, while that pays (yield_meter.h);
+// their stubs do the same.
 #ifndef PLATFORM_SYSTRAP_BELL_H_
 #define PLATFORM_SYSTRAP_BELL_H_
 
@@ -18,6 +21,7 @@
 
 #include "base/executor.h"
 #include "base/time.h"
+#include "platform/systrap/yield_meter.h"
 
 namespace platform::systrap {
 
@@ -53,6 +57,9 @@ class Bell final : public base::IdleStrategy {
   // Nobody had to make room for it lately.
   bool may_spin(base::MonotonicNs now) const { return binds_ && now >= no_spin_until_; }
 
+  // Whether the executor yields its CPU to guest threads that are there, and they to it.
+  bool yields(base::MonotonicNs now) const { return cpu_ >= 0 && yield_meter_.Pays(now); }
+
   // ---- The CPU of an executor that sleeps is lent to a guest thread of another one. The lease ends when the executor
   // starts a guest thread itself, and when it has not been used for a while.
   bool asleep() const { return word_.load(std::memory_order_relaxed) == kWaiting; }
@@ -74,6 +81,9 @@ class Bell final : public base::IdleStrategy {
   bool MaySpin() const;
   // True: something has come.
   bool Spin();
+  bool MayYield(base::MonotonicNs now) const;
+  // The same.
+  bool Yield(base::MonotonicNs now);
   bool Unpoll();
 
   SystrapPlatform& platform_;
@@ -90,6 +100,7 @@ class Bell final : public base::IdleStrategy {
   std::atomic<int> running_count_{0};
   base::MonotonicNs no_spin_until_ = 0;
   base::MonotonicNs pause_ns_ = 0;  // that ends then
+  YieldMeter yield_meter_;
 
   static constexpr uint32_t kNobody = ~uint32_t{0};
   std::atomic<uint32_t> borrower_{kNobody};

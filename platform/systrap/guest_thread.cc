@@ -21,6 +21,7 @@
 #include "platform/systrap/context.h"
 #include "platform/systrap/entry.h"
 #include "platform/systrap/platform_impl.h"
+#include "platform/systrap/sched_slice.h"
 
 namespace platform::systrap {
 namespace {
@@ -42,10 +43,12 @@ constexpr base::MonotonicNs kDeafNs = 10'000'000'000;
 // calls asks for short ones and so runs soon after it is woken, beside any number that compute. It gets no more time
 // for it. One that has computed since a check of its life gets long ones, until it makes a call: nothing else tells the
 // two kinds apart where all have the same CPU. (20 or 60 ms make the worst waits of the others longer.)
-constexpr int64_t kShortSliceNs = 200'000;
 constexpr int64_t kDefaultSlice = 0;
 constexpr int64_t kLongSliceNs = 4'000'000;
 constexpr int64_t kComputesCpuNs = 300'000;
+
+// How often a stub yields before it sleeps. The executor is what runs next, or a thread that makes calls for it.
+constexpr uint32_t kStubYields = 2;
 
 // Who sleeps longer in a host call does so in the sentry, where it costs no tick and is seen to sleep.
 constexpr base::MonotonicNs kShortSleepNs = 50'000'000;
@@ -273,7 +276,9 @@ void GuestThread::Settle(Bell& bell, base::MonotonicNs now) {
     case Place::kFree:
       break;
   }
-  if (place_ == Place::kApart) SetPolled(true);
+  const uint32_t yields = place_ == Place::kBeside && bell.yields(now) ? kStubYields : 0;
+  if (state_.yields.load(std::memory_order_relaxed) != yields) state_.yields.store(yields, std::memory_order_relaxed);
+  if (place_ == Place::kApart || yields != 0) SetPolled(true);
 }
 
 void GuestThread::MoveTo(Place place, int cpu) {
@@ -309,22 +314,13 @@ void GuestThread::SetPolled(bool polled) {
   state_.polled.store(polled, std::memory_order_relaxed);
 }
 
+void GuestThread::BeginYield(base::MonotonicNs now) {
+  if (yielded_.Stale(now)) yielded_.Begin(now, CpuTimeNs());
+}
+
 bool GuestThread::HasEvent() const { return slot_.state.load(std::memory_order_acquire) == SLOT_IS_EVENT; }
 
-void GuestThread::SetSlice(int64_t slice_ns) {
-  // struct sched_attr (man 2 sched_setattr). Hosts before 6.12 take the slice and ignore it.
-  struct {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-  } attr = {};
-  attr.size = sizeof(attr);
-  attr.nice = platform_.guest_nice();
-  attr.runtime = static_cast<uint64_t>(slice_ns);
-  (void)base::Host(SYS_sched_setattr, pid_, &attr, 0);
-}
+void GuestThread::SetSlice(int64_t slice_ns) { systrap::SetSlice(pid_, platform_.guest_nice(), slice_ns); }
 
 int64_t GuestThread::CpuTimeNs() const {
   // The CPU-time clock of a process (include/linux/posix-timers.h: ~pid << 3, CPUCLOCK_SCHED).

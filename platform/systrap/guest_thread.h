@@ -21,6 +21,7 @@
 #include "platform/systrap/signal_frame.h"
 #include "platform/systrap/spin_meter.h"
 #include "platform/systrap/stub_layout.h"
+#include "platform/systrap/yield_meter.h"
 
 namespace platform::systrap {
 
@@ -76,6 +77,8 @@ class GuestThread final : public base::RefCounted {
   // Not free to run on any CPU.
   bool bound() const { return place_ != Place::kFree; }
   bool apart() const { return place_ == Place::kApart; }
+  // On the CPU of its executor.
+  bool beside() const { return place_ == Place::kBeside; }
   // Whether its stub need not ring, because the executor looks at its slot before it sleeps.
   bool polled() const { return polled_; }
   void SetPolled(bool polled) NO_THREAD_SAFETY_ANALYSIS;
@@ -83,6 +86,9 @@ class GuestThread final : public base::RefCounted {
   // now.
   bool HasEvent() const NO_THREAD_SAFETY_ANALYSIS;
   SpinMeter& meter() { return meter_; }
+  // Around a yield of the executor: whether the thread has used the time that it took.
+  void BeginYield(base::MonotonicNs now);
+  bool UsedYield(base::MonotonicNs took_ns) { return yielded_.WasOwn(took_ns, CpuTimeNs()); }
 
   // ---- any thread
   // The stub answers nothing until the next SetAnswers. By a context that has it.
@@ -141,6 +147,7 @@ class GuestThread final : public base::RefCounted {
   Bell* lender_ = nullptr;  // kApart: whose CPU that is
   bool polled_ = false;     // its bell's
   SpinMeter meter_;
+  YieldedTime yielded_;
   uint32_t changes_ = 0;  // of the address space, when it last ran
   int misplaced_ = 0;     // runs in a row that speak for the other place
   base::MonotonicNs started_ = 0;

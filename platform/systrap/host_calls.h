@@ -23,6 +23,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_waitid, "whether a helper or a guest thread that is silent still lives"},
     {SYS_sched_setaffinity, "keeps a guest thread on its executor's CPU, or lets it go"},
     {SYS_sched_setattr, "guest threads below executors; short slices for those that make calls"},
+    {SYS_sched_yield, "hands the CPU to a guest thread"},
     {SYS_timer_create, "the scheduling tick of an executor that starts"},
     {SYS_timer_settime, "the scheduling tick"},
     {SYS_timer_delete, "the scheduling tick of an executor that ends"},

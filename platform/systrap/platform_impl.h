@@ -27,6 +27,8 @@ namespace platform::systrap {
 inline constexpr int kInterruptSignal = SIGSTKFLT;
 // To executors: the scheduling tick. Its handler rings the executor's own bell.
 inline constexpr int kTickSignal = SIGVTALRM;
+// The slice of guest threads that make calls (guest_thread.cc).
+inline constexpr int64_t kShortSliceNs = 200'000;
 // The signals that guest threads have handlers for.
 inline constexpr int kStubSignals[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, kInterruptSignal};
 // What a bell hears besides the numbers of slots.
@@ -49,7 +51,11 @@ class SystrapPlatform final : public Platform {
   SlotFile& slots() { return *slots_; }
   AckPipes& acks() { return acks_; }
   const cpu_set_t& host_cpus() const { return host_cpus_; }
+  int executor_nice() const { return executor_nice_; }
   int guest_nice() const { return guest_nice_; }
+  // Of executors. Who yields goes behind the others by a slice, which is the shorter the higher its weight: executors
+  // and guest threads that make calls take turns when their slices weigh the same.
+  int64_t executor_slice_ns() const { return executor_slice_ns_; }
   // Whether guest threads can use runsc_systrap_entry.
   bool has_entry() const { return has_entry_; }
 
@@ -91,7 +97,8 @@ class SystrapPlatform final : public Platform {
   std::unique_ptr<Helper> zygote_;
   uint32_t zygote_area_ = 0;
   cpu_set_t host_cpus_;
-  int guest_nice_ = 0;
+  int executor_nice_ = 0, guest_nice_ = 0;
+  int64_t executor_slice_ns_ = 0;
   bool has_entry_ = false;
   uint32_t stub_spin_ = 0;
   bool may_spin_ = false;

@@ -157,13 +157,15 @@ std::vector<sock_filter> GuestFilter(const StubDescriptors& fds) {
     p.Allow();
   }
   p.EndIf();
-  p.If(ReturnOf(runsc_systrap_yield));
-  {
-    p.Load(kNumber);
-    p.Require(SYS_sched_yield);
-    p.Allow();
+  for (const char* label : {runsc_systrap_yield, runsc_systrap_wait_yield}) {
+    p.If(ReturnOf(label));
+    {
+      p.Load(kNumber);
+      p.Require(SYS_sched_yield);
+      p.Allow();
+    }
+    p.EndIf();
   }
-  p.EndIf();
   return p.Finish();
 }
 

@@ -72,6 +72,7 @@
 #define STATE_DESCRIPTOR 32
 #define STATE_POLLED 48
 #define STATE_SPIN 52
+#define STATE_YIELDS 56
 // What calls return that the stub answers; the first word says whether it may.
 #define STATE_ANSWERS 64
 #define STATE_TID 68
@@ -225,8 +226,9 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   SlotDescriptor descriptor;
   // The executor looks at the slot before it sleeps: no need to ring.
   std::atomic<uint32_t> polled;
-  std::atomic<uint32_t> spin;  // how often the stub looks for its answer before it sleeps
-  uint64_t unused;
+  std::atomic<uint32_t> spin;    // how often the stub looks for its answer before it sleeps
+  std::atomic<uint32_t> yields;  // and how often it then yields its CPU
+  uint32_t unused;
   Answers answers;
   std::atomic<uint64_t> futexes;  // see STATE_FUTEXES
   uint64_t call_frame;            // address in the stub of the frame for a thread that waits after a call
@@ -238,7 +240,8 @@ static_assert(kStateWindow + kMaxBlocks * kStateBlockBytes <= kStubText);
 static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(ThreadState, frame) == STATE_FRAME);
 static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
-static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN);
+static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN &&
+              offsetof(ThreadState, yields) == STATE_YIELDS);
 static_assert(offsetof(ThreadState, answers) == STATE_ANSWERS && STATE_ANSWERS + offsetof(Answers, tid) == STATE_TID &&
               STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID &&
               offsetof(ThreadState, futexes) == STATE_FUTEXES && offsetof(ThreadState, call_frame) == STATE_CALL_FRAME);
@@ -277,7 +280,7 @@ extern "C" {
 extern const char runsc_systrap_text_begin[], runsc_systrap_text_end[];
 extern const char runsc_systrap_handler[], runsc_systrap_restorer[], runsc_systrap_write[], runsc_systrap_futex[],
     runsc_systrap_sigreturn[], runsc_systrap_yield[], runsc_systrap_futex_wait[], runsc_systrap_futex_wake[],
-    runsc_systrap_int80[], runsc_systrap_wait[];
+    runsc_systrap_int80[], runsc_systrap_wait[], runsc_systrap_wait_yield[];
 // Where patched call sites go, and its stages (stub_text.S).
 extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_systrap_entry_pack[],
     runsc_systrap_entry_packed[], runsc_systrap_entry_yield[], runsc_systrap_entry_yielded[],

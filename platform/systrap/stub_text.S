@@ -40,6 +40,7 @@
   .globl runsc_systrap_text_begin, runsc_systrap_text_end
   .globl runsc_systrap_handler, runsc_systrap_restorer
   .globl runsc_systrap_write, runsc_systrap_futex, runsc_systrap_sigreturn, runsc_systrap_int80, runsc_systrap_wait
+  .globl runsc_systrap_wait_yield
   .globl runsc_systrap_entry, runsc_systrap_entry_flags, runsc_systrap_entry_pack, runsc_systrap_entry_packed
   .globl runsc_systrap_entry_yield, runsc_systrap_entry_yielded, runsc_systrap_entry_answer
   .globl runsc_systrap_entry_answer1, runsc_systrap_entry_answer2, runsc_systrap_entry_answer3
@@ -799,6 +800,19 @@ runsc_systrap_wait:
   pause
   jmp 1b
 2:
+  // The executor, if it is what runs next on this CPU, answers meanwhile, and nobody has to be woken.
+  mov STATE_YIELDS(%r13), %edx
+3:
+  sub $1, %edx
+  jb 4f
+  mov $__NR_sched_yield, %eax
+runsc_systrap_wait_yield:
+  syscall
+  mov SLOT_STATE(%r12), %eax
+  cmp $SLOT_IS_EVENT, %eax
+  jne resume
+  jmp 3b
+4:
   movl $1, SLOT_WAITING(%r12)
   lea SLOT_STATE(%r12), %rdi
   mov $FUTEX_WAIT, %esi
@@ -814,9 +828,9 @@ resume:
   je return
   mov STATE_FRAME(%r13), %rsp
   cmp $SLOT_IS_RELOADED, %eax
-  jne 3f
+  jne 5f
   mov STATE_CALL_FRAME(%r13), %rsp
-3:
+5:
   mov SLOT_FS_BASE(%r12), %rax
   wrfsbase %rax
   mov SLOT_GS_BASE(%r12), %rax

@@ -102,7 +102,12 @@ base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options o
   platform->may_spin_ =
       CPU_COUNT(&platform->host_cpus_) > 1 && (options.cpu_limit == 0 || options.cpu_limit >= kSpinsFrom);
   if (platform->may_spin_) platform->stub_spin_ = LooksIn(kStubSpinNs);
-  platform->guest_nice_ = std::min<int>(19, 20 - static_cast<int>(priority) + options.guest_nice);
+  platform->executor_nice_ = 20 - static_cast<int>(priority);
+  platform->guest_nice_ = std::min(19, platform->executor_nice_ + options.guest_nice);
+  platform->executor_slice_ns_ = kShortSliceNs;
+  for (int nice = platform->executor_nice_; nice < platform->guest_nice_; ++nice) {
+    platform->executor_slice_ns_ = platform->executor_slice_ns_ * 5 / 4;  // a nice level (man 7 sched)
+  }
   platform->has_entry_ = HostHasEntry();
   if (options.patching && platform->has_entry_) {
     platform->patched_files_ = TRY(PatchedFiles::Create(StubAddress(runsc_systrap_entry), {}));

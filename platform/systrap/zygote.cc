@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/syscall_unsafe.h"
 #include "platform/systrap/platform_impl.h"
+#include "platform/systrap/sched_slice.h"
 #include "platform/systrap/stub.h"
 #include "platform/systrap/stub_layout.h"
 
@@ -79,17 +80,7 @@ std::vector<std::byte> MakeParams(const StubDescriptors& fds) {
   RawSyscall(SYS_prctl, PR_SET_DUMPABLE, 0);
   // Helpers inherit it: with the shortest slice there is (man 2 sched_setattr, sched_runtime) they run as soon as they
   // are woken, and have answered when the executor looks.
-  struct {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-  } slice = {};
-  slice.size = sizeof(slice);
-  slice.nice = 20 - static_cast<int32_t>(RawSyscall(SYS_getpriority, PRIO_PROCESS, 0));
-  slice.runtime = 100'000;
-  RawSyscall(SYS_sched_setattr, 0, reinterpret_cast<long>(&slice), 0);
+  SetSlice(0, 20 - static_cast<int>(RawSyscall(SYS_getpriority, PRIO_PROCESS, 0)), 100'000);
   rlimit64 none = {0, 0};
   RawSyscall(SYS_prlimit64, 0, RLIMIT_CORE, reinterpret_cast<long>(&none));
   // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/charged_memory.h"
 #include "base/check.h"
 #include "base/executor_internal.h"
 #include "base/futex_unsafe.h"
@@ -24,6 +25,8 @@ constexpr int kStealScan = 32;
 // A strategy of a platform is polled at least this often while fibers keep coming.
 constexpr int kFibersPerPoll = 8;
 constexpr MonotonicNs kPollInterval = 20'000;
+// What is charged for a stack: few fibers touch more than this part of it.
+constexpr size_t kStackUse = 8;
 
 thread_local Executor::Carrier* current_carrier = nullptr;
 
@@ -458,6 +461,7 @@ void Executor::Impl::FiberMain(boost::context::detail::transfer_t transfer) {
 void Executor::Impl::Prepare(Fiber& fiber, size_t stack_bytes) {
   Fiber::Impl& f = *fiber.impl_;
   f.stack = shared.stacks.Take(stack_bytes);
+  ChargedMemory::Charge(f.stack.bytes() / kStackUse);
   f.tracker.InitFiber(f.stack.bottom(), f.stack.bytes());
   f.context = boost::context::detail::make_fcontext(f.stack.top(), f.stack.bytes(), &FiberMain);
   shared.live_fibers.fetch_add(1, std::memory_order_relaxed);
@@ -466,6 +470,7 @@ void Executor::Impl::Prepare(Fiber& fiber, size_t stack_bytes) {
 void Executor::Impl::Finish(Fiber& fiber) {
   Fiber::Impl& f = *fiber.impl_;
   f.tracker.DestroyFiber();
+  ChargedMemory::Uncharge(f.stack.bytes() / kStackUse);
   shared.stacks.Give(f.stack);
   f.stack = FiberStack();
   fiber.finished_.store(true, std::memory_order_seq_cst);

@@ -9,13 +9,16 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/charged_memory.h"
 #include "base/check.h"
+#include "base/errno.h"
 
 namespace base {
 
 // An object with a reference count, born with one reference (adopted by MakeRef). Destroyed by whoever drops the last
 // one: a destructor may run on any fiber or host thread, must not park, and must not take a lock its droppers hold.
-class RefCounted {  // inherited virtually where interfaces with counts meet (Mappable)
+// Its memory is charged to the sandbox.
+class RefCounted : public Charged {  // inherited virtually where interfaces with counts meet (Mappable)
  public:
   RefCounted();
   RefCounted(const RefCounted&) = delete;
@@ -95,6 +98,13 @@ class RefPtr {
 template <typename T, typename... Args>
 RefPtr<T> MakeRef(Args&&... args) {
   return RefPtr<T>::Adopt(new T(std::forward<Args>(args)...));
+}
+
+// The same for what a guest asked for. ENOMEM at the sandbox's limit (charged_memory.h).
+template <typename T, typename... Args>
+Result<RefPtr<T>> TryMakeRef(Args&&... args) {
+  TRY(ChargedMemory::Admit());
+  return MakeRef<T>(std::forward<Args>(args)...);
 }
 
 template <typename T, typename U>

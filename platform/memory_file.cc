@@ -267,7 +267,7 @@ base::Result<FileRange> MemoryFile::Reserve(uint64_t length, uint64_t congruent_
   pooled = false;
   if (length == 0 || length > (uint64_t{1} << 61)) return base::Errno(ENOMEM);
   length = PageUp(length);
-  if (AtLimit(length)) return base::Errno(ENOMEM);
+  if (base::ChargedMemory::FailsForTest() || AtLimit(length)) return base::Errno(ENOMEM);
   if (impl_->options.fail_randomly) {
     base::MutexLock lock(mu_);
     if (++impl_->allocations % 17 == 0) return base::Errno(ENOMEM);

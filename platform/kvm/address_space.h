@@ -29,7 +29,7 @@ class KvmPlatform;
 
 inline constexpr base::Range kGuestRange = {0x10000, 0x7ffffffff000};
 
-class KvmAddressSpace final : public AddressSpace, public base::Charged {
+class KvmAddressSpace final : public AddressSpace {
  public:
   static base::Result<base::RefPtr<KvmAddressSpace>> Create(KvmPlatform& platform);
   ~KvmAddressSpace() override;

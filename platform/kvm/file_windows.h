@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/charged_memory.h"
 #include "base/errno.h"
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
@@ -27,7 +26,7 @@ class FileWindows;
 
 // A file of the host that guests have mapped, with a descriptor of our own. The object outlives its references, without
 // the descriptor in the end: the next who maps the file finds it.
-class MappedFile final : public base::RefCounted, public base::Charged {
+class MappedFile final : public base::RefCounted {
  public:
   explicit MappedFile(FileWindows& owner) : owner_(owner) { refs_ = 0; }
   ~MappedFile() override;

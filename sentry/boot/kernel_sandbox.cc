@@ -59,11 +59,14 @@ Limits MakeLimits(const control::ProcessSpec& spec) {
   return limits;
 }
 
+// Pages do not count to the limit of what else a guest makes by this much.
+constexpr uint64_t kObjectReserve = 16 << 20;
+
 CredentialsRef MakeCredentials(const control::ProcessSpec& spec) {
   RefPtr<Credentials> creds = base::MakeRef<Credentials>();
   creds->ruid = creds->euid = creds->suid = creds->fsuid = spec.uid;
   creds->rgid = creds->egid = creds->sgid = creds->fsgid = spec.gid;
-  creds->groups = spec.additional_gids;
+  creds->groups.assign(spec.additional_gids.begin(), spec.additional_gids.end());
   std::sort(creds->groups.begin(), creds->groups.end());
   creds->permitted = spec.capabilities.permitted & kAllCapabilities;
   creds->effective = spec.capabilities.effective & kAllCapabilities;
@@ -116,6 +119,13 @@ absl::Status KernelSandbox::Prepare() {
   if (spec_.memory_limit != 0) {
     DentryCache::Get().set_pressure([memory = memory_file_.get()] { return memory->Full(); });
   }
+  base::ChargedMemory::SetLimit([memory = memory_file_.get(), limit = spec_.memory_limit, total = kernel.total_memory] {
+    const uint64_t objects = base::ChargedMemory::used();
+    // Half of the memory at most is objects. Pages may leave room for some of them, or a guest that has filled a tmpfs
+    // could not remove it.
+    return objects >= total / 2 ||
+           (limit != 0 && memory->Full() && memory->usage() + objects >= limit + std::min(limit / 16, kObjectReserve));
+  });
   return absl::OkStatus();
 }
 
@@ -123,6 +133,7 @@ absl::Status KernelSandbox::Prepare() {
 KernelSandbox::~KernelSandbox() {
   if (!kernel_) return;
   DentryCache::Get().set_pressure(nullptr);
+  base::ChargedMemory::SetLimit(nullptr);
   OnFiber([this] {
     init_.reset();
     mounts_.reset();

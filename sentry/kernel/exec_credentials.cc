@@ -57,7 +57,7 @@ Result<FileCapabilities> ReadFileCapabilities(Inode& inode) {
 }  // namespace
 
 Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescription& executable, bool watched) {
-  RefPtr<Credentials> fresh = base::MakeRef<Credentials>(old);
+  RefPtr<Credentials> fresh = TRY(base::TryMakeRef<Credentials>(old));
   const bool nosuid = executable.path().mount && (executable.path().mount->flags() & MS_NOSUID);
   Attr attr = TRY(executable.GetAttr());
   if (!nosuid && !old.no_new_privs) {

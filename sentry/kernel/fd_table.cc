@@ -20,10 +20,18 @@ Fd FdTable::FindFreeLocked(Fd min) {
   return fd;
 }
 
+Result<void> FdTable::GrowLocked(Fd fd) {
+  const auto needed = static_cast<size_t>(fd) + 1;
+  if (needed <= entries_.size()) return {};
+  if (needed > entries_.capacity()) TRY(base::ChargedMemory::Admit());
+  entries_.resize(needed);
+  return {};
+}
+
 Result<Fd> FdTable::TakeLocked(Fd min, uint64_t limit) {
   Fd fd = FindFreeLocked(min);
   if (static_cast<uint64_t>(fd) >= limit) return Errno(EMFILE);
-  if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(fd + 1);
+  TRY(GrowLocked(fd));
   if (min <= lowest_free_) lowest_free_ = fd + 1;
   return fd;
 }
@@ -72,7 +80,7 @@ Result<void> FdTable::InstallPair(RefPtr<FileDescription> a, RefPtr<FileDescript
 Result<RefPtr<FileDescription>> FdTable::InstallAt(Fd fd, RefPtr<FileDescription> file, bool cloexec, uint64_t limit) {
   if (fd < 0 || static_cast<uint64_t>(fd) >= limit) return Errno(EBADF);
   base::MutexLock l(mu_);
-  if (static_cast<size_t>(fd) >= entries_.size()) entries_.resize(fd + 1);
+  TRY(GrowLocked(fd));
   if (entries_[fd].reserved) return Errno(EBUSY);
   RefPtr<FileDescription> old = std::move(entries_[fd].file);
   entries_[fd] = {std::move(file), cloexec};

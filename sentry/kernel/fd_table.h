@@ -40,7 +40,8 @@ class FdTable final : public base::RefCounted {
   FdTable() = default;
   // EBADF. `allow_path`: O_PATH descriptors too (fdget_raw).
   Result<RefPtr<FileDescription>> Get(Fd fd, bool allow_path = false) const EXCLUDES(mu_);
-  // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit.
+  // The lowest free number ≥ min. EMFILE at `limit` (RLIMIT_NOFILE), EINVAL if min ≥ limit; this
+  // and all that may need more room: ENOMEM.
   Result<Fd> Install(RefPtr<FileDescription> file, bool cloexec, uint64_t limit, Fd min = 0) EXCLUDES(mu_);
   // The lowest free number, for later. EMFILE.
   Result<FdReservation> Reserve(uint64_t limit) EXCLUDES(mu_);
@@ -77,9 +78,10 @@ class FdTable final : public base::RefCounted {
     bool free() const { return !file && !reserved; }
   };
   Fd FindFreeLocked(Fd min) REQUIRES(mu_);
+  Result<void> GrowLocked(Fd fd) REQUIRES(mu_);  // so that there is an entry for it; ENOMEM
   Result<Fd> TakeLocked(Fd min, uint64_t limit) REQUIRES(mu_);
   mutable base::Mutex mu_;
-  std::vector<Entry> entries_ GUARDED_BY(mu_);
+  std::vector<Entry, base::ChargedAllocator<Entry>> entries_ GUARDED_BY(mu_);
   std::atomic<int> users_{1};
   Fd lowest_free_ GUARDED_BY(mu_) = 0;
 };

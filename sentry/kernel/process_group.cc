@@ -60,8 +60,8 @@ Result<int> Task::SetSid() {
   ThreadGroup& tg = *thread_group_;
   // man 2 setsid: EPERM if a process group with the caller's pid exists.
   if (pid_namespace().groups.contains(tg.PidIn(pid_namespace()))) return Errno(EPERM);
-  RefPtr<Session> session = base::MakeRef<Session>(&tg);
-  RefPtr<ProcessGroup> group = base::MakeRef<ProcessGroup>(session, &tg);
+  RefPtr<Session> session = TRY(base::TryMakeRef<Session>(&tg));
+  RefPtr<ProcessGroup> group = TRY(base::TryMakeRef<ProcessGroup>(session, &tg));
   if (tg.process_group) tg.process_group->members.remove(&tg);
   tg.process_group = group;
   group->members.push_back(&tg);
@@ -92,7 +92,7 @@ Result<void> Task::SetPgid(int pid, int pgid) {
     if (group->session != target->process_group->session) return Errno(EPERM);
   } else {
     if (pgid != target_pid) return Errno(EPERM);
-    group = base::MakeRef<ProcessGroup>(target->process_group->session, target);
+    group = TRY(base::TryMakeRef<ProcessGroup>(target->process_group->session, target));
   }
   if (group == target->process_group) return {};
   RefPtr<ProcessGroup> old = target->process_group;

@@ -11,7 +11,7 @@ using base::Result;
 Result<RefPtr<SeccompFilter>> SeccompFilter::Create(std::vector<sock_filter> program, bool log,
                                                     RefPtr<SeccompNotifier> notifier) {
   TRY(CheckSeccompProgram(program));
-  return base::MakeRef<SeccompFilter>(std::move(program), log, std::move(notifier));
+  return base::TryMakeRef<SeccompFilter>(std::move(program), log, std::move(notifier));
 }
 
 SeccompFilter::SeccompFilter(std::vector<sock_filter> program, bool log, RefPtr<SeccompNotifier> notifier)

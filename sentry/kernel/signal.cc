@@ -46,7 +46,7 @@ bool PendingSignals::Push(const QueuedSignal& signal) {
   int signo = signal.info.si_signo;
   if (signo < kFirstRtSignal && set_.Has(signo)) return false;
   auto& queue = queues_[signo - 1];
-  if (!queue) queue = std::make_unique<std::list<QueuedSignal>>();
+  if (!queue) queue = std::make_unique<Queue>();
   queue->push_back(signal);
   set_.Add(signo);
   ++queued_;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/charged_memory.h"
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "sentry/abi/types.h"
@@ -121,7 +122,8 @@ class PendingSignals {
  private:
   SignalSet set_;
   size_t queued_ = 0;
-  std::array<std::unique_ptr<std::list<QueuedSignal>>, kSignals> queues_;
+  using Queue = std::list<QueuedSignal, base::ChargedAllocator<QueuedSignal>>;
+  std::array<std::unique_ptr<Queue>, kSignals> queues_;
 };
 
 // sa_flags (asm-generic/signal-defs.h; amd64).

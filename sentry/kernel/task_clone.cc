@@ -60,6 +60,7 @@ Result<int> Task::Clone(const CloneRequest& request) {
     }
   }
 
+  TRY(base::ChargedMemory::Admit());  // for all that is made here, but the address space
   Init init;
   init.context = TRY(kernel_.platform().NewContext());
   init.creds = creds_;
@@ -263,6 +264,7 @@ Result<void> Task::Unshare(uint64_t flags) {
     if (flags & (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWPID)) return Errno(EPERM);
     if (!Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
   }
+  TRY(base::ChargedMemory::Admit());
   if (flags & CLONE_FILES) {
     if (fds_->shared()) {
       RefPtr<FdTable> old = fds_;

@@ -25,6 +25,7 @@ MemoryManager::~MemoryManager() {
 }
 
 Result<RefPtr<MemoryManager>> MemoryManager::Create(MmEnvironment& env) {
+  TRY(base::ChargedMemory::Admit());
   RefPtr<platform::AddressSpace> address_space = TRY(env.platform->NewAddressSpace());
   return base::MakeRef<MemoryManager>(env, std::move(address_space));
 }
@@ -49,6 +50,7 @@ Result<Addr> MemoryManager::MMap(const MMapOptions& o, const MmLimits& limits) {
   State& s = *state_;
   if (s.released) return Errno(ENOMEM);
   if (s.vmas.size() >= kMaxMappings || s.memory_file.Full()) return Errno(ENOMEM);
+  TRY(base::ChargedMemory::Admit());
   Addr addr = o.addr;
   if (fixed) {
     if (length > s.task_size || addr > s.task_size - length) return Errno(ENOMEM);
@@ -156,6 +158,7 @@ Result<void> MemoryManager::Mprotect(Addr addr, uint64_t length, uint8_t prot, b
   if (length == 0) return {};
   uint64_t bytes = PageRoundUp(length);
   if (bytes < length || addr + bytes <= addr) return Errno(ENOMEM);
+  TRY(base::ChargedMemory::Admit());  // parts of mappings become mappings
   WriterLock lock(lock_);
   State& s = *state_;
   Range r{addr, addr + bytes};
@@ -215,7 +218,10 @@ Result<Addr> MemoryManager::Brk(Addr new_break, const MmLimits& limits) {
   if (new_end > old_end) {
     Range r{old_end, new_end};
     // The page above has to stay free as well (mm/mmap.c: find_vma_intersection with PAGE_SIZE more).
-    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings || s.memory_file.Full()) return l.brk;
+    if (!s.IsFree({r.start, r.end + kPageSize}) || s.vmas.size() >= kMaxMappings || s.memory_file.Full() ||
+        !base::ChargedMemory::Admit().ok()) {
+      return l.brk;
+    }
     if (r.length() > limits.address_space || s.virtual_bytes > limits.address_space - r.length()) return l.brk;
     if (s.lock_future && s.locked_bytes + r.length() > limits.memlock) return l.brk;
     Vma v;

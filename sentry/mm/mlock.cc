@@ -16,6 +16,7 @@ Result<void> MemoryManager::Mlock(Addr addr, uint64_t length, int flags, bool ma
   if (bytes < length || addr + bytes < addr) return Errno(EINVAL);
   if (bytes == 0) return {};
   if (limits.memlock == 0 && !may_exceed) return Errno(EPERM);
+  TRY(base::ChargedMemory::Admit());
   Range r{addr, addr + bytes};
   WriterLock lock(lock_);
   State& s = *state_;

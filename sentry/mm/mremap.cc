@@ -20,6 +20,7 @@ Result<Addr> MemoryManager::Mremap(Addr old_addr, uint64_t old_length, uint64_t 
   if (old_addr & kPageMask) return Errno(EINVAL);
   uint64_t old_bytes = PageRoundUp(old_length), new_bytes = PageRoundUp(new_length);
   if (new_bytes == 0 || old_bytes < old_length) return Errno(EINVAL);
+  TRY(base::ChargedMemory::Admit());
 
   WriterLock lock(lock_);
   State& s = *state_;

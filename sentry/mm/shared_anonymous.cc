@@ -17,6 +17,7 @@ SharedAnonymous::~SharedAnonymous() { memory_file_.DecRef(pages_); }
 
 Result<base::RefPtr<SharedAnonymous>> SharedAnonymous::Create(platform::MemoryFile& memory_file, uint64_t length,
                                                               Addr congruent_to) {
+  TRY(base::ChargedMemory::Admit());
   platform::FileRange pages = TRY(memory_file.Allocate(length, congruent_to));
   return base::MakeRef<SharedAnonymous>(memory_file, pages);
 }

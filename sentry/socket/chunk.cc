@@ -13,9 +13,13 @@ std::atomic<int64_t> queued_bytes{0};
 
 Chunk::Chunk(size_t capacity) : capacity_(capacity), data_(new std::byte[capacity]) {
   queued_bytes.fetch_add(static_cast<int64_t>(capacity + kOverhead), std::memory_order_relaxed);
+  base::ChargedMemory::Charge(capacity);
 }
 
-Chunk::~Chunk() { queued_bytes.fetch_sub(static_cast<int64_t>(capacity_ + kOverhead), std::memory_order_relaxed); }
+Chunk::~Chunk() {
+  queued_bytes.fetch_sub(static_cast<int64_t>(capacity_ + kOverhead), std::memory_order_relaxed);
+  base::ChargedMemory::Uncharge(capacity_);
+}
 
 int64_t QueuedBytes() { return queued_bytes.load(std::memory_order_relaxed); }
 

@@ -43,12 +43,14 @@ int Connection::SendErrorLocked(int side) {
   return std::exchange(self.error, 0);
 }
 
-RefPtr<Chunk> Connection::TakeChunk(int side, size_t capacity) {
+// Differs from Linux: TCP waits when there is no memory (sk_stream_wait_memory).
+Result<RefPtr<Chunk>> Connection::TakeChunk(int side, size_t capacity) {
   {
     base::MutexLock lock(mu_);
     RefPtr<Chunk>& spare = sides_[Other(side)].spare;
     if (spare != nullptr && spare->capacity() >= capacity) return std::exchange(spare, nullptr);
   }
+  if (!base::ChargedMemory::Admit().ok()) return Errno(ENOBUFS);
   return base::MakeRef<Chunk>(std::max(capacity, Chunk::kSmall));
 }
 
@@ -90,7 +92,12 @@ Result<size_t> Connection::SendStream(int side, OutgoingMessage& message, const 
     size_t wanted = std::min({free, left, Chunk::kMaxPiece});
     // Only the writer makes `end` larger, so that the room stays what it is.
     if (tail != nullptr && tail->room() < std::min(wanted, Chunk::kSmall)) tail = nullptr;
-    RefPtr<Chunk> chunk = tail != nullptr ? tail : TakeChunk(side, wanted);
+    RefPtr<Chunk> chunk = tail;
+    if (chunk == nullptr) {
+      Result<RefPtr<Chunk>> fresh = TakeChunk(side, wanted);
+      if (!fresh.ok() && total != 0) break;
+      chunk = TRY(std::move(fresh));
+    }
     wanted = std::min(wanted, chunk->room());
     auto copied = message.data.CopyIn(std::span<std::byte>(chunk->data() + chunk->end, wanted));
     if (!copied.ok() || *copied == 0) {
@@ -162,7 +169,7 @@ Result<size_t> Connection::SendPacket(int side, OutgoingMessage& message, const 
     // sock_alloc_send_pskb(): a packet goes as long as the limit is not reached before it.
     if (sides_[Other(side)].charged >= LimitLocked(side)) return Errno(EAGAIN);
   }
-  RefPtr<Chunk> chunk = TakeChunk(side, length);
+  RefPtr<Chunk> chunk = TRY(TakeChunk(side, length));
   if (length != 0) {
     auto copied = message.data.CopyIn(std::span<std::byte>(chunk->data(), length));
     if (!copied.ok()) return copied.error();

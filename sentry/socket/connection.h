@@ -94,7 +94,7 @@ class Connection final : public base::RefCounted {
   Result<size_t> ReceivePacket(int side, IncomingMessage& message);
   // The empty queue's answer: error, end, or EAGAIN.
   Result<size_t> NothingToRead(Side& s) REQUIRES(mu_);
-  RefPtr<Chunk> TakeChunk(int side, size_t capacity) EXCLUDES(mu_);
+  Result<RefPtr<Chunk>> TakeChunk(int side, size_t capacity) EXCLUDES(mu_);
   void Notify(int side, base::EventMask events) { events_[side]->queue.Notify(events); }
 
   const Kind kind_;

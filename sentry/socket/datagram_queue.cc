@@ -74,6 +74,7 @@ void DatagramQueue::CollectRights(std::vector<RefPtr<Rights>>& out) const {
 
 Result<RefPtr<Chunk>> CopyDatagram(IoBuffer& from) {
   size_t length = from.remaining();
+  if (!base::ChargedMemory::Admit().ok()) return Errno(ENOBUFS);  // sock_alloc_send_pskb
   auto chunk = base::MakeRef<Chunk>(length);
   if (length != 0) {
     size_t copied = TRY(from.CopyIn(std::span<std::byte>(chunk->data(), length)));

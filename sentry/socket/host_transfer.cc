@@ -22,7 +22,7 @@ Result<size_t> SendToHost(int fd, bool stream, size_t max_packet, OutgoingMessag
   const size_t length = message.data.remaining();
   if (!stream && length > max_packet) return Errno(EMSGSIZE);
   const size_t wanted = stream ? std::min(length, kPiece) : length;
-  auto chunk = base::MakeRef<Chunk>(std::max(wanted, Chunk::kSmall));
+  auto chunk = TRY(base::TryMakeRef<Chunk>(std::max(wanted, Chunk::kSmall)));
   if (wanted != 0) {
     size_t copied = TRY(message.data.CopyIn(std::span<std::byte>(chunk->data(), wanted)));
     if (copied == 0 || (!stream && copied != wanted)) return Errno(EFAULT);
@@ -54,7 +54,7 @@ Result<size_t> ReceiveFromHost(int fd, bool stream, size_t max_packet, IncomingM
   const size_t room = message.data.remaining();
   const bool throw_away = stream && (message.flags & MSG_TRUNC) != 0;
   const size_t wanted = std::min(room, stream ? kPiece : max_packet + 1);
-  auto chunk = base::MakeRef<Chunk>(std::max(wanted, Chunk::kSmall));
+  auto chunk = TRY(base::TryMakeRef<Chunk>(std::max(wanted, Chunk::kSmall)));
   SocketAddress from;
   iovec iov{chunk->data(), wanted};
   msghdr header{};

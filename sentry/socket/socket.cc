@@ -57,7 +57,7 @@ Socket::~Socket() { socket_count.fetch_sub(1, std::memory_order_relaxed); }
 
 Result<void> Socket::CheckCount() {
   if (socket_count.load(std::memory_order_relaxed) >= kMaxSockets) return Errno(ENFILE);
-  return {};
+  return base::ChargedMemory::Admit();
 }
 
 Result<size_t> Socket::Read(IoBuffer& to, const IoFlags&) {

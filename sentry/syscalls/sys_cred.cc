@@ -35,7 +35,7 @@ void FixCapabilities(Credentials& fresh, const Credentials& old) {
 // A copy to edit and publish. Changing ids makes a process undumpable (man 2 prctl).
 template <typename F>
 Result<void> Edit(Task& task, F&& change) {
-  RefPtr<Credentials> fresh = base::MakeRef<Credentials>(task.creds());
+  RefPtr<Credentials> fresh = TRY(base::TryMakeRef<Credentials>(task.creds()));
   TRY(change(*fresh));
   const Credentials& old = task.creds();
   if (fresh->euid != old.euid || fresh->egid != old.egid || fresh->fsuid != old.fsuid || fresh->fsgid != old.fsgid) {
@@ -189,7 +189,7 @@ Result<uint32_t> SysSetfsgid(Task& task, uint32_t gid) {
 }
 
 Result<int> SysGetgroups(Task& task, int size, UserPtr<uint32_t> list) {
-  const std::vector<uint32_t>& groups = task.creds().groups;
+  const auto& groups = task.creds().groups;
   if (size < 0) return Errno(EINVAL);
   if (size != 0) {
     if (static_cast<size_t>(size) < groups.size()) return Errno(EINVAL);
@@ -204,7 +204,7 @@ Result<void> SysSetgroups(Task& task, int size, UserPtr<uint32_t> list) {
   std::vector<uint32_t> groups = TRY(task.mm().ReadArray(list, size));
   std::sort(groups.begin(), groups.end());
   return Edit(task, [&](Credentials& c) -> Result<void> {
-    c.groups = std::move(groups);
+    c.groups.assign(groups.begin(), groups.end());
     return {};
   });
 }

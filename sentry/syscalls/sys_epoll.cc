@@ -66,7 +66,7 @@ Result<Fd> SysEpollCreate(Task& task, int32_t size) {
 
 Result<Fd> SysEpollCreate1(Task& task, uint32_t flags) {
   if ((flags & ~uint32_t{EPOLL_CLOEXEC}) != 0) return Errno(EINVAL);
-  return task.InstallFile(base::MakeRef<EpollFile>(), (flags & EPOLL_CLOEXEC) != 0);
+  return task.InstallFile(TRY(base::TryMakeRef<EpollFile>()), (flags & EPOLL_CLOEXEC) != 0);
 }
 
 Result<void> SysEpollCtl(Task& task, FdArg epoll, int32_t operation, FdArg fd, UserPtr<abi::EpollEvent> event) {

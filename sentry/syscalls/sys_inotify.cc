@@ -24,7 +24,7 @@ Result<Fd> SysInotifyInit(Task& task) { return SysInotifyInit1(task, 0); }
 
 Result<Fd> SysInotifyInit1(Task& task, uint32_t flags) {
   if ((flags & ~uint32_t{IN_CLOEXEC | IN_NONBLOCK}) != 0) return Errno(EINVAL);
-  return task.InstallFile(base::MakeRef<InotifyFile>(flags & IN_NONBLOCK), (flags & IN_CLOEXEC) != 0);
+  return task.InstallFile(TRY(base::TryMakeRef<InotifyFile>(flags & IN_NONBLOCK)), (flags & IN_CLOEXEC) != 0);
 }
 
 Result<int> SysInotifyAddWatch(Task& task, FdArg fd, UserPath path, uint32_t mask) {

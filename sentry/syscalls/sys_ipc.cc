@@ -24,15 +24,20 @@ Result<RefPtr<T>> Use(Task& task, IpcIds<T>& ids, int id, uint32_t mode) {
   return object;
 }
 
-// …_STAT, …_STAT_ANY and IPC_STAT; `result` is what the call returns.
-template <typename T, typename Ds>
-Result<void> Stat(Task& task, IpcIds<T>& ids, int id, bool by_index, bool anybody, Ds* ds, int* result) {
-  base::MutexLock lock(ids.mu);
-  RefPtr<T> object = TRY(by_index ? ids.FindIndexLocked(id) : ids.FindLocked(id));
-  if (!anybody) TRY(object->perm.Check(task.creds(), 0444));
-  *ds = object->Stat();
-  *result = by_index ? object->perm.id : 0;
-  return {};
+// IPC_STAT, …_STAT (by place in the table) and …_STAT_ANY (the same, for anybody).
+enum class StatBy { kId, kIndex, kIndexAny };
+template <typename T>
+Result<int> Stat(Task& task, IpcIds<T>& ids, int id, StatBy by, uint64_t buffer) {
+  RefPtr<T> object;
+  decltype(object->Stat()) ds;
+  {
+    base::MutexLock lock(ids.mu);
+    object = TRY(by == StatBy::kId ? ids.FindLocked(id) : ids.FindIndexLocked(id));
+    if (by != StatBy::kIndexAny) TRY(object->perm.Check(task.creds(), 0444));
+    ds = object->Stat();
+  }
+  TRY(task.mm().Write(UserPtr<decltype(ds)>{buffer}, ds));
+  return by == StatBy::kId ? 0 : object->perm.id;
 }
 
 template <typename T>
@@ -59,8 +64,8 @@ Result<int> SysShmget(Task& task, int32_t key, uint64_t size, int flags) {
         if (flags & kShmHugetlb) return Errno(ENOMEM);  // as on a host with no huge pages reserved
         RefPtr<SharedAnonymous> memory =
             TRY(SharedAnonymous::Create(task.kernel().memory_file(), PageRoundUp(size), /*congruent_to=*/0));
-        return base::MakeRef<ShmSegment>(ns, key, static_cast<uint32_t>(flags), task.creds(), size, std::move(memory),
-                                         Pid(task), Seconds(task));
+        return base::TryMakeRef<ShmSegment>(ns, key, static_cast<uint32_t>(flags), task.creds(), size,
+                                            std::move(memory), Pid(task), Seconds(task));
       },
       [&](ShmSegment& there) -> Result<void> {
         if (there.bytes() < size) return Errno(EINVAL);
@@ -97,6 +102,7 @@ Result<uint64_t> SysShmat(Task& task, int id, uint64_t addr, int flags) {
   options.shared = true;
   options.fixed = addr != 0;
   options.fixed_noreplace = addr != 0 && !(flags & kRemap);
+  TRY(base::ChargedMemory::Admit());
   options.mappable = segment->Attach(Pid(task), Seconds(task));
   Result<Addr> at = task.mm().MMap(options, task.mm_limits());
   if (at.failed_with(EEXIST)) return Errno(EINVAL);
@@ -140,14 +146,11 @@ Result<int> SysShmctl(Task& task, int id, int command, uint64_t buffer) {
       return top;
     }
     case kIpcStat:
+      return Stat(task, ids, id, StatBy::kId, buffer);
     case kShmStat:
-    case kShmStatAny: {
-      ShmidDs ds;
-      int result;
-      TRY(Stat(task, ids, id, command != kIpcStat, command == kShmStatAny, &ds, &result));
-      TRY(task.mm().Write(UserPtr<ShmidDs>{buffer}, ds));
-      return result;
-    }
+      return Stat(task, ids, id, StatBy::kIndex, buffer);
+    case kShmStatAny:
+      return Stat(task, ids, id, StatBy::kIndexAny, buffer);
     case kIpcSet: {
       const ShmidDs ds = TRY(task.mm().Read(UserPtr<ShmidDs>{buffer}));
       base::MutexLock lock(ids.mu);
@@ -281,14 +284,11 @@ Result<int> SysSemctl(Task& task, int id, int number, int command, uint64_t argu
       return top;
     }
     case kIpcStat:
+      return Stat(task, ids, id, StatBy::kId, argument);
     case kSemStat:
-    case kSemStatAny: {
-      SemidDs ds;
-      int result;
-      TRY(Stat(task, ids, id, command != kIpcStat, command == kSemStatAny, &ds, &result));
-      TRY(task.mm().Write(UserPtr<SemidDs>{argument}, ds));
-      return result;
-    }
+      return Stat(task, ids, id, StatBy::kIndex, argument);
+    case kSemStatAny:
+      return Stat(task, ids, id, StatBy::kIndexAny, argument);
     case kGetVal:
       return TRY(Use(task, ids, id, 0444))->Value(static_cast<uint32_t>(number));
     case kGetPid:
@@ -343,7 +343,7 @@ Result<int> SysMsgget(Task& task, int32_t key, int flags) {
   return task.ipc().msg.Get(
       key, flags, task.creds(),
       [&]() -> Result<RefPtr<MsgQueue>> {
-        return base::MakeRef<MsgQueue>(key, static_cast<uint32_t>(flags), task.creds(), Seconds(task));
+        return base::TryMakeRef<MsgQueue>(key, static_cast<uint32_t>(flags), task.creds(), Seconds(task));
       },
       [](MsgQueue&) -> Result<void> { return {}; });
 }
@@ -402,14 +402,11 @@ Result<int> SysMsgctl(Task& task, int id, int command, uint64_t buffer) {
       return top;
     }
     case kIpcStat:
+      return Stat(task, ids, id, StatBy::kId, buffer);
     case kMsgStat:
-    case kMsgStatAny: {
-      MsqidDs ds;
-      int result;
-      TRY(Stat(task, ids, id, command != kIpcStat, command == kMsgStatAny, &ds, &result));
-      TRY(task.mm().Write(UserPtr<MsqidDs>{buffer}, ds));
-      return result;
-    }
+      return Stat(task, ids, id, StatBy::kIndex, buffer);
+    case kMsgStatAny:
+      return Stat(task, ids, id, StatBy::kIndexAny, buffer);
     case kIpcSet: {
       const MsqidDs ds = TRY(task.mm().Read(UserPtr<MsqidDs>{buffer}));
       RefPtr<MsgQueue> queue;

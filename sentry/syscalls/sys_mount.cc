@@ -62,17 +62,17 @@ Result<void> Bind(Task& task, VfsContext& ctx, const VfsPath& at, const std::str
   std::vector<MountNamespace::Entry> all;
   if (recursive) all = mounts.List();
   auto clone = [](Mount& mount, RefPtr<Dentry> root) {
-    return base::MakeRef<Mount>(RefPtr<Superblock>(&mount.superblock()), std::move(root), mount.flags(),
-                                mount.source());
+    return base::TryMakeRef<Mount>(RefPtr<Superblock>(&mount.superblock()), std::move(root), mount.flags(),
+                                   mount.source());
   };
   absl::flat_hash_map<const Mount*, RefPtr<Mount>> copies;
-  copies[old.mount.get()] = TRY(mounts.AddMount(at, clone(*old.mount, old.dentry)));
+  copies[old.mount.get()] = TRY(mounts.AddMount(at, TRY(clone(*old.mount, old.dentry))));
   for (const MountNamespace::Entry& entry : all) {
     auto parent = copies.find(entry.mountpoint.mount.get());
     if (parent == copies.end() || entry.mountpoint.dentry == nullptr || copies.contains(entry.mount.get())) continue;
     if (entry.mountpoint.mount == old.mount && !entry.mountpoint.dentry->IsWithin(*old.dentry)) continue;
     VfsPath point{parent->second, entry.mountpoint.dentry};
-    copies[entry.mount.get()] = TRY(mounts.AddMount(point, clone(*entry.mount, entry.mount->root_ref())));
+    copies[entry.mount.get()] = TRY(mounts.AddMount(point, TRY(clone(*entry.mount, entry.mount->root_ref()))));
   }
   return {};
 }
@@ -86,8 +86,8 @@ Result<void> MountNew(Task& task, VfsContext& ctx, const VfsPath& at, vfs::Mount
   std::string source = request.source.empty() ? "none" : request.source;
   uint64_t flags = NormalizeFlags(request.flags);
   vfs::NewMount fresh = TRY(file_system->mount(ctx, request));
-  TRY(task.mounts().AddMount(at,
-                             base::MakeRef<Mount>(std::move(fresh.superblock), std::move(fresh.root), flags, source)));
+  TRY(task.mounts().AddMount(
+      at, TRY(base::TryMakeRef<Mount>(std::move(fresh.superblock), std::move(fresh.root), flags, source))));
   return {};
 }
 

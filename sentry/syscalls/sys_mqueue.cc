@@ -64,7 +64,7 @@ Result<Fd> SysMqOpen(Task& task, UserPtr<char> name, uint32_t flags, uint32_t mo
   std::optional<MqAttr> given;
   if ((flags & O_CREAT) && attr) given = TRY(task.mm().Read(attr));
   RefPtr<Mqueue> queue = TRY(task.ipc().mqueues().Open(task, text, flags, mode, given ? &*given : nullptr));
-  auto file = base::MakeRef<MqueueFile>(std::move(queue), text, flags & (O_ACCMODE | O_NONBLOCK));
+  auto file = TRY(base::TryMakeRef<MqueueFile>(std::move(queue), text, flags & (O_ACCMODE | O_NONBLOCK)));
   return task.InstallFile(std::move(file), /*cloexec=*/true);
 }
 

@@ -342,10 +342,11 @@ Result<int64_t> SysTimes(Task& task, UserPtr<int64_t> out) {
 
 Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5) {
   ThreadGroup& tg = task.thread_group();
-  auto edit = [&](auto&& change) {
-    RefPtr<Credentials> creds = base::MakeRef<Credentials>(task.creds());
+  auto edit = [&](auto&& change) -> Result<void> {
+    RefPtr<Credentials> creds = TRY(base::TryMakeRef<Credentials>(task.creds()));
     change(*creds);
     task.SetCredentials(CredentialsRef(std::move(creds)));
+    return {};
   };
   switch (option) {
     case PR_SET_PDEATHSIG: {
@@ -385,7 +386,7 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
     case PR_SET_KEEPCAPS:
       if (a2 > 1) return Errno(EINVAL);
       if (task.creds().securebits & (1 << 5)) return Errno(EPERM);  // SECBIT_KEEP_CAPS_LOCKED
-      edit([&](Credentials& c) { c.securebits = (c.securebits & ~(1u << 4)) | (a2 ? 1u << 4 : 0); });
+      TRY(edit([&](Credentials& c) { c.securebits = (c.securebits & ~(1u << 4)) | (a2 ? 1u << 4 : 0); }));
       return 0;
     case PR_GET_KEEPCAPS:
       return (task.creds().securebits >> 4) & 1;
@@ -394,7 +395,7 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
     case PR_SET_SECUREBITS:
       if (!task.Capable(CAP_SETPCAP)) return Errno(EPERM);
       if (a2 & ~uint64_t{0xff}) return Errno(EPERM);
-      edit([&](Credentials& c) { c.securebits = static_cast<uint32_t>(a2); });
+      TRY(edit([&](Credentials& c) { c.securebits = static_cast<uint32_t>(a2); }));
       return 0;
     case PR_CAPBSET_READ:
       if (a2 > CAP_LAST_CAP) return Errno(EINVAL);
@@ -402,13 +403,13 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
     case PR_CAPBSET_DROP:
       if (!task.Capable(CAP_SETPCAP)) return Errno(EPERM);
       if (a2 > CAP_LAST_CAP) return Errno(EINVAL);
-      edit([&](Credentials& c) { c.bounding &= ~(uint64_t{1} << a2); });
+      TRY(edit([&](Credentials& c) { c.bounding &= ~(uint64_t{1} << a2); }));
       return 0;
     case PR_CAP_AMBIENT:
       switch (a2) {
         case PR_CAP_AMBIENT_CLEAR_ALL:
           if (a3 || a4 || a5) return Errno(EINVAL);
-          edit([](Credentials& c) { c.ambient = 0; });
+          TRY(edit([](Credentials& c) { c.ambient = 0; }));
           return 0;
         case PR_CAP_AMBIENT_IS_SET:
         case PR_CAP_AMBIENT_RAISE:
@@ -420,7 +421,8 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
             const Credentials& c = task.creds();
             if (!(c.permitted & bit) || !(c.inheritable & bit) || (c.securebits & (1u << 6))) return Errno(EPERM);
           }
-          edit([&](Credentials& c) { c.ambient = a2 == PR_CAP_AMBIENT_RAISE ? c.ambient | bit : c.ambient & ~bit; });
+          TRY(edit(
+              [&](Credentials& c) { c.ambient = a2 == PR_CAP_AMBIENT_RAISE ? c.ambient | bit : c.ambient & ~bit; }));
           return 0;
         }
         default:
@@ -428,7 +430,7 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
       }
     case PR_SET_NO_NEW_PRIVS:
       if (a2 != 1 || a3 || a4 || a5) return Errno(EINVAL);
-      edit([](Credentials& c) { c.no_new_privs = true; });
+      TRY(edit([](Credentials& c) { c.no_new_privs = true; }));
       return 0;
     case PR_GET_NO_NEW_PRIVS:
       if (a2 || a3 || a4 || a5) return Errno(EINVAL);

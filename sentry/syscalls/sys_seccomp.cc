@@ -52,13 +52,13 @@ Result<int64_t> SetFilter(Task& task, uint32_t flags, uint64_t args) {
 
   RefPtr<SeccompNotifier> notifier;
   if (listen) {
-    notifier = base::MakeRef<SeccompNotifier>((flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) != 0);
+    notifier = TRY(base::TryMakeRef<SeccompNotifier>((flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) != 0));
   }
   RefPtr<SeccompFilter> filter =
       TRY(SeccompFilter::Create(std::move(program), (flags & SECCOMP_FILTER_FLAG_LOG) != 0, std::move(notifier)));
   // The descriptor first: after the filter is in place nothing may fail.
   Fd fd = -1;
-  if (listen) fd = TRY(task.InstallFile(base::MakeRef<SeccompListener>(filter), /*cloexec=*/true));
+  if (listen) fd = TRY(task.InstallFile(TRY(base::TryMakeRef<SeccompListener>(filter)), /*cloexec=*/true));
   Result<int> attached = task.AttachSeccompFilter(filter, tsync);
   if (attached.ok() && *attached == 0) return listen ? fd : 0;
   if (listen) (void)task.fds().Remove(fd);

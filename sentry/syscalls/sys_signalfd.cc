@@ -15,7 +15,7 @@ Result<Fd> SysSignalfd4(Task& task, FdArg fd, UserPtr<uint64_t> mask, size_t mas
   SignalSet set(TRY(task.mm().Read(mask)));
   if ((flags & ~uint32_t{SFD_CLOEXEC | SFD_NONBLOCK}) != 0) return Errno(EINVAL);
   if (Fd(fd) == -1) {
-    return task.InstallFile(base::MakeRef<SignalFd>(set, flags & SFD_NONBLOCK), (flags & SFD_CLOEXEC) != 0);
+    return task.InstallFile(TRY(base::TryMakeRef<SignalFd>(set, flags & SFD_NONBLOCK)), (flags & SFD_CLOEXEC) != 0);
   }
   auto file = TRY(task.GetFile(Fd(fd)));
   auto* signalfd = dynamic_cast<SignalFd*>(file.get());

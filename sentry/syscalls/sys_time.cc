@@ -183,7 +183,7 @@ Result<void> SysTimerCreate(Task& task, int clock, UserPtr<Sigevent> event, User
   const bool id_is_value = !given;
   PosixTimers& timers = task.thread_group().timers();
   // Without a sigevent the value is the timer's id, which is known only afterwards: reserve, then make.
-  RefPtr<PosixTimer> timer = base::MakeRef<PosixTimer>(task.thread_group(), clock, target, thread, info);
+  RefPtr<PosixTimer> timer = TRY(base::TryMakeRef<PosixTimer>(task.thread_group(), clock, target, thread, info));
   int number = TRY(timers.Create(timer));
   if (id_is_value) timer->SetValue(static_cast<uint64_t>(number));
   timer->SetId(number);

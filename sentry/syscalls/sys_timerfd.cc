@@ -40,7 +40,7 @@ Result<Fd> SysTimerfdCreate(Task& task, int32_t clock, uint32_t flags) {
     return Errno(EINVAL);
   if (IsAlarmClock(clock) && !task.Capable(CAP_WAKE_ALARM)) return Errno(EPERM);
   Kernel& kernel = task.kernel();
-  auto file = base::MakeRef<TimerFd>(kernel.scheduler().reactor(), kernel.time(), clock, flags & TFD_NONBLOCK);
+  auto file = TRY(base::TryMakeRef<TimerFd>(kernel.scheduler().reactor(), kernel.time(), clock, flags & TFD_NONBLOCK));
   return task.InstallFile(std::move(file), (flags & TFD_CLOEXEC) != 0);
 }
 

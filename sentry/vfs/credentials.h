@@ -37,7 +37,7 @@ struct Credentials final : public base::RefCounted {
 
   uint32_t ruid = 0, euid = 0, suid = 0, fsuid = 0;
   uint32_t rgid = 0, egid = 0, sgid = 0, fsgid = 0;
-  std::vector<uint32_t> groups;  // at most NGROUPS_MAX, sorted
+  std::vector<uint32_t, base::ChargedAllocator<uint32_t>> groups;  // at most NGROUPS_MAX, sorted
   uint64_t permitted = 0, effective = 0, inheritable = 0, bounding = 0, ambient = 0;
   uint32_t securebits = 0;
   bool no_new_privs = false;

@@ -69,6 +69,7 @@ bool FileLocks::RemoveFlockLocked(const void* description) {
 }
 
 Result<void> FileLocks::Flock(const void* description, LockType type, Blocker* blocker) {
+  if (type != LockType::kUnlock && !base::ChargedMemory::Admit().ok()) return Errno(ENOLCK);
   bool notify = false;
   bool done = false;
   auto attempt = [&] {
@@ -104,7 +105,7 @@ const RecordLock* FileLocks::FindConflict(const RecordLock& lock) const {
 }
 
 Result<void> FileLocks::ApplyLocked(const RecordLock& lock) {
-  std::vector<RecordLock> kept;
+  RecordLocks kept;
   RecordLock merged = lock;
   for (const RecordLock& held : records_) {
     if (!SameOwner(held, lock)) {
@@ -151,6 +152,7 @@ Result<void> FileLocks::SetLock(const RecordLock& lock, Blocker* blocker) {
     released_.Notify(base::kEventAll);
     return applied;
   }
+  if (!base::ChargedMemory::Admit().ok()) return Errno(ENOLCK);
   for (;;) {
     RecordLock conflict;
     Result<void> applied;

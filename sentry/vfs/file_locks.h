@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/charged_memory.h"
 #include "base/errno.h"
 #include "base/mutex.h"
 #include "base/wait_queue.h"
@@ -48,7 +49,8 @@ class FileLocks {
   // man 2 flock. `description` is the owner. EWOULDBLOCK without a blocker; ERESTARTSYS_ if a signal came. Changing the
   // type of a lock is not atomic: the old one is gone even if waiting for the new one fails, as on Linux.
   Result<void> Flock(const void* description, LockType type, Blocker* blocker) EXCLUDES(mu_);
-  // F_SETLK (no blocker: EAGAIN) and F_SETLKW. ENOLCK beyond kMaxRecordLocks.
+  // F_SETLK (no blocker: EAGAIN) and F_SETLKW. ENOLCK beyond kMaxRecordLocks, and
+  // at the sandbox's limit.
   Result<void> SetLock(const RecordLock& lock, Blocker* blocker) EXCLUDES(mu_);
   // F_GETLK: a lock that is in the way of `lock`.
   std::optional<RecordLock> TestLock(const RecordLock& lock) const EXCLUDES(mu_);
@@ -69,8 +71,9 @@ class FileLocks {
   // without a blocker; ERESTARTSYS_.
   Result<void> BreakLeases(bool for_write, Blocker* blocker) EXCLUDES(mu_);
 
+  using RecordLocks = std::vector<RecordLock, base::ChargedAllocator<RecordLock>>;
   struct Snapshot {
-    std::vector<RecordLock> records;
+    RecordLocks records;
     std::vector<RecordLock> flocks;
   };
   Snapshot List() const EXCLUDES(mu_);  // for /proc/locks and fdinfo
@@ -98,9 +101,9 @@ class FileLocks {
   bool LeaseInTheWay(bool for_write, int64_t now, int64_t* deadline) REQUIRES(mu_);
 
   mutable base::Mutex mu_;
-  std::vector<RecordLock> records_ GUARDED_BY(mu_);  // of one owner: disjoint; sorted by (owner, start)
-  std::vector<FlockEntry> flocks_ GUARDED_BY(mu_);
-  std::vector<Lease> leases_ GUARDED_BY(mu_);
+  RecordLocks records_ GUARDED_BY(mu_);  // of one owner: disjoint; sorted by (owner, start)
+  std::vector<FlockEntry, base::ChargedAllocator<FlockEntry>> flocks_ GUARDED_BY(mu_);
+  std::vector<Lease, base::ChargedAllocator<Lease>> leases_ GUARDED_BY(mu_);
   base::WaitQueue released_;
 };
 

@@ -15,7 +15,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/charged_memory.h"
 #include "base/errno.h"
 #include "base/fiber_lock.h"
 #include "base/ref_ptr.h"
@@ -91,7 +90,7 @@ struct NewNode {
   uint64_t rdev = 0;
 };
 
-class Inode : public virtual base::RefCounted, public base::Charged {
+class Inode : public virtual base::RefCounted {
  public:
   Superblock& superblock() const { return *superblock_; }
   uint64_t ino() const { return ino_; }

@@ -15,6 +15,7 @@ constexpr int64_t kBreakTimeNs = 45'000'000'000;  // /proc/sys/fs/lease-break-ti
 
 Result<void> FileLocks::SetLease(const void* description, LockType type, int open_count, int write_count, bool writable,
                                  std::function<void()> broken) {
+  if (type != LockType::kUnlock) TRY(base::ChargedMemory::Admit());
   {
     base::MutexLock lock(mu_);
     auto mine =

@@ -209,7 +209,7 @@ Result<RefPtr<FileDescription>> Open(VfsContext& ctx, const VfsPath& start, std:
   if (!(flags & (O_PATH | O_DIRECTORY))) walker.SetOpening((flags & O_ACCMODE) != O_RDONLY);
   TRY(walker.Start(start, path));
   TRY(walker.Run());
-  if (flags & O_PATH) return RefPtr<FileDescription>(base::MakeRef<PathDescription>(walker.at(), flags));
+  if (flags & O_PATH) return RefPtr<FileDescription>(TRY(base::TryMakeRef<PathDescription>(walker.at(), flags)));
   return FinishOpen(ctx, walker.at(), flags, AccessOf(flags));
 }
 
@@ -217,7 +217,7 @@ Result<RefPtr<FileDescription>> OpenPath(VfsContext& ctx, const VfsPath& path, u
   Inode* inode = path.dentry->inode_ptr();
   if (inode == nullptr) return Errno(ENOENT);
   if ((flags & O_DIRECTORY) && !inode->is_dir()) return Errno(ENOTDIR);
-  if (flags & O_PATH) return RefPtr<FileDescription>(base::MakeRef<PathDescription>(path, flags));
+  if (flags & O_PATH) return RefPtr<FileDescription>(TRY(base::TryMakeRef<PathDescription>(path, flags)));
   if (trusted && !(flags & O_TRUNC)) return FinishOpen(ctx, path, flags & ~O_NOATIME, 0);
   return FinishOpen(ctx, path, flags, AccessOf(flags));
 }

@@ -11,7 +11,6 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "base/charged_memory.h"
 #include "base/mutex.h"
 #include "base/ref_ptr.h"
 #include "base/wait_queue.h"
@@ -25,7 +24,7 @@ namespace sentry {
 //
 // A negative dentry can become positive (Instantiate); a positive one keeps its inode for life, also when it leaves the
 // tree. So the inode can be read without a lock.
-class Dentry final : public base::RefCounted, public base::Charged {
+class Dentry final : public base::RefCounted {
  public:
   static RefPtr<Dentry> MakeRoot(RefPtr<Inode> inode);
   // For objects outside of any tree: "pipe:[7]", "socket:[9]", "anon_inode:[eventfd]".

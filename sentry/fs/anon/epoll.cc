@@ -218,6 +218,7 @@ Result<void> EpollFile::AddItem(Fd fd, FileDescription& file, base::WaitQueue& q
     base::MutexLock core_lock(core_->mu);
     if (core_->items.contains(key)) return Errno(EEXIST);
   }
+  TRY(base::ChargedMemory::Admit());
   if (item_count.fetch_add(1, std::memory_order_relaxed) >= kMaxItems) {
     item_count.fetch_sub(1, std::memory_order_relaxed);
     return Errno(ENOSPC);

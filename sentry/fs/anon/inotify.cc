@@ -102,6 +102,7 @@ Result<int> InotifyFile::AddWatch(VfsContext& ctx, const VfsPath& path, uint32_t
     watch.SetMask(kept, mask & IN_MASK_ADD);
     return watch.wd;
   }
+  TRY(base::ChargedMemory::Admit());
   RefPtr<Watch> watch;
   {
     base::MutexLock l(mu_);
@@ -142,7 +143,7 @@ void InotifyFile::Queue(Event event) {
     base::MutexLock l(mu_);
     // The same again says nothing new.
     if (!events_.empty() && events_.back() == event) return;
-    if (events_.size() >= kMaxQueuedEvents) {
+    if (events_.size() >= kMaxQueuedEvents || !base::ChargedMemory::Admit().ok()) {
       if (overflowed_) return;
       overflowed_ = true;
       event = {-1, IN_Q_OVERFLOW, 0, ""};

@@ -24,7 +24,7 @@ std::string PidFd::FdInfo() {
 }
 
 Result<RefPtr<FileDescription>> NewPidFd(Kernel&, RefPtr<ThreadGroup> target, uint32_t flags) {
-  return RefPtr<FileDescription>(base::MakeRef<PidFd>(std::move(target), flags & O_NONBLOCK));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<PidFd>(std::move(target), flags & O_NONBLOCK)));
 }
 
 Result<RefPtr<ThreadGroup>> PidFdTarget(FileDescription& file) {

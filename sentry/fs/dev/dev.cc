@@ -42,7 +42,7 @@ void RegisterMemDevices(platform::MemoryFile& memory) {
     vfs::RegisterDevice(
         FileType::kCharDevice, 1, static_cast<int64_t>(device),
         [device, &memory](const VfsPath& path, uint32_t flags, VfsContext&) -> Result<RefPtr<FileDescription>> {
-          return RefPtr<FileDescription>(base::MakeRef<MemDeviceFile>(path, flags, device, memory));
+          return RefPtr<FileDescription>(TRY(base::TryMakeRef<MemDeviceFile>(path, flags, device, memory)));
         });
   }
 }

@@ -174,6 +174,7 @@ Result<int> DevptsSuperblock::AddTerminal(Terminal& terminal, uint32_t uid) {
 
 Result<RefPtr<FileDescription>> DevptsSuperblock::OpenPtmx(const VfsPath& path, Dentry& root, uint32_t flags,
                                                            VfsContext& ctx) {
+  TRY(base::ChargedMemory::Admit());
   RefPtr<DevptsSuperblock> self(this);
   RefPtr<SlaveInode> slave;
   RefPtr<Pty> pty;
@@ -215,7 +216,7 @@ Result<bool> RootInode::Revalidate(std::string_view name, Inode* child) {
 }
 
 Result<RefPtr<FileDescription>> RootInode::Open(const VfsPath& path, uint32_t flags, VfsContext&) {
-  return RefPtr<FileDescription>(base::MakeRef<RootDirectory>(path, flags));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<RootDirectory>(path, flags)));
 }
 
 }  // namespace sentry::devpts

@@ -258,7 +258,7 @@ Result<RefPtr<FileDescription>> GoferFile::Open(const VfsPath& path, uint32_t fl
   uint32_t mode = flags & O_ACCMODE;
   bool read = mode == O_RDONLY || mode == O_RDWR, write = mode == O_WRONLY || mode == O_RDWR;
   RefPtr<HostFile> host = TRY(Get(read, write));
-  return RefPtr<FileDescription>(base::MakeRef<GoferFileDescription>(path, flags, ctx, std::move(host)));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<GoferFileDescription>(path, flags, ctx, std::move(host))));
 }
 
 }  // namespace sentry::goferfs

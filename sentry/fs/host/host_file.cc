@@ -42,7 +42,7 @@ class HostInode final : public Inode {
     uint32_t have = object_->host_flags() & O_ACCMODE, want = flags & O_ACCMODE;
     if (have != O_RDWR && have != want) return Errno(EACCES);
     if (terminal_ != nullptr) return terminal_->OpenTerminal(path, flags);
-    return RefPtr<FileDescription>(base::MakeRef<HostFile>(path, flags, object_));
+    return RefPtr<FileDescription>(TRY(base::TryMakeRef<HostFile>(path, flags, object_)));
   }
 
  private:
@@ -159,7 +159,7 @@ Result<RefPtr<FileDescription>> NewHostFile(base::Reactor& reactor, base::Unique
   auto object = TRY(HostObject::Create(reactor, std::move(fd), options));
   VfsPath path = TRY(NewHostPath(object));
   uint32_t flags = object->host_flags() & (O_ACCMODE | O_APPEND | O_NONBLOCK);
-  return RefPtr<FileDescription>(base::MakeRef<HostFile>(std::move(path), flags, std::move(object)));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<HostFile>(std::move(path), flags, std::move(object))));
 }
 
 }  // namespace sentry

@@ -52,7 +52,7 @@ class DirFile final : public FileDescription {
 }  // namespace
 
 Result<RefPtr<FileDescription>> KernDir::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
-  return RefPtr<FileDescription>(base::MakeRef<DirFile>(path, flags, RefPtr<KernDir>(this)));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<DirFile>(path, flags, RefPtr<KernDir>(this))));
 }
 
 void StaticDir::Add(std::string name, RefPtr<Inode> child) {

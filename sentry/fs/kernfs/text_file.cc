@@ -153,7 +153,8 @@ size_t RetainedText() { return retained.load(std::memory_order_relaxed); }
 
 Result<RefPtr<FileDescription>> TextFile::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
   TRY(CheckOpen(ctx));
-  return RefPtr<FileDescription>(base::MakeRef<TextDescription>(path, flags, RefPtr<TextFile>(this), ctx.creds));
+  return RefPtr<FileDescription>(
+      TRY(base::TryMakeRef<TextDescription>(path, flags, RefPtr<TextFile>(this), ctx.creds)));
 }
 
 Result<std::string> TextOpsFile::Generate(VfsContext& ctx, uint64_t& cursor) {

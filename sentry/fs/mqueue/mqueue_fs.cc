@@ -24,7 +24,7 @@ class QueueInode final : public kernfs::KernInode {
                   kernfs::KernSuperblock::kFirstComputedIno + queue->id()),
         queue_(std::move(queue)) {}
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext&) override {
-    return RefPtr<FileDescription>(base::MakeRef<MqueueFile>(queue_, path, flags));
+    return RefPtr<FileDescription>(TRY(base::TryMakeRef<MqueueFile>(queue_, path, flags)));
   }
   Mqueue& queue() const { return *queue_; }
 

@@ -351,7 +351,7 @@ Result<void> OverlayDirectory::Rename(std::string_view old_name, Inode& moved_in
 }
 
 Result<RefPtr<FileDescription>> OverlayDirectory::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
-  return RefPtr<FileDescription>(base::MakeRef<OverlayDirectoryDescription>(path, flags));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<OverlayDirectoryDescription>(path, flags)));
 }
 
 }  // namespace sentry::overlay

@@ -91,7 +91,8 @@ Result<RefPtr<FileDescription>> OverlayFile::Open(const VfsPath& path, uint32_t 
   if ((flags & O_ACCMODE) != O_RDONLY) TRY(CopyUp());
   bool upper = this->upper() != nullptr;
   RefPtr<FileDescription> real = TRY(OpenReal(upper, flags, path, ctx));
-  return RefPtr<FileDescription>(base::MakeRef<OverlayFileDescription>(path, flags, ctx, std::move(real), upper));
+  return RefPtr<FileDescription>(
+      TRY(base::TryMakeRef<OverlayFileDescription>(path, flags, ctx, std::move(real), upper)));
 }
 
 }  // namespace sentry::overlay

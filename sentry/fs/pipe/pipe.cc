@@ -24,6 +24,7 @@ bool Charge(int64_t slots, int64_t limit) {
 }  // namespace
 
 Result<RefPtr<Pipe>> Pipe::Create() {
+  TRY(base::ChargedMemory::Admit());
   size_t slots = kDefaultSlots;
   if (!Charge(kDefaultSlots, kSoftSlots)) {
     slots = kMinSlots;
@@ -34,9 +35,9 @@ Result<RefPtr<Pipe>> Pipe::Create() {
 
 Pipe::~Pipe() { charged_slots.fetch_sub(static_cast<int64_t>(slots_.load()), std::memory_order_relaxed); }
 
-RefPtr<PipePage> Pipe::NewPage() {
+Result<RefPtr<PipePage>> Pipe::NewPage() {
   if (spare_ != nullptr) return std::move(spare_);
-  return base::MakeRef<PipePage>();
+  return base::TryMakeRef<PipePage>();
 }
 
 void Pipe::PopFront() {
@@ -124,7 +125,12 @@ Result<size_t> Pipe::Write(IoBuffer& from, bool packets) {
       }
     }
     while (error == EAGAIN && from.remaining() != 0 && !FullLocked()) {
-      RefPtr<PipePage> page = NewPage();
+      Result<RefPtr<PipePage>> fresh = NewPage();
+      if (!fresh.ok()) {
+        error = fresh.error();
+        break;
+      }
+      RefPtr<PipePage> page = std::move(*fresh);
       size_t wanted = std::min<size_t>(from.remaining(), kPageSize);
       auto copied = from.CopyIn(std::span<std::byte>(page->data, wanted));
       if (!copied.ok() || *copied < wanted) {
@@ -220,7 +226,12 @@ Result<size_t> Pipe::Fill(size_t bytes, const PageFunction& fill) {
     if (readers() == 0) return Errno(EPIPE);
     if (FullLocked()) return Errno(EAGAIN);
     while (total < bytes && !FullLocked()) {
-      RefPtr<PipePage> page = NewPage();
+      Result<RefPtr<PipePage>> fresh = NewPage();
+      if (!fresh.ok()) {
+        if (total == 0) return fresh.error();
+        break;
+      }
+      RefPtr<PipePage> page = std::move(*fresh);
       size_t wanted = std::min<size_t>(kPageSize, bytes - total);
       auto filled = fill(std::span<std::byte>(page->data, wanted));
       size_t length = filled.ok() ? *filled : 0;

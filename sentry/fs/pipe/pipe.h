@@ -97,7 +97,7 @@ class Pipe final : public base::RefCounted {
   Slot& SlotAt(size_t i) REQUIRES(mu_) { return ring_[(head_ + i) % ring_.size()]; }
   void PopFront() REQUIRES(mu_);
   void Push(RefPtr<PipePage> page, size_t offset, size_t length, bool packet, bool can_merge) REQUIRES(mu_);
-  RefPtr<PipePage> NewPage() REQUIRES(mu_);
+  Result<RefPtr<PipePage>> NewPage() REQUIRES(mu_);  // ENOMEM
   void TakeFront(size_t bytes) REQUIRES(mu_);
   void Publish() REQUIRES(mu_);
   bool FullLocked() const REQUIRES(mu_) { return used_ == ring_.size(); }

@@ -49,8 +49,8 @@ Result<std::pair<RefPtr<FileDescription>, RefPtr<FileDescription>>> NewPipe(uint
     base::MutexLock lock(inode->special_mu);
     inode->special = pipe;
   }
-  RefPtr<FileDescription> reader = base::MakeRef<PipeFile>(path, O_RDONLY | status, pipe, inode);
-  RefPtr<FileDescription> writer = base::MakeRef<PipeFile>(path, O_WRONLY | status, pipe, inode);
+  RefPtr<FileDescription> reader = TRY(base::TryMakeRef<PipeFile>(path, O_RDONLY | status, pipe, inode));
+  RefPtr<FileDescription> writer = TRY(base::TryMakeRef<PipeFile>(path, O_WRONLY | status, pipe, inode));
   return std::pair(std::move(reader), std::move(writer));
 }
 
@@ -71,7 +71,7 @@ Result<RefPtr<FileDescription>> OpenFifo(const VfsPath& path, uint32_t flags, Vf
     ++pipe->files;
   }
   uint64_t readers_before = pipe->reader_opens(), writers_before = pipe->writer_opens();
-  auto file = base::MakeRef<PipeFile>(path, flags, pipe, inode);
+  auto file = TRY(base::TryMakeRef<PipeFile>(path, flags, pipe, inode));
   if (!named || (file->readable() && file->writable())) return RefPtr<FileDescription>(file);
   if (file->readable()) {
     if (pipe->writers() != 0) return RefPtr<FileDescription>(file);

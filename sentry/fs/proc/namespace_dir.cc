@@ -41,7 +41,7 @@ class NsInode final : public Inode {
     return a;
   }
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext&) override {
-    return RefPtr<FileDescription>(base::MakeRef<NsFile>(path, flags));
+    return RefPtr<FileDescription>(TRY(base::TryMakeRef<NsFile>(path, flags)));
   }
 };
 

@@ -76,7 +76,7 @@ class PagemapFile final : public kernfs::KernInode {
   Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
     if (!Alive(*task_)) return Errno(ESRCH);
     TRY(MayInspect(ctx, *task_));
-    return RefPtr<FileDescription>(base::MakeRef<PagemapDescription>(path, flags, task_->SnapshotMm()));
+    return RefPtr<FileDescription>(TRY(base::TryMakeRef<PagemapDescription>(path, flags, task_->SnapshotMm())));
   }
   Result<void> SetAttr(const AttrChange& change) override {
     if (change.mode) return Errno(EPERM);

@@ -236,7 +236,7 @@ Result<void> TmpfsDirectory::Rename(std::string_view old_name, Inode& moved, Ino
 }
 
 Result<RefPtr<FileDescription>> TmpfsDirectory::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
-  return RefPtr<FileDescription>(base::MakeRef<DirectoryDescription>(path, flags));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<DirectoryDescription>(path, flags)));
 }
 
 }  // namespace sentry::tmpfs

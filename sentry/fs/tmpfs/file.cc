@@ -440,7 +440,7 @@ Result<void> TmpfsFile::AddSeals(uint32_t seals) {
 }
 
 Result<RefPtr<FileDescription>> TmpfsFile::Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) {
-  return RefPtr<FileDescription>(base::MakeRef<TmpfsFileDescription>(path, flags, ctx));
+  return RefPtr<FileDescription>(TRY(base::TryMakeRef<TmpfsFileDescription>(path, flags, ctx)));
 }
 
 }  // namespace sentry::tmpfs

@@ -136,6 +136,7 @@ Result<uint64_t> TmpfsSuperblock::ChargeBytes(uint64_t bytes, uint64_t least) {
 }
 
 Result<void> TmpfsSuperblock::ChargeInode() {
+  if (!base::ChargedMemory::Admit().ok()) return Errno(ENOSPC);  // shmem_get_inode
   if ((options_.charged_to != nullptr ? *options_.charged_to : memory_).Full()) return Errno(ENOSPC);
   uint64_t used = used_inodes_.load(std::memory_order_relaxed);
   do {

@@ -40,6 +40,7 @@ Result<RefPtr<FileDescription>> Pty::OpenTerminal(const VfsPath& path, uint32_t 
     Task* task = Task::Current();
     if (task == nullptr || !task->Capable(CAP_SYS_ADMIN)) return Errno(EBUSY);
   }
+  TRY(base::ChargedMemory::Admit());
   slaves_.fetch_add(1, std::memory_order_acq_rel);
   slave_gone_.store(false, std::memory_order_release);
   return RefPtr<FileDescription>(base::MakeRef<PtySlaveFile>(path, flags, RefPtr<Pty>(this)));

@@ -21,6 +21,22 @@ constexpr int64_t kEntryCost = 64;
 constexpr base::EventMask kReadable = base::kEventIn | base::kEventRdNorm;
 constexpr base::EventMask kWritable = base::kEventOut | base::kEventWrNorm;
 
+int64_t CostOf(const std::vector<std::byte>& message) { return static_cast<int64_t>(message.size()) + kEntryCost; }
+
+void Uncharge(int64_t cost) {
+  base::ChargedMemory::Uncharge(static_cast<size_t>(cost));
+  g_bytes.fetch_sub(cost, std::memory_order_relaxed);
+}
+
+// False, and nothing charged, at the limit.
+bool Charge(int64_t cost) {
+  if (!base::ChargedMemory::Admit().ok()) return false;
+  base::ChargedMemory::Charge(static_cast<size_t>(cost));
+  if (g_bytes.fetch_add(cost, std::memory_order_relaxed) + cost <= MqueueTable::kMaxInSandbox) return true;
+  Uncharge(cost);
+  return false;
+}
+
 }  // namespace
 
 Mqueue::Mqueue(const Credentials& creds, uint32_t mode, const MqAttr& attr)
@@ -31,7 +47,11 @@ Mqueue::Mqueue(const Credentials& creds, uint32_t mode, const MqAttr& attr)
       max_messages_(attr.maxmsg),
       message_size_(attr.msgsize) {}
 
-Mqueue::~Mqueue() { g_bytes.fetch_sub(static_cast<int64_t>(bytes_) + count_ * kEntryCost, std::memory_order_relaxed); }
+Mqueue::~Mqueue() {
+  for (const auto& [priority, queue] : messages_) {
+    for (const std::vector<std::byte>& message : queue) Uncharge(CostOf(message));
+  }
+}
 
 Result<void> Mqueue::CheckAccess(const Credentials& creds, int may) const {
   uint32_t granted = mode_;
@@ -48,11 +68,7 @@ Result<void> Mqueue::Send(std::vector<std::byte>& message, uint32_t priority, To
   {
     base::MutexLock lock(mu_);
     if (count_ >= max_messages_) return Errno(EAGAIN);
-    const int64_t cost = static_cast<int64_t>(message.size()) + kEntryCost;
-    if (g_bytes.fetch_add(cost, std::memory_order_relaxed) + cost > MqueueTable::kMaxInSandbox) {
-      g_bytes.fetch_sub(cost, std::memory_order_relaxed);
-      return Errno(ENOMEM);
-    }
+    if (!Charge(CostOf(message))) return Errno(ENOMEM);
     bytes_ += message.size();
     messages_[priority].push_back(std::move(message));
     if (count_++ == 0 && notified_ && receivers_ == 0) {
@@ -77,7 +93,7 @@ Result<Mqueue::Received> Mqueue::Receive() {
     if (first->second.empty()) messages_.erase(first);
     --count_;
     bytes_ -= received.message.size();
-    g_bytes.fetch_sub(static_cast<int64_t>(received.message.size()) + kEntryCost, std::memory_order_relaxed);
+    Uncharge(CostOf(received.message));
   }
   events_.Notify(kWritable);
   return received;
@@ -182,7 +198,7 @@ Result<RefPtr<Mqueue>> MqueueTable::Open(Task& task, const std::string& name, ui
       bytes > task.thread_group().Limit(RLIMIT_MSGQUEUE)) {
     return Errno(EMFILE);
   }
-  RefPtr<Mqueue> queue = base::MakeRef<Mqueue>(task.creds(), mode & ~task.fs().umask(), wanted);
+  RefPtr<Mqueue> queue = TRY(base::TryMakeRef<Mqueue>(task.creds(), mode & ~task.fs().umask(), wanted));
   queues_.emplace(name, queue);
   return queue;
 }

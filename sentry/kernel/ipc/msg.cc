@@ -13,16 +13,30 @@ std::atomic<int64_t> g_bytes{0};  // in all queues, with what an entry costs
 
 int64_t CostOf(const Message& message) { return static_cast<int64_t>(message.data.size()) + 64; }
 
+void Uncharge(int64_t cost) {
+  base::ChargedMemory::Uncharge(static_cast<size_t>(cost));
+  g_bytes.fetch_sub(cost, std::memory_order_relaxed);
+}
+
+// False, and nothing charged, at the limit.
+bool Charge(int64_t cost) {
+  base::ChargedMemory::Charge(static_cast<size_t>(cost));
+  if (g_bytes.fetch_add(cost, std::memory_order_relaxed) + cost <= MsgQueue::kMaxInSandbox) return true;
+  Uncharge(cost);
+  return false;
+}
+
 int64_t Seconds(Task& task) { return task.kernel().time().RealtimeNow() / 1'000'000'000; }
 
 }  // namespace
 
 MsgQueue::~MsgQueue() {
-  for (const Message& message : messages_) g_bytes.fetch_sub(CostOf(message), std::memory_order_relaxed);
+  for (const Message& message : messages_) Uncharge(CostOf(message));
 }
 
 Result<void> MsgQueue::Send(Task& task, Message message, bool nowait) {
   const uint64_t size = message.data.size();
+  TRY(base::ChargedMemory::Admit());
   std::list<Message> node;  // made without the lock
   node.push_back(std::move(message));
   Result<void> done;
@@ -35,8 +49,7 @@ Result<void> MsgQueue::Send(Task& task, Message message, bool nowait) {
     }
     if (bytes_ + size > max_bytes_ || messages_.size() + 1 > max_bytes_) return false;
     const int64_t cost = CostOf(node.front());
-    if (g_bytes.fetch_add(cost, std::memory_order_relaxed) + cost > kMaxInSandbox) {
-      g_bytes.fetch_sub(cost, std::memory_order_relaxed);
+    if (!Charge(cost)) {
       done = Errno(ENOMEM);
       return true;
     }
@@ -96,7 +109,7 @@ Result<Message> MsgQueue::Receive(Task& task, int64_t type, uint64_t max, int fl
       return true;
     }
     bytes_ -= it->data.size();
-    g_bytes.fetch_sub(CostOf(*it), std::memory_order_relaxed);
+    Uncharge(CostOf(*it));
     taken.splice(taken.end(), messages_, it);
     receive_pid_ = task.thread_group().pid();
     receive_time_ = Seconds(task);

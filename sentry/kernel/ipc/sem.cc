@@ -15,7 +15,7 @@ std::atomic<int64_t> g_semaphores{0};  // in all sets
 
 Result<RefPtr<SemSet>> SemSet::Create(int32_t key, uint32_t mode, const Credentials& creds, int count, int64_t now) {
   if (g_semaphores.load(std::memory_order_relaxed) + count > kMaxInSandbox) return Errno(ENOSPC);
-  return base::MakeRef<SemSet>(key, mode, creds, count, now);
+  return base::TryMakeRef<SemSet>(key, mode, creds, count, now);
 }
 
 SemSet::SemSet(int32_t key, uint32_t mode, const Credentials& creds, int count, int64_t now)
@@ -76,7 +76,7 @@ Result<void> SemSet::Operate(Task& task, std::span<const SemBuf> ops, base::Mono
     if (op.flags & kUndo) undoes = true;
     if (op.op != 0) changes = true;
   }
-  if (undoes && !task.sem_undo) task.sem_undo = base::MakeRef<SemUndoList>();
+  if (undoes && !task.sem_undo) task.sem_undo = TRY(base::TryMakeRef<SemUndoList>());
   const int pid = task.thread_group().pid();
   Waiter waiter{};
   Result<bool> done = false;

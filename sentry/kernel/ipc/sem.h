@@ -66,6 +66,7 @@ class SemSet final : public base::RefCounted {
   friend RefPtr<T> base::MakeRef(A&&...);
   SemSet(int32_t key, uint32_t mode, const Credentials& creds, int count, int64_t now);
   ~SemSet() override;
+  using ResetTimes = std::vector<uint64_t, base::ChargedAllocator<uint64_t>>;
   struct Sem {
     int value = 0;
     int pid = 0;
@@ -79,10 +80,10 @@ class SemSet final : public base::RefCounted {
       REQUIRES(mu_);
   const size_t count_;
   mutable base::Mutex mu_;  // after IpcIds::mu, before SemUndoList::mu_
-  std::vector<Sem> sems_ GUARDED_BY(mu_);
+  std::vector<Sem, base::ChargedAllocator<Sem>> sems_ GUARDED_BY(mu_);
   std::list<Waiter*> waiters_ GUARDED_BY(mu_);
   uint64_t resets_ GUARDED_BY(mu_) = 0;  // SETALL so far
-  std::vector<uint64_t> reset_at_ GUARDED_BY(mu_);
+  ResetTimes reset_at_ GUARDED_BY(mu_);
   std::atomic<bool> removed_{false};  // written under mu_
   int64_t operation_time_ GUARDED_BY(mu_) = 0, change_time_ GUARDED_BY(mu_);
   base::WaitQueue changed_;
@@ -100,7 +101,7 @@ class SemUndoList final : public base::RefCounted {
   struct Entry {
     RefPtr<SemSet> set;
     std::vector<int16_t> adjustments;
-    std::vector<uint64_t> seen_resets;  // of each semaphore, when its adjustment began
+    SemSet::ResetTimes seen_resets;  // of each semaphore, when its adjustment began
   };
   std::atomic<int> users_{1};
   base::Mutex mu_;

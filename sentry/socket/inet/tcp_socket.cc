@@ -236,6 +236,7 @@ Result<void> TcpSocket::Connect(VfsContext&, const SocketAddress& address, RefPt
         }
     }
   }
+  TRY(base::ChargedMemory::Admit());
   IpEndpoint to = TRY(ParseAddress(address));
   IpAddress source = endpoint_->local.address;
   to = TRY(Route(to, &source));

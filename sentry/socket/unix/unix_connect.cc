@@ -87,6 +87,7 @@ Result<void> UnixSocket::Connect(VfsContext& ctx, const SocketAddress& address, 
   RefPtr<HostPeer> host;
   RefPtr<UnixEndpoint> listener = TRY(FindForConnect(ctx, address, host));
   if (host) return ConnectToHost(address, std::move(host));
+  TRY(base::ChargedMemory::Admit());
   auto server_events = base::MakeRef<SocketEvents>();
   auto embryo = base::MakeRef<UnixEndpoint>(type(), endpoint_->net_, server_events);
   auto kind = IsStream() ? Connection::Kind::kUnixStream : Connection::Kind::kUnixPackets;

@@ -17,7 +17,8 @@ struct RandomCallsOutcome {
 // Makes a sandbox on the fake platform (file systems, sockets and all), lets the guest make the calls and takes it
 // down again. Calls that wait are interrupted after some milliseconds. Returns when nothing is left; a process that
 // cannot be killed is a bug, and ends the caller with a CHECK.
-RandomCallsOutcome MakeRandomCalls(std::span<const uint8_t> input);
+// `fail_every`: the so manieth allocation for the guest always fails; 0: none.
+RandomCallsOutcome MakeRandomCalls(std::span<const uint8_t> input, uint64_t fail_every = 0);
 
 }  // namespace sentry::testing
 

@@ -62,7 +62,7 @@ class FileTest : public ::testing::Test {
     auto creds = base::MakeRef<Credentials>();
     creds->ruid = creds->euid = creds->suid = creds->fsuid = uid;
     creds->rgid = creds->egid = creds->sgid = creds->fsgid = gid;
-    creds->groups = std::move(groups);
+    creds->groups.assign(groups.begin(), groups.end());
     return creds;
   }
   // Mounts a new tmpfs on `path`.

@@ -28,6 +28,8 @@ constexpr uint64_t kGiantBytes = uint64_t{64} << 30;
 // Free ranges looked at for a fit before the end of the used part is taken: offsets are cheap, time under the lock is
 // not.
 constexpr int kMaxProbes = 128;
+// Freed pages that nobody has wanted for so long go back to the host; a look at them costs a wake-up.
+constexpr base::MonotonicNs kIdleNs = 1'000'000'000, kTrimNs = 250'000'000;
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U
@@ -384,7 +386,7 @@ void MemoryFile::Recycle(FileRange range) {
       impl_->pool_bytes += range.length();
       if (impl_->trim_timer && !impl_->trim_armed) {
         impl_->trim_armed = true;
-        impl_->trim_timer->Set(now + 1'000'000'000);
+        impl_->trim_timer->Set(now + kIdleNs);
       }
       return;
     }
@@ -408,15 +410,16 @@ void MemoryFile::TrimPool(base::MonotonicNs freed_before) {
 
 void MemoryFile::StartTrimming(base::Reactor& reactor) {
   auto timer = std::make_unique<base::Timer>(reactor, [this] {
-    TrimPool(base::MonotonicNow() - 1'000'000'000);
+    const base::MonotonicNs now = base::MonotonicNow();
+    TrimPool(now - kIdleNs);
     base::MutexLock lock(mu_);
     impl_->trim_armed = impl_->trim_timer && !impl_->pool.empty();
-    if (impl_->trim_armed) impl_->trim_timer->Set(impl_->pool.front().freed + 1'000'000'001);
+    if (impl_->trim_armed) impl_->trim_timer->Set(std::max(impl_->pool.front().freed + kIdleNs + 1, now + kTrimNs));
   });
   base::MutexLock lock(mu_);
   impl_->trim_timer = std::move(timer);
   impl_->trim_armed = !impl_->pool.empty();
-  if (impl_->trim_armed) impl_->trim_timer->Set(base::MonotonicNow() + 1'000'000'000);
+  if (impl_->trim_armed) impl_->trim_timer->Set(base::MonotonicNow() + kIdleNs);
 }
 
 void MemoryFile::StopTrimming() {

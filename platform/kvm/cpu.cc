@@ -253,6 +253,7 @@ bool Cpu::RunCurrent(bool bounded) {
     const bool interrupted = context.interrupted_.load(std::memory_order_acquire);
     if (interrupted || (where_ != Where::kContext && OthersTurn())) {
       std::optional<Exit> exit = Evict(context);
+      if (!exit && where_ == Where::kProcessor) continue;  // it died meanwhile
       if (!exit && !interrupted) {
         Requeue(context);
         return false;

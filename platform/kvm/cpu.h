@@ -90,7 +90,8 @@ class Cpu {
   void Load(KvmContext& context);
   void LoadVectors(KvmContext& context);
   void Store(KvmContext& context);
-  // Takes the current context's registers out of the virtual CPU. An exit if it made one on the way.
+  // Takes the current context's registers out of the virtual CPU. An exit if it made one on the way. Leaves them where
+  // they are if the address space is dead.
   std::optional<Exit> Evict(KvmContext& context);
   // What a stay in the guest ended with: the exit if the sentry has to see one; none: the context goes on, or may.
   std::optional<Exit> OnOutcome(KvmContext& context, Vcpu::Outcome outcome);

@@ -12,6 +12,7 @@
 #include "platform/kvm/kvm_abi.h"
 #include "platform/kvm/ring0_layout.h"
 #include "platform/memory_file.h"
+#include "platform/registers.h"
 
 extern "C" {
 extern const char runsc_kvm_text[], runsc_kvm_text_end[], runsc_kvm_stubs[], runsc_kvm_gate[], runsc_kvm_gate_end[];
@@ -20,6 +21,7 @@ extern const char runsc_kvm_text[], runsc_kvm_text_end[], runsc_kvm_stubs[], run
 namespace platform::kvm {
 namespace {
 
+constexpr uint32_t kCpuidXState = 0xd;
 constexpr size_t kMaxRetired = 4096, kManyRetired = 256;  // pages
 
 // A gate of the interrupt descriptor table: to ring 0, interrupts off (Intel SDM vol. 3, 6.14.1).
@@ -100,6 +102,14 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(base::UniqueFd device) {
 
   m->cpuid_ = std::make_unique<CpuidList>();
   TRY(base::Host(SYS_ioctl, kvm, kGetSupportedCpuid, m->cpuid_.get()));
+
+  m->xstate_features_ = XStateFeatures();
+  for (uint32_t i = 0; i < m->cpuid_->count; ++i) {
+    const kvm_cpuid_entry2& e = m->cpuid_->entries[i];
+    if (e.function != kCpuidXState || e.index != 0) continue;
+    // A host without processor support says nothing here, and lets guests use what the processor has.
+    if (const uint64_t given = uint64_t{e.edx} << 32 | e.eax; given != 0) m->xstate_features_ &= given;
+  }
 
   const long pages = TRY(base::Host(SYS_mmap, nullptr, kPagesBytes, PROT_READ | PROT_WRITE,
                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));

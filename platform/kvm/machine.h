@@ -42,6 +42,9 @@ class Machine {
   int system_fd() const { return system_.get(); }
   size_t run_bytes() const { return run_bytes_; }
   const CpuidList& cpuid() const { return *cpuid_; }
+  // What virtual CPUs have in XCR0: the features that guests see, as far as the host's KVM can give them. (Not MPX,
+  // for example, since Linux 5.6.)
+  uint64_t xstate_features() const { return xstate_features_; }
   // Of the area of KVM_GET_XSAVE2; 0 if the host has only KVM_GET_XSAVE.
   size_t xsave_bytes() const { return xsave_bytes_; }
   // Whether registers can be exchanged in the memory of kvm_run.
@@ -115,6 +118,7 @@ class Machine {
   base::UniqueFd system_, vm_;
   size_t run_bytes_ = 0;
   size_t xsave_bytes_ = 0;
+  uint64_t xstate_features_ = 0;
   bool tells_faults_ = false, can_sync_registers_ = false;
   uint32_t max_slots_ = 0;
   std::unique_ptr<CpuidList> cpuid_;

@@ -38,6 +38,7 @@ constexpr uint64_t kGateSyscallMask = 0x100;
 constexpr uint64_t kXcr0Pkru = 1 << 9;
 constexpr uint64_t kInitialFlags = 2;
 constexpr uint64_t kOutBytes = 2;
+constexpr size_t kXsaveHeader = 512;  // Intel SDM vol. 1, 13.4.2: which parts are there
 
 // Of the task state segment: up to and without its I/O permission bits, and with those of the first 72 ports.
 constexpr uint16_t kTssBytes = 0x68, kTssBytesWithPorts = kTssBytes + 10;
@@ -118,7 +119,7 @@ base::Result<void> Vcpu::SetModelRegisters() {
   kvm_xcrs xcrs = {};
   xcrs.nr_xcrs = 1;
   xcrs.xcrs[0].xcr = 0;
-  xcrs.xcrs[0].value = XStateFeatures();
+  xcrs.xcrs[0].value = machine_.xstate_features();
   TRY(base::Host(SYS_ioctl, fd_.get(), KVM_SET_XCRS, &xcrs));
   MsrList<4> msrs = {};
   msrs.entries[0] = {kMsrStar, 0, uint64_t{0x23} << 48 | uint64_t{SELECTOR_KERNEL_CS} << 32};
@@ -174,7 +175,7 @@ void Vcpu::FillRing0(kvm_sregs& s) const {
   s.cr0 = kCr0;
   s.cr3 = root_;
   s.cr4 = kCr4Pae | kCr4Osfxsr | kCr4Osxmmexcpt | kCr4Fsgsbase | kCr4Osxsave;
-  if (XStateFeatures() & kXcr0Pkru) s.cr4 |= kCr4Pke;
+  if (machine_.xstate_features() & kXcr0Pkru) s.cr4 |= kCr4Pke;
   s.efer = kEfer;
   memset(s.interrupt_bitmap, 0, sizeof(s.interrupt_bitmap));
 }
@@ -366,6 +367,11 @@ void Vcpu::GetXState(std::span<std::byte> area) {
 void Vcpu::SetXState(std::span<const std::byte> area) {
   memset(xsave_.get(), 0, xsave_bytes_);
   memcpy(xsave_.get(), area.data(), std::min(area.size(), xsave_bytes_));
+  // A guest may have claimed others in a signal frame.
+  uint64_t present;
+  memcpy(&present, xsave_.get() + kXsaveHeader, sizeof(present));
+  present &= machine_.xstate_features();
+  memcpy(xsave_.get() + kXsaveHeader, &present, sizeof(present));
   CHECK(base::Host(SYS_ioctl, fd_.get(), kSetXsave, xsave_.get()).ok());
 }
 

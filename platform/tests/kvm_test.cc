@@ -439,6 +439,34 @@ TEST_P(KvmTest, GuestsThatComputeShareAVirtualCpu) {
   });
 }
 
+// Also at the moment when a guest gives way to another one of its address space: the virtual CPU must not stay in it.
+TEST_P(KvmTest, DeathAtAnyMomentLeavesTheVirtualCpuToOthers) {
+  InFiber([&] {
+    for (int i = 0; i < 80; ++i) {
+      auto as = SpaceWith(BLOB_OF(spin));
+      std::vector<base::RefPtr<base::Fiber>> fibers;
+      for (int k = 0; k < 3; ++k) {
+        fibers.push_back(base::Fiber::Spawn(*scheduler_, {}, [&] {
+          auto context = SpinContext();
+          EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kDead);
+        }));
+      }
+      std::thread killer([&] {
+        while (platform_->RunningContexts() < 3) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::microseconds(3500 + i * 10));
+        as->Release();
+      });
+      for (auto& f : fibers) f->Join();
+      killer.join();
+      Guest g = SystemCallGuest();
+      g.context->registers().rax = 600 + i;
+      ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
+      ASSERT_EQ(g.context->registers().orig_rax, 600u + i);
+      g.as->Release();
+    }
+  });
+}
+
 // Guests that compute and were started on one executor spread over those that have nothing to do.
 TEST_P(KvmTest, GuestsThatComputeSpread) {
   StartScheduler(2);

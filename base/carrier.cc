@@ -44,7 +44,7 @@ void Executor::Impl::OnWatch() {
   {
     MutexLock lock(mu);
     watched.store(false, std::memory_order_relaxed);
-    if (stop || (head == nullptr && posted.empty())) return;
+    if (stop || (head == nullptr && posted.empty() && !idle->HasWork())) return;
     replaced = ReplaceLocked(watched_run);
     if (!replaced) WatchLocked();  // otherwise the first fiber of the new thread does it
   }

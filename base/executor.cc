@@ -383,8 +383,8 @@ bool Executor::Impl::RunFiber(Carrier& carrier, Fiber& fiber) {
   } else {
     carrier.run.store(run, std::memory_order_relaxed);
     busy.store(true, std::memory_order_seq_cst);
-    const bool others_wait =
-        queue_length.load(std::memory_order_seq_cst) != 0 || has_posted.load(std::memory_order_seq_cst);
+    const bool others_wait = queue_length.load(std::memory_order_seq_cst) != 0 ||
+                             has_posted.load(std::memory_order_seq_cst) || idle->HasWork();
     if (others_wait && !watched.load(std::memory_order_relaxed)) Watch();
   }
   carrier.tracker.Leave(f.tracker);

@@ -116,12 +116,14 @@ void Cpu::Enqueue(KvmContext& context) {
   context.next_ = after;
   (before != nullptr ? before->next_ : head_) = &context;
   if (after != nullptr) after->previous_ = &context;
+  NoteReady();
 }
 
 void Cpu::Remove(KvmContext& context) {
   (context.previous_ != nullptr ? context.previous_->next_ : head_) = context.next_;
   if (context.next_ != nullptr) context.next_->previous_ = context.previous_;
   context.next_ = context.previous_ = nullptr;
+  NoteReady();
 }
 
 bool Cpu::Choose() {
@@ -132,6 +134,7 @@ bool Cpu::Choose() {
   Remove(context);
   context.place_ = KvmContext::Place::kCurrent;
   current_ = &context;
+  NoteReady();
   where_ = Where::kContext;
   virtual_time_ = std::max(virtual_time_, context.virtual_time_);
   return true;
@@ -392,6 +395,7 @@ void Cpu::Finish(KvmContext& context, const Exit& exit) {
     base::MutexLock lock(platform_.queues());
     CHECK(current_ == &context);
     current_ = nullptr;
+    NoteReady();
     context.place_ = KvmContext::Place::kNowhere;
     context.interrupted_ = false;
     done = std::exchange(context.done_, nullptr);

@@ -38,6 +38,8 @@ class Cpu {
   // Between fibers, when more of them are to come: guest threads that have waited for long behind them go to another
   // CPU, or get a tick's time.
   void Poll();
+  // Guest threads are ready to run here. A hint.
+  bool HasWork() const { return ready_.load(std::memory_order_relaxed); }
   void Detach();
 
   base::Executor& executor() { return *executor_.load(std::memory_order_relaxed); }
@@ -81,6 +83,7 @@ class Cpu {
   // Makes the context whose turn it is current. False if there is none.
   bool Choose();
   bool OthersTurn();
+  void NoteReady() { ready_.store(!Idle(), std::memory_order_relaxed); }  // after head_ or current_ has changed
   // Runs the current context until it is not current any more or the executor is wanted; with `bounded`, at most until
   // the next tick. True: the executor is wanted.
   bool RunCurrent(bool bounded);
@@ -118,6 +121,7 @@ class Cpu {
   KvmContext* head_ = nullptr;
   KvmContext* current_ = nullptr;
   int64_t virtual_time_ = 0;
+  std::atomic<bool> ready_{false};  // !Idle(), for others to read
 
   // Where the virtual CPU is, for others. Odd: in KVM_RUN, or about to be.
   mutable std::atomic<uint32_t> stays_{0};

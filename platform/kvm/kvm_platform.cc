@@ -21,6 +21,7 @@ class Idle final : public base::IdleStrategy {
   // Nothing of the host's is bound to the thread.
   bool MayMove() const override { return true; }
   void Poll() override { cpu_.Poll(); }
+  bool HasWork() const override { return cpu_.HasWork(); }
   void Wait() override { cpu_.Wait(); }
   void Wake() override { cpu_.Wake(); }
   Cpu& cpu() { return cpu_; }

@@ -53,10 +53,11 @@ void PlatformTest::TearDown() {
 
 bool PlatformTest::NeedsCode() { return !GetParam().runs_code; }
 
-void PlatformTest::StartScheduler(int executors, bool bind_cpus) {
+void PlatformTest::StartScheduler(int executors, bool bind_cpus, int64_t replace_stuck_after_ns) {
   base::Scheduler::Options options;
   options.executors = executors;
   options.bind_cpus = bind_cpus;
+  options.replace_stuck_after_ns = replace_stuck_after_ns;
   options.idle = [this](int index) { return platform_->NewIdleStrategy(index); };
   scheduler_ = std::make_unique<base::Scheduler>(std::move(options));
 }

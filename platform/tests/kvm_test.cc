@@ -1,6 +1,8 @@
 // The KVM platform: hostile guests (docs/security.md), stale translations, files that become shorter, fairness.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "base/reactor.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
 #include "platform/kvm/ring0_layout.h"
@@ -435,6 +438,77 @@ TEST_P(KvmTest, GuestsThatComputeShareAVirtualCpu) {
     for (auto& context : contexts) context->Interrupt();
     for (auto& fiber : fibers) fiber->Join();
     caller.as->Release();
+    as->Release();
+  });
+}
+
+// One executor, in ring 3, that no tick takes out, for nobody else wants to run there: timers, host descriptors, other
+// fibers and other threads get it all the same.
+TEST_P(KvmTest, NothingInTheSentryWaitsForRing3) {
+  StartScheduler(1);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(spin));
+    auto context = SpinContext();
+    auto spinner = base::Fiber::Spawn(*scheduler_, {},
+                                      [&] { EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kInterrupted); });
+    base::UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    base::Fiber* self = base::Fiber::Current();
+    std::atomic<int> ready{0};
+    base::FdWatch watch(scheduler_->reactor(), event.get(), EPOLLIN, [&](uint32_t) {
+      ++ready;
+      self->Unpark();
+    });
+    for (int i = 0; i < 100; ++i) {
+      // A timer.
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + 500'000);
+      ASSERT_EQ(platform_->RunningContexts(), 1);
+      // A host thread that makes a fiber runnable, and one that makes a descriptor ready.
+      auto other = base::Fiber::Spawn(*scheduler_, {}, [] { (void)base::Fiber::ParkUntil(base::MonotonicNow() + 1); });
+      other->Join();
+      std::atomic<bool> posted{false};
+      const int seen = ready;
+      std::thread thread([&] {
+        std::this_thread::sleep_for(std::chrono::microseconds(300));
+        const uint64_t one = 1;
+        EXPECT_EQ(write(event.get(), &one, sizeof(one)), 8);
+        while (ready == seen) std::this_thread::yield();
+        scheduler_->executors()[0]->Post([&] {
+          posted = true;
+          self->Unpark();
+        });
+      });
+      while (!posted) base::Fiber::Park();
+      thread.join();
+    }
+    context->Interrupt();
+    spinner->Join();
+    as->Release();
+  });
+}
+
+// The other way round: a fiber that computes for long is in the way of the guest threads of its executor until another
+// thread takes that over.
+TEST_P(KvmTest, GuestsDoNotWaitForAFiberThatComputes) {
+  StartScheduler(1, false, 5'000'000);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(add_loop));
+    const FileRange counter = data_;
+    auto context = ContextAt(kCodeAddress);
+    context->registers().rdi = kDataAddress;
+    context->registers().rbx = ~uint64_t{0};
+    auto spinner = base::Fiber::Spawn(*scheduler_, {},
+                                      [&] { EXPECT_EQ(RunGuest(*context, *as).reason, ExitReason::kInterrupted); });
+    while (ReadWord(counter.start) == 0) (void)base::Fiber::ParkUntil(base::MonotonicNow() + 1'000'000);
+    for (int i = 0; i < 3; ++i) {
+      const uint64_t before = ReadWord(counter.start);
+      const base::MonotonicNs end = base::MonotonicNow() + 20'000'000'000;
+      while (ReadWord(counter.start) == before && base::MonotonicNow() < end) {
+      }
+      EXPECT_NE(ReadWord(counter.start), before);
+      base::Fiber::Yield();
+    }
+    context->Interrupt();
+    spinner->Join();
     as->Release();
   });
 }

@@ -316,7 +316,8 @@ void Executor::Impl::RunPosted() {
 }
 
 void Executor::Impl::MaybePoll() {
-  if (default_idle) return;
+  // With an empty queue the loop comes to wait, and polls then.
+  if (default_idle || queue_length.load(std::memory_order_relaxed) == 0) return;
   MonotonicNs now = MonotonicNow();
   if (++fibers_since_poll < kFibersPerPoll && now - last_poll < kPollInterval) return;
   fibers_since_poll = 0;

@@ -95,10 +95,10 @@ void Fiber::MoveTo(Executor& executor) {
   Executor::Impl::SwitchOut(*self, After::kMove, &executor);
 }
 
-void Fiber::GuestBoundary() {
+bool Fiber::AtGuestBoundary() {
   Fiber* self = Current();
   CHECK(self != nullptr);
-  if (self->executor().impl().ShouldYield()) Yield();
+  return self->executor().impl().ShouldYield();
 }
 
 void Fiber::Join() {

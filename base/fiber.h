@@ -45,9 +45,12 @@ class Fiber final : public RefCounted {
   static void Yield();
   // Continues on `executor` (a ptrace task has to run on its tracer). Pinned fibers included.
   static void MoveTo(Executor& executor);
-  // Marks the guest boundary: the only point at which another executor may take this fiber over, and where the
-  // executor runs others that have waited long. Cheap when the queue is empty.
-  static void GuestBoundary();
+  // The guest boundary: the only point at which another executor may take this fiber over, and where the executor runs
+  // others that have waited long. True: there are some, and the fiber should Yield. Cheap when the queue is empty.
+  static bool AtGuestBoundary();
+  static void GuestBoundary() {
+    if (AtGuestBoundary()) Yield();
+  }
 
   // Gives the fiber a permit. Any thread, any fiber, signal-unsafe. Also callable with Mutexes held.
   void Unpark();

@@ -62,7 +62,8 @@ void Bell::Attach(base::Executor& executor) {
   platform_.Register(*this, index_);
 }
 
-void Bell::Add(GuestThread& thread) {
+void Bell::Add(GuestThread& thread, base::MonotonicNs now) {
+  added_ = now;
   thread.running_index_ = running_.size();
   running_.push_back({thread.id(), &thread});
   running_count_.store(static_cast<int>(running_.size()), std::memory_order_relaxed);
@@ -140,8 +141,7 @@ bool Bell::MaySpin() const {
 }
 
 bool Bell::Spin() {
-  base::MonotonicNs last = base::MonotonicNow();
-  const base::MonotonicNs end = last + kSpinNs;
+  base::MonotonicNs last = 0, end = 0;
   for (Entry& e : running_) e.thread->SetPolled(true);
   for (;;) {
     for (int i = 0; i < kLooksPerClock; ++i) {
@@ -155,7 +155,9 @@ bool Bell::Spin() {
       CpuRelax();
     }
     const base::MonotonicNs now = base::MonotonicNow();
-    if (now - last > kPreemptedNs) {
+    if (last == 0) {
+      end = now + kSpinNs;
+    } else if (now - last > kPreemptedNs) {
       // Soon after the last time: twice as long as then.
       const bool again = now - no_spin_until_ < pause_ns_;
       pause_ns_ = again ? std::min(2 * pause_ns_, kLongestPauseNs) : kLeastPauseNs;
@@ -174,25 +176,35 @@ bool Bell::MayYield(base::MonotonicNs now) const {
   return std::all_of(running_.begin(), running_.end(), [](const Entry& e) { return e.thread->bound(); });
 }
 
-bool Bell::Yield(base::MonotonicNs now) {
+bool Bell::HasCome() {
+  if (word_.load(std::memory_order_relaxed) != kAwake) return true;
+  for (Entry& e : running_) {
+    if (!e.thread->HasEvent()) continue;
+    e.thread->CheckEvent();
+    return true;
+  }
+  return false;
+}
+
+bool Bell::Yield(base::MonotonicNs now, bool exact) {
   for (Entry& e : running_) {
     e.thread->SetPolled(true);
     e.thread->BeginYield(now);
   }
+  if (HasCome()) return true;
   for (int vain = 0; vain < kVainYields; ++vain) {
     (void)base::Host(SYS_sched_yield);
     const base::MonotonicNs took = base::MonotonicNow() - now;
     now += took;
-    if (took > YieldedTime::kLongNs && std::none_of(running_.begin(), running_.end(), [&](const Entry& e) {
-          return e.thread->beside() && e.thread->UsedYield(took);
-        })) {
-      yield_meter_.Stop(now);
+    if (took > YieldedTime::kLongNs) {
+      const bool own = std::any_of(running_.begin(), running_.end(),
+                                   [&](const Entry& e) { return e.thread->beside() && e.thread->UsedYield(took); });
+      if (exact && !own) yield_meter_.Stop(now);
+      exactly_ = !own;
     }
-    if (word_.load(std::memory_order_relaxed) != kAwake) return true;
-    for (Entry& e : running_) {
-      if (!e.thread->HasEvent()) continue;
+    exact = true;
+    if (HasCome()) {
       yield_meter_.Hit();
-      e.thread->CheckEvent();
       return true;
     }
     if (took > kSomebodyRanNs) return false;
@@ -242,9 +254,13 @@ void Bell::Wait() {
   bool come = false;
   if (MaySpin()) {
     come = Spin();
-  } else if (const base::MonotonicNs now = base::MonotonicNow(); MayYield(now)) {
-    come = Yield(now);
+  } else if (!running_.empty()) {
+    // A look at the clock less: it mostly waits right after it has started one.
+    const bool exact = exactly_ || added_ == 0;
+    const base::MonotonicNs now = exact ? base::MonotonicNow() : added_;
+    if (MayYield(now)) come = Yield(now, exact);
   }
+  added_ = 0;
   if (come) {
     word_.store(kAwake, std::memory_order_relaxed);
     return;

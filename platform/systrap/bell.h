@@ -50,7 +50,7 @@ class Bell final : public base::IdleStrategy {
   bool binds() const { return binds_; }
 
   // Guest threads that run guest code for a context that this executor started.
-  void Add(GuestThread& thread);
+  void Add(GuestThread& thread, base::MonotonicNs now);
   void Remove(GuestThread& thread);
   int running() const { return running_count_.load(std::memory_order_relaxed); }
 
@@ -78,12 +78,14 @@ class Bell final : public base::IdleStrategy {
   void Heard(const uint32_t* ids, size_t count);
   void ArmTimer(int64_t period_ns);
   void Tick();
+  // Looks whether it was woken, or a guest thread has posted an event, which it takes then.
+  bool HasCome();
   bool MaySpin() const;
   // True: something has come.
   bool Spin();
   bool MayYield(base::MonotonicNs now) const;
-  // The same.
-  bool Yield(base::MonotonicNs now);
+  // The same. `exact`: that is what time it is, not what it was a while ago.
+  bool Yield(base::MonotonicNs now, bool exact);
   bool Unpoll();
 
   SystrapPlatform& platform_;
@@ -101,6 +103,8 @@ class Bell final : public base::IdleStrategy {
   base::MonotonicNs no_spin_until_ = 0;
   base::MonotonicNs pause_ns_ = 0;  // that ends then
   YieldMeter yield_meter_;
+  base::MonotonicNs added_ = 0;  // when it started one, and has not waited since
+  bool exactly_ = false;         // the last yield took long: the next is to be timed exactly
 
   static constexpr uint32_t kNobody = ~uint32_t{0};
   std::atomic<uint32_t> borrower_{kNobody};

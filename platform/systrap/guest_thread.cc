@@ -136,7 +136,7 @@ bool GuestThread::Run(Bell& bell, const Registers& regs, bool step, bool returns
   interrupted_ = 0;
   checked_cpu_ns_ = -1;
   bell_.store(&bell, std::memory_order_release);
-  bell.Add(*this);
+  bell.Add(*this, now);
   WakeLocked(returns ? SLOT_IS_RETURNED : Resumption());
   return true;
 }

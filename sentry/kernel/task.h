@@ -299,6 +299,7 @@ class Task final : public base::RefCounted, public Blocker {
   void UpdateAnswers();  // what the platform may answer by itself
   void FillAnswers(platform::CallAnswers& answers);
   void CountUserTime(int64_t ns, bool slept);
+  void CountSystemTime(int64_t now);
   // What seccomp does with the call in the registers: its result without serving it, or nothing.
   std::optional<Result<int64_t>> RunSeccomp();
   // SECCOMP_RET_TRACE: stops for a tracer that wants PTRACE_EVENT_SECCOMP. False if there is none.
@@ -413,7 +414,8 @@ class Task final : public base::RefCounted, public Blocker {
   std::atomic<int64_t> user_ns_{0}, system_ns_{0};
   int64_t cpu_seen_ns_ = 0, counted_ns_ = 0;  // of CountUserTime; own fiber
   std::atomic<int64_t> guest_since_{0};       // when it entered the guest, while it is there; else 0
-  int64_t parked_ns_ = 0;                     // waited in the call that is being served; own fiber
+  int64_t system_since_ = 0;                  // when the call began that was served last; 0: counted. Own fiber
+  int64_t parked_ns_ = 0;                     // waited in it; own fiber
   std::atomic<uint64_t> minor_faults_{0}, switches_{0};
   // One writer.
   static void Add(std::atomic<uint64_t>& count, uint64_t n) {

@@ -42,7 +42,9 @@ void Task::WaitWhilePaused() {
   if (!kernel_.paused()) return;
   base::WaitEntry entry(base::kEventAll);
   base::ScopedWait wait(kernel_.pause_events(), entry);
+  const int64_t parked_at = base::MonotonicNow();
   while (kernel_.paused()) base::Fiber::Park();
+  parked_ns_ += base::MonotonicNow() - parked_at;
 }
 
 }  // namespace sentry

@@ -35,6 +35,7 @@ void Task::Start() {
 void Task::Run() {
   while (RunOnce()) {
   }
+  CountSystemTime(base::MonotonicNow());
   ExitMain();
 }
 
@@ -42,6 +43,7 @@ bool Task::RunOnce() {
   WaitWhilePaused();
   if (exiting_) return false;
   if (interrupted_.load(std::memory_order_acquire) || in_syscall_) {
+    CountSystemTime(base::MonotonicNow());  // it may stop now
     if (!HandleInterruptions()) return false;
   }
   // Dekker: publish that we go to the guest, then look for interruptions once more; a sender does the reverse.
@@ -56,7 +58,8 @@ bool Task::RunOnce() {
     context_->SetSingleStep(step);
     stepping_ = step;
   }
-  int64_t start = base::MonotonicNow();
+  const int64_t start = base::MonotonicNow();
+  CountSystemTime(start);
   guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
   guest_since_.store(0, std::memory_order_relaxed);
@@ -68,10 +71,10 @@ bool Task::RunOnce() {
 
   switch (exit.reason) {
     case platform::ExitReason::kSystemCall:
+      system_since_ = end;
       parked_ns_ = 0;
       if (exit.trapped) mm_->NoteTrap(registers().rip, registers().orig_rax);
       ServeSystemCall();
-      system_ns_.fetch_add(std::max<int64_t>(base::MonotonicNow() - end - parked_ns_, 0), std::memory_order_relaxed);
       break;
     case platform::ExitReason::kFault:
       registers().orig_rax = kNoSystemCall;
@@ -104,7 +107,10 @@ bool Task::RunOnce() {
       break;
     }
   }
-  base::Fiber::GuestBoundary();
+  if (base::Fiber::AtGuestBoundary()) {
+    CountSystemTime(base::MonotonicNow());
+    base::Fiber::Yield();
+  }
   return !exiting_;
 }
 
@@ -119,6 +125,12 @@ void Task::CountUserTime(int64_t ns, bool slept) {
     counted_ns_ += ns;
   }
   user_ns_.fetch_add(ns, std::memory_order_relaxed);
+}
+
+void Task::CountSystemTime(int64_t now) {
+  if (system_since_ == 0) return;
+  system_ns_.fetch_add(std::max<int64_t>(now - system_since_ - parked_ns_, 0), std::memory_order_relaxed);
+  system_since_ = 0;
 }
 
 void Task::ServeSystemCall() {

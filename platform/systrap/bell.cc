@@ -177,13 +177,13 @@ bool Bell::MayYield(base::MonotonicNs now) const {
 }
 
 bool Bell::HasCome() {
-  if (word_.load(std::memory_order_relaxed) != kAwake) return true;
-  for (Entry& e : running_) {
-    if (!e.thread->HasEvent()) continue;
-    e.thread->CheckEvent();
-    return true;
+  bool come = word_.load(std::memory_order_relaxed) != kAwake;
+  for (size_t i = running_.size(); i-- > 0;) {
+    if (i >= running_.size() || !running_[i].thread->HasEvent()) continue;
+    running_[i].thread->CheckEvent();
+    come = true;
   }
-  return false;
+  return come;
 }
 
 bool Bell::Yield(base::MonotonicNs now, bool exact) {

@@ -137,17 +137,13 @@ std::span<std::byte> KvmContext::Area() {
   return {xstate_.get(), XStateSize()};
 }
 
-void KvmContext::FetchVectors() {
-  Cpu* cpu = vector_cpu_.load(std::memory_order_relaxed);
-  if (cpu == nullptr || vectors_ != Vectors::kVcpu) return;  // somebody else needed the virtual CPU meanwhile
-  cpu->vcpu().GetXState(Area());
-  vectors_ = Vectors::kBoth;
-}
-
 std::span<const std::byte> KvmContext::XState() {
-  if (Cpu* cpu = vector_cpu_.load(std::memory_order_acquire)) {
-    base::MutexLock lock(cpu->vector_mutex());
-    FetchVectors();
+  while (Cpu* cpu = vector_cpu_.load(std::memory_order_acquire)) {
+    {
+      base::MutexLock lock(cpu->vector_mutex());
+      if (cpu->FetchVectors(*this)) break;
+    }
+    cpu->AwaitVectors();
   }
   if (vectors_ == Vectors::kInitial) {
     InitXState(Area().data());

@@ -45,8 +45,6 @@ class KvmContext final : public Context {
     kBuffer,   // in xstate_
   };
   std::span<std::byte> Area();
-  // Gets the state into xstate_ if only the virtual CPU has it. With the mutex of vector_cpu_.
-  void FetchVectors();
 
   KvmPlatform& platform_;
   bool step_ = false;

@@ -146,6 +146,7 @@ bool Cpu::OthersTurn() {
 }
 
 void Cpu::Requeue(KvmContext& context) {
+  pending_vectors_ = nullptr;
   base::MutexLock lock(platform_.queues());
   current_ = nullptr;
   Enqueue(context);
@@ -222,11 +223,14 @@ void Cpu::AwaitExit(uint32_t stay) {
 
 Vcpu::Outcome Cpu::Stay(KvmContext& context) {
   const base::MonotonicNs start = base::MonotonicNow();
+  const bool vectors = pending_vectors_ != nullptr;
   in_.store(context.as_, std::memory_order_seq_cst);
   stays_.fetch_add(1, std::memory_order_seq_cst);
+  if (vectors) ArmVectors();
   // With KvmPlatform::EndContexts: each side writes its own, then reads the other's.
   Vcpu::Outcome outcome = Vcpu::Outcome::kSignal;
   if (!context.as_->dead()) outcome = vcpu_->Run();
+  if (vectors) SettleVectors();
   stays_.fetch_add(1, std::memory_order_seq_cst);
   if (awaited_.load(std::memory_order_seq_cst) != 0) base::FutexWake(&stays_);
   last_stay_ = base::MonotonicNow();
@@ -354,28 +358,93 @@ void Cpu::Load(KvmContext& context) {
 
 void Cpu::LoadVectors(KvmContext& context) {
   using Vectors = KvmContext::Vectors;
-  if (Cpu* other = context.vector_cpu_.load(std::memory_order_acquire); other != nullptr && other != this) {
-    base::MutexLock lock(other->vector_mutex_);
-    context.FetchVectors();
-    if (other->vector_owner_ == &context) other->vector_owner_ = nullptr;
-    context.vector_cpu_.store(nullptr, std::memory_order_release);
-    context.vectors_ = Vectors::kBuffer;
+  pending_vectors_ = nullptr;
+  for (;;) {
+    Cpu* other = context.vector_cpu_.load(std::memory_order_acquire);
+    if (other == nullptr || other == this) break;
+    {
+      base::MutexLock lock(other->vector_mutex_);
+      if (other->FetchVectors(context)) {
+        if (other->vector_owner_ == &context) other->vector_owner_ = nullptr;
+        context.vector_cpu_.store(nullptr, std::memory_order_release);
+        context.vectors_ = Vectors::kBuffer;
+        break;
+      }
+    }
+    other->AwaitVectors();
   }
   base::MutexLock lock(vector_mutex_);
   if (vector_owner_ == &context) {
     context.vectors_ = Vectors::kVcpu;
     return;
   }
+  if (context.vectors_ == Vectors::kInitial) InitXState(context.Area().data());
+  if (vcpu_->moves_vectors()) {
+    vcpu_->PrepareXState(context.Area());
+    context.vectors_ = Vectors::kBuffer;
+    pending_vectors_ = &context;
+    return;
+  }
   if (vector_owner_ != nullptr) {
-    vector_owner_->FetchVectors();
+    (void)FetchVectors(*vector_owner_);
     vector_owner_->vectors_ = Vectors::kBuffer;
     vector_owner_->vector_cpu_.store(nullptr, std::memory_order_release);
   }
-  if (context.vectors_ == Vectors::kInitial) InitXState(context.Area().data());
   vcpu_->SetXState(context.Area());
   vector_owner_ = &context;
   context.vector_cpu_.store(this, std::memory_order_release);
   context.vectors_ = Vectors::kVcpu;
+}
+
+void Cpu::ArmVectors() {
+  base::MutexLock lock(vector_mutex_);
+  saving_vectors_ = vector_owner_ != nullptr && vector_owner_->vectors_ == KvmContext::Vectors::kVcpu;
+  vcpu_->ArmXState(saving_vectors_);
+}
+
+void Cpu::TakeSavedVectors() {
+  saving_vectors_ = false;
+  if (vector_owner_ == nullptr) return;  // ended meanwhile, or has been given another state
+  if (vector_owner_->vectors_ == KvmContext::Vectors::kVcpu) vcpu_->GetSavedXState(vector_owner_->Area());
+  vector_owner_->vectors_ = KvmContext::Vectors::kBuffer;
+  vector_owner_->vector_cpu_.store(nullptr, std::memory_order_release);
+  vector_owner_ = nullptr;
+}
+
+void Cpu::SettleVectors() {
+  base::MutexLock lock(vector_mutex_);
+  if (saving_vectors_ && vcpu_->XStateSaved()) TakeSavedVectors();
+  saving_vectors_ = false;
+  if (vcpu_->XStateLoaded()) {
+    if (vector_owner_ != nullptr) {  // it had a copy
+      vector_owner_->vectors_ = KvmContext::Vectors::kBuffer;
+      vector_owner_->vector_cpu_.store(nullptr, std::memory_order_release);
+    }
+    vector_owner_ = std::exchange(pending_vectors_, nullptr);
+    vector_owner_->vectors_ = KvmContext::Vectors::kVcpu;
+    vector_owner_->vector_cpu_.store(this, std::memory_order_release);
+  }
+  vcpu_->DisarmXState();
+}
+
+bool Cpu::FetchVectors(KvmContext& context) {
+  using Vectors = KvmContext::Vectors;
+  if (context.vector_cpu_.load(std::memory_order_relaxed) != this || context.vectors_ != Vectors::kVcpu) return true;
+  if (saving_vectors_) {
+    if (!vcpu_->XStateSaved()) return false;
+    TakeSavedVectors();
+    return true;
+  }
+  vcpu_->GetXState(context.Area());
+  context.vectors_ = Vectors::kBoth;
+  return true;
+}
+
+void Cpu::AwaitVectors() {
+  const uint32_t stay = stays_.load(std::memory_order_seq_cst);
+  if (!(stay & 1)) return;
+  KickOut();
+  AwaitExit(stay);
 }
 
 void Cpu::Store(KvmContext& context) {
@@ -402,6 +471,7 @@ void Cpu::Finish(KvmContext& context, const Exit& exit) {
     platform_.CountRunning(-1);
   }
   where_ = Where::kContext;
+  pending_vectors_ = nullptr;
   context.last_cpu_.store(executor().cpu(), std::memory_order_relaxed);
   done->Complete(exit);
 }

@@ -65,6 +65,10 @@ class Cpu {
 
   // The context whose vector state is in the virtual CPU. For a context's own fiber and for the CPU's thread.
   base::Mutex& vector_mutex() { return vector_mutex_; }
+  // With the mutex held: gets the vector state of `context` into its buffer, if it has it in this virtual CPU only.
+  // False if the virtual CPU is about to save it: call AwaitVectors without the mutex, and try again.
+  bool FetchVectors(KvmContext& context);
+  void AwaitVectors();
   KvmContext* vector_owner() const { return vector_owner_; }
   void set_vector_owner(KvmContext* context) { vector_owner_ = context; }
 
@@ -92,6 +96,11 @@ class Cpu {
   Vcpu::Outcome Stay(KvmContext& context);
   void Load(KvmContext& context);
   void LoadVectors(KvmContext& context);
+  // Around a stay, where ring 0 moves vector state: that of pending_ is to be loaded, for what it replaces.
+  void ArmVectors();
+  void SettleVectors();
+  // With the mutex held: takes what ring 0 has saved.
+  void TakeSavedVectors();
   void Store(KvmContext& context);
   // Takes the current context's registers out of the virtual CPU. An exit if it made one on the way. Leaves them where
   // they are if the address space is dead.
@@ -138,6 +147,8 @@ class Cpu {
 
   base::Mutex vector_mutex_;
   KvmContext* vector_owner_ = nullptr;
+  KvmContext* pending_vectors_ = nullptr;  // the current context, if ring 0 is to load its state; the thread's own
+  bool saving_vectors_ = false;            // ring 0 was told to save the owner's state; with the mutex
 };
 
 }  // namespace platform::kvm

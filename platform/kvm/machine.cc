@@ -22,6 +22,7 @@ namespace platform::kvm {
 namespace {
 
 constexpr uint32_t kCpuidXState = 0xd;
+constexpr size_t kHugePage = 2 << 20;
 constexpr size_t kMaxRetired = 4096, kManyRetired = 256;  // pages
 
 // A gate of the interrupt descriptor table: to ring 0, interrupts off (Intel SDM vol. 3, 6.14.1).
@@ -164,17 +165,33 @@ base::Result<Physical> Machine::MapCpu(int index) {
   return state;
 }
 
+base::Result<Physical> Machine::Ring0Table(uint64_t offset, Physical& table) {
+  if (table == 0) {
+    table = TRY(TakePage());
+    const Physical level2 = Table(kernel_entry_ & kPteAddress)[TableIndex(RING0_START, 2)] & kPteAddress;
+    Table(level2)[TableIndex(RING0_START + offset, 1)] = table | kLink;
+  }
+  return table;
+}
+
+base::Result<std::pair<Physical, Physical>> Machine::MapVectors(int index) {
+  const Physical save = TRY(TakePage()), load = TRY(TakePage());
+  const uint64_t address = RING0_START + RING0_VECTOR_OFFSET + static_cast<uint64_t>(index) * RING0_VECTOR_STRIDE;
+  uint64_t* table = Table(TRY(Ring0Table(RING0_VECTOR_OFFSET, vector_table_)));
+  constexpr uint64_t kBits = kPtePresent | kPteWrite | kPteAccessed | kPteDirty | kPteNoExecute;
+  table[TableIndex(address, 0)] = save | kBits;
+  table[TableIndex(address + kPageSize, 0)] = load | kBits;
+  return std::pair(save, load);
+}
+
 base::Result<Physical> Machine::MapGate(int index) {
-  if (gate_table_ == 0) {
+  if (gate_page_ == 0) {
     gate_page_ = TRY(TakePage());
     memcpy(Host(gate_page_), runsc_kvm_gate, static_cast<size_t>(runsc_kvm_gate_end - runsc_kvm_gate));
-    gate_table_ = TRY(TakePage());
-    const Physical level2 = Table(kernel_entry_ & kPteAddress)[TableIndex(RING0_START, 2)] & kPteAddress;
-    Table(level2)[TableIndex(RING0_START + RING0_GATE_OFFSET, 1)] = gate_table_ | kLink;
   }
   const Physical answers = TRY(TakePage());
   const uint64_t address = RING0_START + RING0_GATE_OFFSET + static_cast<uint64_t>(index) * RING0_GATE_STRIDE;
-  uint64_t* table = Table(gate_table_);
+  uint64_t* table = Table(TRY(Ring0Table(RING0_GATE_OFFSET, gate_table_)));
   table[TableIndex(address, 0)] = gate_page_ | kPtePresent | kPteUser | kPteAccessed;
   table[TableIndex(address + RING0_GATE_ANSWERS, 0)] = answers | kPtePresent | kPteUser | kPteAccessed | kPteNoExecute;
   return answers;
@@ -253,9 +270,13 @@ void Machine::LogSystemCallEntry(bool in_ring0) {
 base::Result<Machine::Slot> Machine::AddSlot() {
   base::MutexLock lock(mu_);
   if (slots_ + 1 >= max_slots_) return base::Errno(ENOMEM);
-  const long at =
-      TRY(base::Host(SYS_mmap, nullptr, kSlotBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  auto* host = reinterpret_cast<std::byte*>(at);
+  // Aligned like its physical address, so that the host's KVM can use huge pages where the host has some.
+  auto* reserved = reinterpret_cast<std::byte*>(TRY(base::Host(SYS_mmap, nullptr, kSlotBytes + kHugePage, PROT_NONE,
+                                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)));
+  const size_t head = -reinterpret_cast<uintptr_t>(reserved) & (kHugePage - 1);
+  if (head != 0) (void)base::Host(SYS_munmap, reserved, head);
+  std::byte* host = reserved + head;
+  (void)base::Host(SYS_munmap, host + kSlotBytes, kHugePage - head);
   const Physical physical = next_slot_;
   auto set = SetSlot(slots_, physical, host, kSlotBytes);
   if (!set.ok()) {

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/errno.h"
@@ -76,6 +77,9 @@ class Machine {
   // Maps the gate of virtual CPU `index`. Returns the page behind it, with its answer block.
   base::Result<Physical> MapGate(int index) EXCLUDES(mu_);
 
+  // Maps the pages of virtual CPU `index` for vector state, which ring 0 can write. Returns the two.
+  base::Result<std::pair<Physical, Physical>> MapVectors(int index) EXCLUDES(mu_);
+
   // The root that a virtual CPU has loaded, and the one that it may load next, for Retire.
   void SetRoots(int cpu, Physical loaded, Physical next) {
     roots_[2 * cpu].store(loaded, std::memory_order_relaxed);
@@ -87,6 +91,7 @@ class Machine {
     bool syscall_faults = false;  // `syscall` leaves ring 3 where it is, and faults if ring 3 may not execute its entry
     bool gate = false;            // then system calls exit by the gate (Vcpu::UseGate)
     bool sysret = false;          // ring 0 can go back by `sysret`
+    bool vectors = false;         // ring 0 can save and load vector state
   };
   const Traits& traits() const { return traits_; }
   void set_traits(const Traits& traits) { traits_ = traits; }
@@ -102,6 +107,8 @@ class Machine {
  private:
   Machine();
   base::Result<void> MakeSharedPages();
+  // The table of the last level for ring 0's addresses around RING0_START + offset; made the first time.
+  base::Result<Physical> Ring0Table(uint64_t offset, Physical& table);
   base::Result<void> ForgetShadows() REQUIRES(mu_);
   base::Result<Physical> TakePageLocked() REQUIRES(mu_);
   base::Result<void> SetSlot(uint32_t slot, Physical physical, const void* host, uint64_t bytes);
@@ -125,7 +132,7 @@ class Machine {
 
   std::byte* pages_base_ = nullptr;
   uint64_t kernel_entry_ = 0;
-  Physical idle_root_ = 0, ring0_table_ = 0, text_page_ = 0, gate_table_ = 0, gate_page_ = 0;
+  Physical idle_root_ = 0, ring0_table_ = 0, text_page_ = 0, gate_table_ = 0, gate_page_ = 0, vector_table_ = 0;
   std::atomic<Physical> roots_[512] = {};
 
   base::Mutex mu_;

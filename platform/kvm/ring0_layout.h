@@ -26,6 +26,9 @@
 #define STATE_SYSRET 0x48          // u32: go back by `sysret` this time; the registers allow it
 #define STATE_CAN_SYSRET 0x4c      // u32: the host knows `sysret`
 #define STATE_SYSCALL_FAULTS 0x50  // u32: here a `syscall` is a page fault at its entry (Vcpu::SyscallStaysInRing3)
+#define STATE_XSAVED 0x54          // u32: 1 when ring 0 has saved the vector state
+#define STATE_XSAVE_AT 0x58  // u64 each: where to save the vector state before going back, and where to load another
+#define STATE_XLOAD_AT 0x60  // from; 0: not; ring 0 makes it 0 when it has
 #define STATE_GPRS 0x300  // r15 … rdi, in the order of platform::Registers; below: room for a fault of ring 0 itself
 #define STATE_VECTOR 0x378
 #define STATE_ERROR 0x380
@@ -61,6 +64,10 @@
 #define RING0_GATE_STRIDE 0x2000
 #define RING0_GATE_ANSWERS 0x1000
 #define RING0_GATE_PORT 0x3f
+
+// Where ring 0 can handle vector state (Machine::Traits): two pages for each virtual CPU, to save to and to load from.
+#define RING0_VECTOR_OFFSET 0x400000
+#define RING0_VECTOR_STRIDE 0x2000
 
 #define SELECTOR_KERNEL_CS 0x10
 #define SELECTOR_KERNEL_SS 0x18

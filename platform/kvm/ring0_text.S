@@ -185,6 +185,23 @@ runsc_kvm_enter:
   jz 1f
   mov %rax, %cr3
 1:
+  mov (STATE_XSAVE_AT - STATE_GPRS)(%rsp), %rcx
+  test %rcx, %rcx
+  jz 1f
+  mov $-1, %eax
+  mov %eax, %edx
+  xsave64 (%rcx)
+  movl $1, (STATE_XSAVED - STATE_GPRS)(%rsp)
+  movq $0, (STATE_XSAVE_AT - STATE_GPRS)(%rsp)
+1:
+  mov (STATE_XLOAD_AT - STATE_GPRS)(%rsp), %rcx
+  test %rcx, %rcx
+  jz 1f
+  mov $-1, %eax
+  mov %eax, %edx
+  xrstor64 (%rcx)
+  movq $0, (STATE_XLOAD_AT - STATE_GPRS)(%rsp)
+1:
   cmpl $0, (STATE_SYSRET - STATE_GPRS)(%rsp)
   je 1f
   // An exception has left SS empty. Some processors' `sysret` sets its selector, not what belongs to it.

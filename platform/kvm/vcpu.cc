@@ -108,7 +108,7 @@ base::Result<void> Vcpu::SetUp() {
   machine_.SetRoots(index_, root_, root_);
 
   TRY(base::Host(SYS_ioctl, fd_.get(), kSetCpuid2, &machine_.cpuid()));
-  UseTraits();
+  TRY(UseTraits());
   if (machine_.traits().gate) return UseGate();
   TRY(StandInRing0());
   TRY(SetModelRegisters());
@@ -364,15 +364,47 @@ void Vcpu::GetXState(std::span<std::byte> area) {
   memcpy(area.data(), xsave_.get(), std::min(area.size(), xsave_bytes_));
 }
 
+// A guest may have claimed features that it does not have, in a signal frame.
+void Vcpu::MaskXState(std::byte* area) const {
+  uint64_t present;
+  memcpy(&present, area + kXsaveHeader, sizeof(present));
+  present &= machine_.xstate_features();
+  memcpy(area + kXsaveHeader, &present, sizeof(present));
+}
+
 void Vcpu::SetXState(std::span<const std::byte> area) {
   memset(xsave_.get(), 0, xsave_bytes_);
   memcpy(xsave_.get(), area.data(), std::min(area.size(), xsave_bytes_));
-  // A guest may have claimed others in a signal frame.
-  uint64_t present;
-  memcpy(&present, xsave_.get() + kXsaveHeader, sizeof(present));
-  present &= machine_.xstate_features();
-  memcpy(xsave_.get() + kXsaveHeader, &present, sizeof(present));
+  MaskXState(xsave_.get());
   CHECK(base::Host(SYS_ioctl, fd_.get(), kSetXsave, xsave_.get()).ok());
 }
+
+base::Result<void> Vcpu::MapVectors() {
+  if (save_page_ != nullptr) return {};
+  const auto [save, load] = TRY(machine_.MapVectors(index_));
+  save_page_ = machine_.Host(save), load_page_ = machine_.Host(load);
+  return {};
+}
+
+void Vcpu::PrepareXState(std::span<const std::byte> area) {
+  memcpy(load_page_, area.data(), area.size());
+  MaskXState(load_page_);
+}
+
+void Vcpu::ArmXState(bool save) {
+  const uint64_t pages = RING0_START + RING0_VECTOR_OFFSET + static_cast<uint64_t>(index_) * RING0_VECTOR_STRIDE;
+  // What is not in use may be left out: nothing of whoever was saved before must show.
+  if (save) memset(save_page_, 0, XStateSize());
+  state_->xsaved.store(0, std::memory_order_relaxed);
+  state_->xsave_at.store(save ? pages : 0, std::memory_order_relaxed);
+  state_->xload_at.store(pages + kPageSize, std::memory_order_release);
+}
+
+void Vcpu::DisarmXState() {
+  state_->xsave_at.store(0, std::memory_order_relaxed);
+  state_->xload_at.store(0, std::memory_order_relaxed);
+}
+
+void Vcpu::GetSavedXState(std::span<std::byte> area) const { memcpy(area.data(), save_page_, area.size()); }
 
 }  // namespace platform::kvm

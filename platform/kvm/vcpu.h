@@ -41,7 +41,9 @@ struct StatePage {
   uint16_t ds, es, fs, gs;
   AnswerBlock answers;
   uint32_t sysret, can_sysret, syscall_faults;
-  std::byte unused1[STATE_GPRS - 0x54];
+  std::atomic<uint32_t> xsaved;
+  std::atomic<uint64_t> xsave_at, xload_at;
+  std::byte unused1[STATE_GPRS - 0x68];
   uint64_t gprs[15];  // as in Registers
   uint64_t vector, error;
   uint64_t rip, cs, rflags, rsp, ss;
@@ -50,7 +52,9 @@ static_assert(offsetof(StatePage, gprs) == STATE_GPRS && offsetof(StatePage, vec
               offsetof(StatePage, ss) == STATE_SS && sizeof(StatePage) == STATE_STACK_TOP &&
               offsetof(StatePage, gs) == STATE_GS && offsetof(StatePage, answers) == STATE_ANSWERS &&
               offsetof(StatePage, sysret) == STATE_SYSRET && offsetof(StatePage, can_sysret) == STATE_CAN_SYSRET &&
-              offsetof(StatePage, syscall_faults) == STATE_SYSCALL_FAULTS);
+              offsetof(StatePage, syscall_faults) == STATE_SYSCALL_FAULTS &&
+              offsetof(StatePage, xsaved) == STATE_XSAVED && offsetof(StatePage, xsave_at) == STATE_XSAVE_AT &&
+              offsetof(StatePage, xload_at) == STATE_XLOAD_AT);
 
 class Vcpu {
  public:
@@ -84,7 +88,7 @@ class Vcpu {
   // Finds out what the host can do, by trying. On a virtual CPU that has run nothing else.
   base::Result<Machine::Traits> Try();
   // Tells ring 0 what was found out.
-  void UseTraits();
+  base::Result<void> UseTraits();
   // On a host where `syscall` leaves ring 3 where it is: system calls enter a page with an `out` that ring 3 may
   // execute there, and what runs next is put into the processor by the host's KVM instead of ring 0. One exit and no
   // privilege change, where the way by a page fault has three and two. Before the `out` the page answers what it can.
@@ -109,6 +113,16 @@ class Vcpu {
   // The vector state that is in the processor.
   void GetXState(std::span<std::byte> area);
   void SetXState(std::span<const std::byte> area);
+  // The same by ring 0, on its way to ring 3: no call of the host. Prepare says what is to be loaded; Arm, in front of
+  // a Run, that it is to be done, and whether what is there is to be saved first. After that Run, or from any other
+  // thread during it, Saved and Loaded say whether it was done. What was not, after the Run, is called off by Disarm.
+  bool moves_vectors() const { return save_page_ != nullptr; }
+  void PrepareXState(std::span<const std::byte> area);
+  void ArmXState(bool save);
+  bool XStateSaved() const { return state_->xsaved.load(std::memory_order_acquire) != 0; }
+  bool XStateLoaded() const { return state_->xload_at.load(std::memory_order_acquire) == 0; }
+  void DisarmXState();
+  void GetSavedXState(std::span<std::byte> area) const;
 
  private:
   explicit Vcpu(Machine& machine, int index) : machine_(machine), index_(index) {}
@@ -116,6 +130,8 @@ class Vcpu {
   base::Result<void> StandInRing0();
   void FillRing0(kvm_sregs& sregs) const;
   base::Result<void> SetModelRegisters();
+  void MaskXState(std::byte* area) const;
+  base::Result<void> MapVectors();
   // Runs two bytes of code in ring 3, at kProbeAddress, until something comes back.
   base::Result<Outcome> Probe(std::span<const uint8_t> code);
 
@@ -131,6 +147,7 @@ class Vcpu {
   bool uses_gate_ = false, probing_ = false;
   std::unique_ptr<std::byte[]> xsave_;
   size_t xsave_bytes_ = 0;
+  std::byte *save_page_ = nullptr, *load_page_ = nullptr;  // if ring 0 handles vector state
 };
 
 }  // namespace platform::kvm

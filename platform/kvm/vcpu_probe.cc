@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "platform/kvm/vcpu.h"
+#include "platform/memory_file.h"
+#include "platform/registers.h"
 
 namespace platform::kvm {
 namespace {
@@ -35,13 +37,15 @@ base::Result<Vcpu::Outcome> Vcpu::Probe(std::span<const uint8_t> code) {
   state_->exited.store(0, std::memory_order_relaxed);
   state_->load_cr3 = 0;
   state_->sysret = 0;
+  const bool armed = save_page_ != nullptr && !XStateLoaded();
+  DisarmXState();
   root_ = loaded_root_ = machine_.idle_root();
   TRY(StandInRing0());
   machine_.SetRoots(index_, root_, root_);
   const Physical root = pages.front();
   pages.erase(pages.begin());
   machine_.Retire(std::move(pages), root);
-  return outcome;
+  return armed ? Outcome::kBroken : outcome;
 }
 
 base::Result<Machine::Traits> Vcpu::Try() {
@@ -54,12 +58,27 @@ base::Result<Machine::Traits> Vcpu::Try() {
   traits.sysret = TRY(Probe(kUd2)) == Outcome::kMessage && state_->vector == kInvalidOpcode &&
                   state_->rip == kProbeAddress && state_->cs == SELECTOR_USER_CS && state_->ss == SELECTOR_USER_SS &&
                   (state_->rflags & kUserFlags) == kUserFlags;
+  if (machine_.xstate_features() != 0 && XStateSize() <= kPageSize) {
+    std::vector<std::byte> area(XStateSize());
+    InitXState(area.data());
+    TRY(MapVectors());
+    PrepareXState(area);
+    ArmXState(true);
+    traits.vectors = TRY(Probe(kUd2)) == Outcome::kMessage && state_->vector == kInvalidOpcode && XStateSaved();
+  }
   return traits;
 }
 
-void Vcpu::UseTraits() {
+base::Result<void> Vcpu::UseTraits() {
+  // Not where ring 0 is left out.
+  if (machine_.traits().vectors && !machine_.traits().gate) {
+    TRY(MapVectors());
+  } else {
+    save_page_ = nullptr;
+  }
   state_->syscall_faults = machine_.traits().syscall_faults;
   state_->can_sysret = machine_.traits().sysret;
+  return {};
 }
 
 }  // namespace platform::kvm

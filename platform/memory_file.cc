@@ -133,8 +133,12 @@ struct MemoryFile::Impl {
     FileRange range;
     base::MonotonicNs freed;
   };
-  std::list<Pooled> pool;  // oldest first
-  uint64_t pool_bytes = 0;
+  struct Pool {
+    std::list<Pooled> ranges;  // oldest first
+    uint64_t bytes = 0;
+  };
+  // Small ranges are cut to size, large ones serve the same size again.
+  Pool pool, large_pool;
   std::map<uint64_t, std::byte*> windows;  // by offset / kWindowBytes
   uint64_t allocations = 0;
   std::unique_ptr<base::Timer> trim_timer;
@@ -275,7 +279,7 @@ base::Result<FileRange> MemoryFile::Reserve(uint64_t length, uint64_t congruent_
     if (++impl_->allocations % 17 == 0) return base::Errno(ENOMEM);
   }
   FileRange r;
-  if (length <= kPoolRangeBytes && TakeFromPool(length, congruent_to, after, r)) {
+  if (length <= kLargePoolRangeBytes && TakeFromPool(length, congruent_to, after, r)) {
     pooled = true;
     base::MutexLock lock(mu_);
     impl_->refs.Insert(r, 1);
@@ -298,28 +302,31 @@ base::Result<FileRange> MemoryFile::Reserve(uint64_t length, uint64_t congruent_
 }
 
 bool MemoryFile::TakeFromPool(uint64_t length, uint64_t congruent_to, uint64_t after, FileRange& out) {
+  const bool large = length > kPoolRangeBytes;
   base::MutexLock lock(mu_);
+  Impl::Pool& pool = large ? impl_->large_pool : impl_->pool;
   // The best fit among the youngest, whose pages are warm in the caches: exact for programs that are run again and
   // again. First fit would cut the pool into pieces that nothing fits into.
   int probes = 0;
-  auto best = impl_->pool.end();
-  for (auto it = impl_->pool.end(); it != impl_->pool.begin() && probes < kMaxProbes; ++probes) {
+  auto best = pool.ranges.end();
+  for (auto it = pool.ranges.end(); it != pool.ranges.begin() && probes < kMaxProbes; ++probes) {
     --it;
     FileRange have = it->range;
+    if (large && have.length() != length) continue;
     uint64_t start = congruent_to != 0 ? Congruent(have.start, congruent_to) : have.start;
     if (after != 0 && have.Contains(after)) start = after;
     if (start >= have.end || have.end - start < length) continue;
-    if (best != impl_->pool.end() && have.length() >= best->range.length()) continue;
+    if (best != pool.ranges.end() && have.length() >= best->range.length()) continue;
     best = it;
     out = {start, start + length};
     if (have.length() == length) break;
   }
-  if (best == impl_->pool.end()) return false;
+  if (best == pool.ranges.end()) return false;
   const auto [have, freed] = *best;
-  auto next = impl_->pool.erase(best);
-  if (have.start < out.start) impl_->pool.insert(next, {{have.start, out.start}, freed});
-  if (out.end < have.end) impl_->pool.insert(next, {{out.end, have.end}, freed});
-  impl_->pool_bytes -= length;
+  auto next = pool.ranges.erase(best);
+  if (have.start < out.start) pool.ranges.insert(next, {{have.start, out.start}, freed});
+  if (out.end < have.end) pool.ranges.insert(next, {{out.end, have.end}, freed});
+  pool.bytes -= length;
   return true;
 }
 
@@ -378,12 +385,13 @@ bool MemoryFile::IsExclusive(FileRange range) const {
 }
 
 void MemoryFile::Recycle(FileRange range) {
-  if (range.length() <= kPoolRangeBytes && !impl_->on_host_file) {
+  if (range.length() <= kLargePoolRangeBytes && !impl_->on_host_file) {
     base::MutexLock lock(mu_);
-    if (impl_->pool_bytes + range.length() <= kPoolBytes) {
+    Impl::Pool& pool = range.length() > kPoolRangeBytes ? impl_->large_pool : impl_->pool;
+    if (pool.bytes + range.length() <= kPoolBytes) {
       base::MonotonicNs now = base::MonotonicNow();
-      impl_->pool.push_back({range, now});
-      impl_->pool_bytes += range.length();
+      pool.ranges.push_back({range, now});
+      pool.bytes += range.length();
       if (impl_->trim_timer && !impl_->trim_armed) {
         impl_->trim_armed = true;
         impl_->trim_timer->Set(now + kIdleNs);
@@ -395,17 +403,28 @@ void MemoryFile::Recycle(FileRange range) {
 }
 
 void MemoryFile::TrimPool(base::MonotonicNs freed_before) {
-  for (;;) {
-    FileRange r;
-    {
-      base::MutexLock lock(mu_);
-      if (impl_->pool.empty() || impl_->pool.front().freed >= freed_before) return;
-      r = impl_->pool.front().range;
-      impl_->pool.pop_front();
-      impl_->pool_bytes -= r.length();
+  for (Impl::Pool* pool : {&impl_->large_pool, &impl_->pool}) {
+    for (;;) {
+      FileRange r;
+      {
+        base::MutexLock lock(mu_);
+        if (pool->ranges.empty() || pool->ranges.front().freed >= freed_before) break;
+        r = pool->ranges.front().range;
+        pool->ranges.pop_front();
+        pool->bytes -= r.length();
+      }
+      PunchAndFree(r);
     }
-    PunchAndFree(r);
   }
+}
+
+void MemoryFile::ArmTrimming(base::MonotonicNs earliest) {
+  base::MonotonicNs oldest = base::kNever;
+  for (const Impl::Pool* pool : {&impl_->large_pool, &impl_->pool}) {
+    if (!pool->ranges.empty()) oldest = std::min(oldest, pool->ranges.front().freed);
+  }
+  impl_->trim_armed = impl_->trim_timer && oldest != base::kNever;
+  if (impl_->trim_armed) impl_->trim_timer->Set(std::max(oldest + kIdleNs + 1, earliest));
 }
 
 void MemoryFile::StartTrimming(base::Reactor& reactor) {
@@ -413,13 +432,11 @@ void MemoryFile::StartTrimming(base::Reactor& reactor) {
     const base::MonotonicNs now = base::MonotonicNow();
     TrimPool(now - kIdleNs);
     base::MutexLock lock(mu_);
-    impl_->trim_armed = impl_->trim_timer && !impl_->pool.empty();
-    if (impl_->trim_armed) impl_->trim_timer->Set(std::max(impl_->pool.front().freed + kIdleNs + 1, now + kTrimNs));
+    ArmTrimming(now + kTrimNs);
   });
   base::MutexLock lock(mu_);
   impl_->trim_timer = std::move(timer);
-  impl_->trim_armed = !impl_->pool.empty();
-  if (impl_->trim_armed) impl_->trim_timer->Set(base::MonotonicNow() + kIdleNs);
+  ArmTrimming(base::MonotonicNow() + kIdleNs);
 }
 
 void MemoryFile::StopTrimming() {

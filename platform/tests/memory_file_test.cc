@@ -105,12 +105,53 @@ TEST_F(MemoryFileTest, SmallFreedRangesKeepTheirPagesAndTrimGivesThemBack) {
   EXPECT_EQ(file_->usage(), 0u);
 }
 
-TEST_F(MemoryFileTest, LargeFreedRangesAreGivenBackAtOnce) {
-  FileRange a = Allocate(4 * kMiB);
+TEST_F(MemoryFileTest, VeryLargeFreedRangesAreGivenBackAtOnce) {
+  FileRange a = Allocate(17 * kMiB);
   Fill(a, 1);
-  EXPECT_GE(file_->usage(), 4 * kMiB);
+  EXPECT_GE(file_->usage(), 17 * kMiB);
   file_->DecRef(a);
   EXPECT_EQ(file_->usage(), 0u);
+}
+
+TEST_F(MemoryFileTest, LargeFreedRangesServeTheSameSizeAgain) {
+  FileRange a = Allocate(4 * kMiB);
+  Fill(a, 1);
+  file_->DecRef(a);
+  EXPECT_GE(file_->usage(), 4 * kMiB);
+  for (uint64_t other : {kMiB, 3 * kMiB, 5 * kMiB}) {
+    FileRange b = Allocate(other);
+    EXPECT_FALSE(b.Overlaps(a)) << other;
+    file_->DecRef(b);
+  }
+  bool resident = false;
+  auto again = file_->Allocate(4 * kMiB, 0, 0, &resident);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->start, a.start);
+  EXPECT_TRUE(resident);
+  std::vector<std::byte> bytes(kPageSize);
+  for (uint64_t at = again->start; at < again->end; at += kMiB) {
+    ASSERT_TRUE(file_->Read(at, bytes).ok());
+    EXPECT_EQ(bytes, std::vector<std::byte>(kPageSize));
+  }
+  file_->DecRef(*again);
+  file_->TrimPool();
+  EXPECT_EQ(file_->usage(), 0u);
+}
+
+TEST_F(MemoryFileTest, OfALargeRangeOnlyThePagesThatExistAreCleared) {
+  FileRange a = Allocate(8 * kMiB);
+  Fill({a.start + kMiB, a.start + kMiB + kPageSize}, 1);
+  file_->DecRef(a);
+  bool resident = true;
+  auto again = file_->Allocate(8 * kMiB, 0, 0, &resident);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->start, a.start);
+  EXPECT_FALSE(resident);
+  EXPECT_LE(file_->usage(), kMiB);
+  std::vector<std::byte> bytes(kPageSize);
+  ASSERT_TRUE(file_->Read(a.start + kMiB, bytes).ok());
+  EXPECT_EQ(bytes, std::vector<std::byte>(kPageSize));
+  file_->DecRef(*again);
 }
 
 TEST_F(MemoryFileTest, ThePoolIsBounded) {
@@ -121,6 +162,13 @@ TEST_F(MemoryFileTest, ThePoolIsBounded) {
   }
   for (FileRange r : ranges) file_->DecRef(r);
   EXPECT_LE(file_->usage(), MemoryFile::kPoolBytes);
+  ranges.clear();
+  for (int i = 0; i < 12; ++i) {
+    ranges.push_back(Allocate(4 * kMiB));
+    Fill(ranges.back(), 1);
+  }
+  for (FileRange r : ranges) file_->DecRef(r);
+  EXPECT_LE(file_->usage(), 2 * MemoryFile::kPoolBytes);
 }
 
 TEST_F(MemoryFileTest, TrimsItsPoolByItselfAfterASecond) {

@@ -22,7 +22,7 @@ constexpr size_t kFewPieces = 500;
 // The host refuses long before; without a bound a guest could still make the sentry remember ever more unmapped ones.
 constexpr size_t kMaxPieces = 200'000;
 // Memory whose pages exist already is mapped populated up to this size: 0.1 us for a page instead of 0.7 for a fault.
-constexpr uint64_t kPopulateBytes = 256 << 10;
+constexpr uint64_t kPopulateBytes = 16 << 20;
 // Writable private file mappings up to this size (.data) are copied when they are mapped.
 constexpr uint64_t kCopyAtOnce = 256 << 10;
 

@@ -26,9 +26,7 @@ constexpr int64_t kPoolIdleNs = 1'000'000'000;
 
 }  // namespace
 
-Tracer::Tracer(PtracePlatform& platform, int index) : platform_(platform), index_(index) {
-  platform_.Register(*this, index);
-}
+Tracer::Tracer(PtracePlatform& platform, int index) : platform_(platform) { platform_.Register(*this, index); }
 
 // The executor's thread has ended, and the host has killed all of its tracees (PTRACE_O_EXITKILL). They are ours to
 // reap.

@@ -91,7 +91,6 @@ class Tracer final : public base::IdleStrategy {
   void TrimPool();
 
   PtracePlatform& platform_;
-  const int index_;
   base::Executor* executor_ = nullptr;  // set in Attach
   pid_t host_tid_ = 0;
   int cpu_ = -1;

@@ -280,8 +280,8 @@ class Task final : public base::RefCounted, public Blocker {
     }
     answers_stale_.store(true, std::memory_order_seq_cst);
   }
-  // What getppid(2) and its like say has changed (task_answers.cc): when this returns, no call that begins says the old.
-  // Any thread, under any lock.
+  // What getppid(2) and its like say has changed (task_answers.cc): when this returns, no call that begins says what it
+  // was. Any thread, under any lock.
   void ChangeAnswers();
   PendingSignals& PendingForTimers() { return pending_; }  // siglock
 

@@ -51,9 +51,7 @@ Result<void> SetName(Task& task, uint64_t name, int length, bool host) {
 
 }  // namespace
 
-Result<void> SysUname(Task& task, UserPtr<Utsname> out) {
-  return task.mm().Write(out, task.uts().Describe());
-}
+Result<void> SysUname(Task& task, UserPtr<Utsname> out) { return task.mm().Write(out, task.uts().Describe()); }
 
 Result<void> SysSethostname(Task& task, uint64_t name, int length) { return SetName(task, name, length, true); }
 Result<void> SysSetdomainname(Task& task, uint64_t name, int length) { return SetName(task, name, length, false); }

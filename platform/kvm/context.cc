@@ -124,7 +124,15 @@ void KvmContext::Interrupt() {
 }
 
 void KvmContext::SetAnswers(const CallAnswers& from) {
-  answers_ = {from.valid, from.pid, from.tid, from.ppid, from.uid, from.euid, from.gid, from.egid};
+  answers_ = {from.valid, from.pid, from.tid, from.ppid, from.uid, from.euid, from.gid, from.egid, from.pgid};
+  withdrawn_.store(false, std::memory_order_seq_cst);
+}
+
+// With Cpu::Load: each side writes its own, then reads the other's.
+void KvmContext::WithdrawAnswers() {
+  withdrawn_.store(true, std::memory_order_seq_cst);
+  base::MutexLock lock(platform_.queues());
+  if (place_ == Place::kCurrent) cpu_->vcpu().WithdrawAnswers();
 }
 
 // ---- vector state

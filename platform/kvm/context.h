@@ -23,9 +23,7 @@ class KvmContext final : public Context {
   void SetXState(std::span<const std::byte> area) override;
   void SetSingleStep(bool on) override { step_ = on; }
   void SetAnswers(const CallAnswers& answers) override;
-  // They are the virtual CPU's while it runs: it leaves the guest. Of those that are answered here only getppid(2)'s
-  // can be changed by others, and nobody can tell when the end of a parent is to be seen.
-  void WithdrawAnswers() override { Interrupt(); }
+  void WithdrawAnswers() override;
   int LastCpu() const override { return last_cpu_.load(std::memory_order_relaxed); }
 
  private:
@@ -49,6 +47,7 @@ class KvmContext final : public Context {
   KvmPlatform& platform_;
   bool step_ = false;
   AnswerBlock answers_{};
+  std::atomic<bool> withdrawn_{false};  // answers_ is no longer true
   std::atomic<int> last_cpu_{0};
 
   // Guarded by KvmPlatform::queues().

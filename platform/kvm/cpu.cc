@@ -331,6 +331,7 @@ void Cpu::Load(KvmContext& context) {
   SanitizeRegisters(r);
   if (context.step_) r.rflags |= kTrapFlag;
   vcpu_->SetAnswers(context.step_ ? AnswerBlock{} : context.answers_);
+  if (context.withdrawn_.load(std::memory_order_seq_cst)) vcpu_->WithdrawAnswers();
   if (vcpu_->uses_gate()) {
     vcpu_->LoadDirectly(r, context.as_->root());
   } else {

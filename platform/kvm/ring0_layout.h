@@ -22,13 +22,13 @@
 #define STATE_ES 0x22
 #define STATE_FS 0x24
 #define STATE_GS 0x26
-#define STATE_ANSWERS 0x28         // an answer block (below), for calls that ring 0 answers
 #define STATE_SYSRET 0x48          // u32: go back by `sysret` this time; the registers allow it
 #define STATE_CAN_SYSRET 0x4c      // u32: the host knows `sysret`
 #define STATE_SYSCALL_FAULTS 0x50  // u32: here a `syscall` is a page fault at its entry (Vcpu::SyscallStaysInRing3)
 #define STATE_XSAVED 0x54          // u32: 1 when ring 0 has saved the vector state
 #define STATE_XSAVE_AT 0x58  // u64 each: where to save the vector state before going back, and where to load another
 #define STATE_XLOAD_AT 0x60  // from; 0: not; ring 0 makes it 0 when it has
+#define STATE_ANSWERS 0x70   // an answer block (below), for calls that ring 0 answers
 #define STATE_GPRS 0x300  // r15 … rdi, in the order of platform::Registers; below: room for a fault of ring 0 itself
 #define STATE_VECTOR 0x378
 #define STATE_ERROR 0x380
@@ -55,6 +55,7 @@
 #define ANSWER_EUID 0x14
 #define ANSWER_GID 0x18
 #define ANSWER_EGID 0x1c
+#define ANSWER_PGID 0x20
 
 #define RING0_PORT 0x3e
 

@@ -22,6 +22,7 @@
   \op __NR_geteuid, ANSWER_EUID
   \op __NR_getgid, ANSWER_GID
   \op __NR_getegid, ANSWER_EGID
+  \op __NR_getpgrp, ANSWER_PGID
 .endm
 
   .section .rodata

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -25,12 +26,13 @@ namespace platform::kvm {
 // What calls without arguments return, for ring 0 or the gate (ring0_layout.h); neither ring 3 nor another virtual
 // CPU's thread writes it.
 struct AnswerBlock {
-  uint32_t valid, pid, tid, ppid, uid, euid, gid, egid;
+  uint32_t valid, pid, tid, ppid, uid, euid, gid, egid, pgid;
 };
 static_assert(offsetof(AnswerBlock, valid) == ANSWER_VALID && offsetof(AnswerBlock, pid) == ANSWER_PID &&
               offsetof(AnswerBlock, tid) == ANSWER_TID && offsetof(AnswerBlock, ppid) == ANSWER_PPID &&
               offsetof(AnswerBlock, uid) == ANSWER_UID && offsetof(AnswerBlock, euid) == ANSWER_EUID &&
-              offsetof(AnswerBlock, gid) == ANSWER_GID && offsetof(AnswerBlock, egid) == ANSWER_EGID);
+              offsetof(AnswerBlock, gid) == ANSWER_GID && offsetof(AnswerBlock, egid) == ANSWER_EGID &&
+              offsetof(AnswerBlock, pgid) == ANSWER_PGID);
 
 // The state page (ring0_layout.h). Only ring 0 and the sentry can reach it.
 struct StatePage {
@@ -39,11 +41,13 @@ struct StatePage {
   uint64_t load_cr3;
   uint64_t fs_base, gs_base;
   uint16_t ds, es, fs, gs;
-  AnswerBlock answers;
+  std::byte unused2[STATE_SYSRET - 0x28];
   uint32_t sysret, can_sysret, syscall_faults;
   std::atomic<uint32_t> xsaved;
   std::atomic<uint64_t> xsave_at, xload_at;
-  std::byte unused1[STATE_GPRS - 0x68];
+  std::byte unused3[STATE_ANSWERS - 0x68];
+  AnswerBlock answers;
+  std::byte unused1[STATE_GPRS - STATE_ANSWERS - sizeof(AnswerBlock)];
   uint64_t gprs[15];  // as in Registers
   uint64_t vector, error;
   uint64_t rip, cs, rflags, rsp, ss;
@@ -94,7 +98,13 @@ class Vcpu {
   // privilege change, where the way by a page fault has three and two. Before the `out` the page answers what it can.
   base::Result<void> UseGate();
   // What the thread's calls without arguments return, from the next Run on.
-  void SetAnswers(const AnswerBlock& answers) { *answers_ = answers; }
+  void SetAnswers(const AnswerBlock& answers) {
+    __atomic_store_n(&answers_->valid, 0, __ATOMIC_RELAXED);
+    memcpy(&answers_->pid, &answers.pid, sizeof(answers) - offsetof(AnswerBlock, pid));
+    __atomic_store_n(&answers_->valid, answers.valid, __ATOMIC_SEQ_CST);
+  }
+  // Nothing is answered any more. Any thread.
+  void WithdrawAnswers() { __atomic_store_n(&answers_->valid, 0, __ATOMIC_SEQ_CST); }
   bool uses_gate() const { return uses_gate_; }
   // With the gate: what the next Run begins with.
   void LoadDirectly(const Registers& registers, Physical root);

@@ -31,6 +31,7 @@ class KvmAnswersTest : public PlatformTest {
     CallAnswers a;
     a.valid = true;
     a.pid = n + 1, a.tid = n + 2, a.ppid = n + 3, a.uid = n + 4, a.euid = n + 5, a.gid = n + 6, a.egid = n + 7;
+    a.pgid = n + 8;
     return a;
   }
   struct Call {
@@ -38,7 +39,7 @@ class KvmAnswersTest : public PlatformTest {
   };
   static std::vector<Call> CallsOf(const CallAnswers& a) {
     return {{SYS_getpid, a.pid},   {SYS_gettid, a.tid}, {SYS_getppid, a.ppid}, {SYS_getuid, a.uid},
-            {SYS_geteuid, a.euid}, {SYS_getgid, a.gid}, {SYS_getegid, a.egid}};
+            {SYS_geteuid, a.euid}, {SYS_getgid, a.gid}, {SYS_getegid, a.egid}, {SYS_getpgrp, a.pgid}};
   }
   // The block that canary_call finds behind r15.
   void SetBlock(FileRange data, Call call, uint64_t flags) {
@@ -150,7 +151,7 @@ TEST_P(KvmAnswersTest, EachThreadHasItsOwn) {
         for (uint32_t n = 0; n < 300; ++n) {
           const CallAnswers answers = AnswersFrom(1000 + 10'000 * i + 10 * n);
           context->SetAnswers(answers);
-          const Call call = CallsOf(answers)[n % 7];
+          const Call call = CallsOf(answers)[n % 8];
           context->registers().rax = call.number;
           ASSERT_EQ(RunGuest(*context, *as).reason, ExitReason::kSystemCall);
           // Either the answer, or the call itself, which was interrupted.
@@ -165,6 +166,30 @@ TEST_P(KvmAnswersTest, EachThreadHasItsOwn) {
     for (auto& f : fibers) f->Join();
     EXPECT_GT(answered, 6 * 300 / 2);
     shared->Release();
+  });
+}
+
+// At any moment of a guest that makes one call after the other.
+TEST_P(KvmAnswersTest, WithdrawnAnswersAreNotGivenAnyMore) {
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(syscall_loop));
+    for (int round = 0; round < 200; ++round) {
+      auto context = ContextAt(kCodeAddress);
+      CallAnswers answers;
+      answers.valid = true;
+      answers.pid = SYS_getpid;  // what it returns is the number of the next call: it goes on for ever
+      context->SetAnswers(answers);
+      context->registers().rax = SYS_getpid;
+      Exit exit;
+      auto fiber = base::Fiber::Spawn(*scheduler_, {}, [&] { exit = RunGuest(*context, *as); });
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + round * 1'000);
+      context->WithdrawAnswers();
+      fiber->Join();
+      EXPECT_EQ(exit.reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->registers().orig_rax, static_cast<uint64_t>(SYS_getpid));
+    }
+    as->Release();
   });
 }
 
@@ -219,7 +244,7 @@ TEST_P(KvmAnswersTest, AnyByteOfTheGateMayBeJumpedTo) {
         Registers& r = context->registers();
         for (uint64_t* g : {&r.rbx, &r.rdx, &r.rsi, &r.rbp, &r.r8, &r.r9, &r.r10, &r.r11, &r.r12, &r.rsp})
           *g = random();
-        r.rax = round == 2 ? random() : CallsOf(answers)[random() % 7].number;
+        r.rax = round == 2 ? random() : CallsOf(answers)[random() % 8].number;
         r.rdi = kGate + offset;
         r.rcx = round == 2 && offset % 2 ? random() : kCodeAddress + 2;
         const uint64_t rbx = r.rbx, rsp = r.rsp;

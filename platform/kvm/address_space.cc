@@ -75,7 +75,8 @@ base::Result<base::RefPtr<KvmAddressSpace>> KvmAddressSpace::Create(KvmPlatform&
   return base::RefPtr<KvmAddressSpace>::Adopt(new KvmAddressSpace(platform, root));
 }
 
-KvmAddressSpace::KvmAddressSpace(KvmPlatform& platform, Physical root) : platform_(platform), root_(root) {}
+KvmAddressSpace::KvmAddressSpace(KvmPlatform& platform, Physical root)
+    : platform_(platform), root_(root), id_(platform.machine().NewAddressSpaceId()) {}
 
 KvmAddressSpace::~KvmAddressSpace() {
   dead_.store(true, std::memory_order_release);

@@ -39,6 +39,7 @@ class KvmAddressSpace final : public AddressSpace {
 
   bool dead() const { return dead_.load(std::memory_order_acquire); }
   Physical root() const { return root_; }
+  uint64_t id() const { return id_; }
 
   // What a page fault in the guest means. On the thread of a virtual CPU.
   enum class FaultOutcome : uint8_t {
@@ -101,6 +102,7 @@ class KvmAddressSpace final : public AddressSpace {
 
   KvmPlatform& platform_;
   const Physical root_;
+  const uint64_t id_;
   std::atomic<bool> dead_{false};
   base::Mutex mu_;
   base::IntervalMap<Mapping, MappingTraits> map_ GUARDED_BY(mu_);

@@ -345,7 +345,7 @@ void Cpu::Load(KvmContext& context) {
     // registers, traps at once with TF, and cannot set RF.
     s.sysret = s.can_sysret && r.rcx == r.rip && r.r11 == r.rflags && r.cs == SELECTOR_USER_CS &&
                r.ss == SELECTOR_USER_SS && !(r.rflags & (kTrapFlag | kResumeFlag)) && kGuestRange.Contains(r.rip);
-    vcpu_->LoadRoot(context.as_->root());
+    vcpu_->LoadRoot(context.as_->root(), context.as_->id());
   }
   where_ = Where::kLoaded;
   same_faults_ = 0;

@@ -47,12 +47,13 @@ base::Result<std::unique_ptr<KvmPlatform>> KvmPlatform::Create(Options options) 
   Machine::Traits traits = TRY(first->Try());
   traits.gate = options.gate && traits.syscall_faults && platform->machine_->can_sync_registers();
   platform->machine_->set_traits(traits);
-  LOG_DEBUG("kvm: `syscall` %s; ring 0 goes back by %s; %s",
+  LOG_DEBUG("kvm: `syscall` %s; ring 0 goes back by %s; %s; %s",
             traits.gate             ? "stays in ring 3 on this host, and exits by the gate"
             : traits.syscall_faults ? "stays in ring 3 on this host, and is taken as the fault that follows"
                                     : "enters ring 0",
             traits.sysret ? "`sysret` where it can" : "`iretq`",
-            traits.vectors ? "it can move vector state" : "vector state is moved by the host");
+            traits.vectors ? "it can move vector state" : "vector state is moved by the host",
+            traits.pcids ? "address spaces have PCIDs" : "no PCIDs");
   TRY(first->UseTraits());
   if (traits.gate) TRY(first->UseGate());
   platform->cpus_.push_back(std::make_unique<Cpu>(*platform, std::move(first)));

@@ -197,6 +197,14 @@ base::Result<Physical> Machine::MapGate(int index) {
   return answers;
 }
 
+bool Machine::cpuid_has_pcids() const {
+  constexpr uint32_t kPcid = 1 << 17;  // of ecx, leaf 1
+  for (uint32_t i = 0; i < cpuid_->count; ++i) {
+    if (cpuid_->entries[i].function == 1) return cpuid_->entries[i].ecx & kPcid;
+  }
+  return false;
+}
+
 base::Result<Physical> Machine::TakePage() {
   base::MutexLock lock(mu_);
   return TakePageLocked();

@@ -80,6 +80,9 @@ class Machine {
   // Maps the pages of virtual CPU `index` for vector state, which ring 0 can write. Returns the two.
   base::Result<std::pair<Physical, Physical>> MapVectors(int index) EXCLUDES(mu_);
 
+  // Never given twice, never 0.
+  uint64_t NewAddressSpaceId() { return 1 + last_id_.fetch_add(1, std::memory_order_relaxed); }
+
   // The root that a virtual CPU has loaded, and the one that it may load next, for Retire.
   void SetRoots(int cpu, Physical loaded, Physical next) {
     roots_[2 * cpu].store(loaded, std::memory_order_relaxed);
@@ -92,7 +95,9 @@ class Machine {
     bool gate = false;            // then system calls exit by the gate (Vcpu::UseGate)
     bool sysret = false;          // ring 0 can go back by `sysret`
     bool vectors = false;         // ring 0 can save and load vector state
+    bool pcids = false;           // CR3 takes process-context identifiers
   };
+  bool cpuid_has_pcids() const;
   const Traits& traits() const { return traits_; }
   void set_traits(const Traits& traits) { traits_ = traits; }
 
@@ -121,6 +126,7 @@ class Machine {
   void LogSystemCallEntry(bool in_ring0);
 
   std::atomic<bool> seen_entry_[2] = {};
+  std::atomic<uint64_t> last_id_{0};
   Traits traits_;  // set before the second virtual CPU is made
   base::UniqueFd system_, vm_;
   size_t run_bytes_ = 0;

@@ -1,7 +1,7 @@
-// All that runs in ring 0 of a virtual CPU (ring0_layout.h): exceptions, the kick and `syscall` become a frame in the state page
-// and an exit; what the sentry puts there is what ring 3 goes on with. Position-independent, one page.
+// All that runs in ring 0 of a virtual CPU (ring0_layout.h): some system calls are answered; the others, exceptions and the kick
+// become a frame in the state page and an exit; what the sentry puts there is what ring 3 goes on with. Position-independent, one page.
 //
-// It touches no memory but the state page, has no stack but that, and runs with interrupts off.
+// It touches no memory but the state page (and two pages for vector state), has no stack but that, and runs with interrupts off.
 #include <asm/unistd.h>
 
 #include "platform/kvm/ring0_layout.h"

@@ -27,7 +27,7 @@ namespace {
 
 constexpr uint64_t kCr0 = 0x80050033;  // PE MP ET NE WP AM PG
 constexpr uint64_t kCr4Pae = 1 << 5, kCr4Osfxsr = 1 << 9, kCr4Osxmmexcpt = 1 << 10, kCr4Fsgsbase = 1 << 16,
-                   kCr4Osxsave = 1 << 18, kCr4Pke = 1 << 22;
+                   kCr4Osxsave = 1 << 18, kCr4Pcide = 1 << 17, kCr4Pke = 1 << 22;
 constexpr uint64_t kEfer = 0x1 | 0x100 | 0x400 | 0x800;  // SCE LME LMA NXE
 constexpr uint32_t kMsrTsc = 0x10;
 constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrCstar = 0xc0000083, kMsrSyscallMask = 0xc0000084;
@@ -110,7 +110,7 @@ base::Result<void> Vcpu::SetUp() {
   TRY(base::Host(SYS_ioctl, fd_.get(), kSetCpuid2, &machine_.cpuid()));
   TRY(UseTraits());
   if (machine_.traits().gate) return UseGate();
-  TRY(StandInRing0());
+  if (!uses_pcids_) TRY(StandInRing0());
   TRY(SetModelRegisters());
   return {};
 }
@@ -176,6 +176,7 @@ void Vcpu::FillRing0(kvm_sregs& s) const {
   s.cr3 = root_;
   s.cr4 = kCr4Pae | kCr4Osfxsr | kCr4Osxmmexcpt | kCr4Fsgsbase | kCr4Osxsave;
   if (machine_.xstate_features() & kXcr0Pkru) s.cr4 |= kCr4Pke;
+  if (uses_pcids_) s.cr4 |= kCr4Pcide;
   s.efer = kEfer;
   memset(s.interrupt_bitmap, 0, sizeof(s.interrupt_bitmap));
 }
@@ -235,10 +236,10 @@ void Vcpu::GateRegisters(Registers& to) const {
   to.fs = s.fs.selector, to.gs = s.gs.selector, to.fs_base = s.fs.base, to.gs_base = s.gs.base;
 }
 
-void Vcpu::LoadRoot(Physical root) {
+void Vcpu::LoadRoot(Physical root, uint64_t id) {
   if (root == root_) return;
   root_ = root;
-  state_->load_cr3 = root == loaded_root_ ? 0 : root;
+  state_->load_cr3 = root == loaded_root_ ? 0 : root | (uses_pcids_ ? pcids_.Choose(id) : 0);
   machine_.SetRoots(index_, loaded_root_, root_);
 }
 
@@ -248,6 +249,7 @@ Vcpu::Outcome Vcpu::Run() {
     // Ring 3 cannot write this word, and ring 0 writes it in front of its `out`; a signal may come in between.
     if (result == 0 && run_->exit_reason == KVM_EXIT_IO && run_->io.port == RING0_PORT) {
       state_->exited.store(0, std::memory_order_relaxed);
+      if (uses_pcids_ && state_->load_cr3 != 0) pcids_.Loaded();
       state_->load_cr3 = 0;
       state_->sysret = 0;
       loaded_root_ = root_;

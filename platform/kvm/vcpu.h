@@ -15,6 +15,7 @@
 #include "base/errno.h"
 #include "base/unique_fd.h"
 #include "platform/kvm/machine.h"
+#include "platform/kvm/pcid_slots.h"
 #include "platform/kvm/ring0_layout.h"
 #include "platform/registers.h"
 
@@ -112,7 +113,8 @@ class Vcpu {
 
   // The root that is loaded; a different one is loaded by the next Run.
   Physical root() const { return root_; }
-  void LoadRoot(Physical root);
+  // `id` is the address space's (Machine::NewAddressSpaceId).
+  void LoadRoot(Physical root, uint64_t id);
 
   // The address of the last page fault.
   uint64_t FaultAddress();
@@ -155,6 +157,8 @@ class Vcpu {
   Physical root_ = 0, loaded_root_ = 0;    // the one of the next Run, and of the last
   Physical fault_physical_ = 0;
   bool uses_gate_ = false, probing_ = false;
+  bool uses_pcids_ = false;
+  PcidSlots pcids_;
   std::unique_ptr<std::byte[]> xsave_;
   size_t xsave_bytes_ = 0;
   std::byte *save_page_ = nullptr, *load_page_ = nullptr;  // if ring 0 handles vector state

@@ -27,7 +27,7 @@ base::Result<Vcpu::Outcome> Vcpu::Probe(std::span<const uint8_t> code) {
   state_->rip = state_->gprs[offsetof(Registers, rcx) / 8] = kProbeAddress;
   state_->rflags = state_->gprs[offsetof(Registers, r11) / 8] = kUserFlags;
   state_->cs = SELECTOR_USER_CS, state_->ss = SELECTOR_USER_SS;
-  LoadRoot(pages[0]);
+  LoadRoot(pages[0], machine_.NewAddressSpaceId());
   probing_ = true;
   Outcome outcome;
   do {
@@ -58,6 +58,12 @@ base::Result<Machine::Traits> Vcpu::Try() {
   traits.sysret = TRY(Probe(kUd2)) == Outcome::kMessage && state_->vector == kInvalidOpcode &&
                   state_->rip == kProbeAddress && state_->cs == SELECTOR_USER_CS && state_->ss == SELECTOR_USER_SS &&
                   (state_->rflags & kUserFlags) == kUserFlags;
+  if (machine_.cpuid_has_pcids()) {
+    uses_pcids_ = true;
+    traits.pcids = StandInRing0().ok() && TRY(Probe(kUd2)) == Outcome::kMessage && state_->vector == kInvalidOpcode;
+    uses_pcids_ = false;
+    TRY(StandInRing0());
+  }
   if (machine_.xstate_features() != 0 && XStateSize() <= kPageSize) {
     std::vector<std::byte> area(XStateSize());
     InitXState(area.data());
@@ -75,6 +81,10 @@ base::Result<void> Vcpu::UseTraits() {
     TRY(MapVectors());
   } else {
     save_page_ = nullptr;
+  }
+  if (machine_.traits().pcids && !machine_.traits().gate) {
+    uses_pcids_ = true;
+    TRY(StandInRing0());
   }
   state_->syscall_faults = machine_.traits().syscall_faults;
   state_->can_sysret = machine_.traits().sysret;

@@ -1,10 +1,12 @@
 // Host threads of executors: how one that is stuck is replaced.
 //
-// Nothing ticks in an idle sandbox. The watch is set when a fiber has to wait behind one that runs, and again as long
-// as that is so; it fires once more after everybody has been served.
+// Nothing ticks in an idle sandbox. The watch is set when a fiber has to wait behind one that runs, or a guest runs
+// that may want something, and again as long as that is so; it fires once more after everybody has been served.
 #include <string>
 
+#include "base/check.h"
 #include "base/executor_internal.h"
+#include "base/fiber.h"
 #include "base/futex_unsafe.h"
 #include "base/logging.h"
 
@@ -44,7 +46,8 @@ void Executor::Impl::OnWatch() {
   {
     MutexLock lock(mu);
     watched.store(false, std::memory_order_relaxed);
-    if (stop || (head == nullptr && posted.empty() && !idle->HasWork())) return;
+    const bool fibers_wait = head != nullptr || !posted.empty();
+    if (stop || (!fibers_wait && !(busy.load(std::memory_order_relaxed) && idle->HasWork()))) return;
     replaced = ReplaceLocked(watched_run);
     if (!replaced) WatchLocked();  // otherwise the first fiber of the new thread does it
   }
@@ -76,6 +79,28 @@ bool Executor::Impl::StandBy(Carrier& carrier) {
   carrier.turn.store(Carrier::kStandBy, std::memory_order_relaxed);
   stand_bys.push_back(&carrier);
   return true;
+}
+
+ThreadHold::ThreadHold() {
+  for (;;) {
+    Executor::Carrier* carrier = Executor::Carrier::Current();
+    CHECK(carrier != nullptr && carrier->current != nullptr);
+    if (carrier->executor.replace_after_ns == 0) return;
+    uint64_t run = carrier->run.load(std::memory_order_relaxed);
+    if (run != Executor::Carrier::kReplaced &&
+        carrier->run.compare_exchange_strong(run, run + 1, std::memory_order_acq_rel)) {
+      carrier_ = carrier;
+      return;
+    }
+    Fiber::Yield();
+  }
+}
+
+ThreadHold::~ThreadHold() {
+  // Nobody else changes an even number.
+  if (carrier_ != nullptr) {
+    carrier_->run.store(carrier_->run.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
 }
 
 }  // namespace base

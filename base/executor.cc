@@ -30,11 +30,7 @@ constexpr size_t kStackUse = 8;
 
 thread_local Executor::Carrier* current_carrier = nullptr;
 
-// Not inlined, and opaque: its result must not be kept across a switch (DESIGN.md §3).
-[[gnu::noinline]] Executor::Carrier* CurrentCarrier() {
-  asm volatile("");
-  return current_carrier;
-}
+Executor::Carrier* CurrentCarrier() { return Executor::Carrier::Current(); }
 
 // Sleeps on a futex word.
 class FutexIdle final : public IdleStrategy {
@@ -107,6 +103,12 @@ class AlternateSignalStack {
 }  // namespace
 
 // ---- Executor ----
+
+// Not inlined, and opaque: its result must not be kept across a switch.
+Executor::Carrier* Executor::Carrier::Current() {
+  asm volatile("");
+  return current_carrier;
+}
 
 Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->self = this; }
 Executor::~Executor() = default;
@@ -394,9 +396,12 @@ bool Executor::Impl::RunFiber(Carrier& carrier, Fiber& fiber) {
   f.context = transfer.fctx;
   carrier.current = nullptr;
   Settle(carrier, fiber);
-  // Not from here on, if it was replaced, but somebody else is in the loop.
-  if (replace_after_ns != 0 && !carrier.run.compare_exchange_strong(run, run + 1, std::memory_order_acq_rel)) {
-    return false;
+  if (replace_after_ns != 0) {
+    // Not from here on, if it was replaced, but somebody else is in the loop.
+    run = carrier.run.load(std::memory_order_relaxed);
+    if (run == Carrier::kReplaced || !carrier.run.compare_exchange_strong(run, run + 1, std::memory_order_acq_rel)) {
+      return false;
+    }
   }
   busy.store(false, std::memory_order_relaxed);
   return true;

@@ -28,8 +28,8 @@ class IdleStrategy {
   // Collects what has happened without waiting (completions that unpark fibers of this executor). Called between
   // fibers, so it has to be cheap; `busy_ns` is how long ago it was last called.
   virtual void Poll() {}
-  // Whether Wait would do more than wait, so that a fiber that does not come back is in the way of it (as in that of
-  // other fibers; MayMove). A hint; any thread.
+  // Whether Wait would do more than wait, or guests may want something of it, so that a fiber that does not come back is
+  // in the way (as in that of other fibers; MayMove). A hint; any thread.
   virtual bool HasWork() const { return false; }
   // Waits until an event of its own happened or Wake was called. A Wake before the wait must make it return at once.
   virtual void Wait() = 0;
@@ -61,6 +61,20 @@ class Executor {
   std::unique_ptr<Impl> impl_;
 };
 
+// On a fiber: keeps its executor on the host thread that the fiber is on, so that what belongs to the executor's thread
+// (an idle strategy) may be touched. For a moment: no parking, nothing that may be stuck. If the executor has left the
+// thread already, the constructor gives way first, and the fiber goes on where the executor is.
+class ThreadHold {
+ public:
+  ThreadHold();
+  ~ThreadHold();
+  ThreadHold(const ThreadHold&) = delete;
+  ThreadHold& operator=(const ThreadHold&) = delete;
+
+ private:
+  Executor::Carrier* carrier_ = nullptr;  // null: the executor always keeps it
+};
+
 class Scheduler {
  public:
   struct Options {
@@ -68,8 +82,8 @@ class Scheduler {
     bool bind_cpus = true;  // executor i prefers the i-th CPU of the affinity mask
     std::function<std::unique_ptr<IdleStrategy>(int index)> idle;  // null: the futex one
     int max_workers = 8;
-    // An executor whose fiber has not given way for so long while others wait, most likely because it is in a host call
-    // that takes its time, goes on with a stand-by thread (DESIGN.md §3). 0: never. Only for strategies that may move.
+    // An executor whose fiber has not given way for so long while others or guests wait, most likely because it is in a
+    // host call that takes its time, goes on with a stand-by thread. 0: never. Only for strategies that may move.
     MonotonicNs replace_stuck_after_ns = 0;
   };
   // Starts the host threads. Before the seccomp filter; threads that are started later (workers) need only clone and

@@ -80,12 +80,15 @@ struct Executor::Carrier {
   void Main();
   void GiveTurn(uint32_t value);
   bool replaced() const { return run.load(std::memory_order_relaxed) == kReplaced; }
+  // The one of this host thread, or null. Not to be kept across a switch.
+  [[gnu::noinline]] static Carrier* Current();
 
   Impl& executor;
   HostThread thread;
   std::atomic<uint32_t> turn{kStandBy};
-  // Which stay in a fiber or in the loop this is. Who replaces the carrier changes it from an odd number to kReplaced,
-  // which fails if the fiber has given way; so the loop is never run by two.
+  // Which stay in a fiber or in the loop this is (a fiber that holds the thread counts as the loop). Who replaces the
+  // carrier changes it from an odd number to kReplaced, which fails if the fiber has given way; so the loop is never
+  // run by two.
   std::atomic<uint64_t> run{0};
 
   // The thread's own.

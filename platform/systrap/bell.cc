@@ -46,7 +46,7 @@ Bell::~Bell() {
 }
 
 void Bell::Attach(base::Executor& executor) {
-  executor_ = &executor;
+  if (executor_ == nullptr) executor_ = &executor;
   cpu_ = executor.cpu();
   binds_ = cpu_ >= 0 && CPU_COUNT(&platform_.host_cpus()) > 1;
   host_tid_ = static_cast<pid_t>(*base::Host(SYS_gettid));
@@ -58,7 +58,10 @@ void Bell::Attach(base::Executor& executor) {
   event.sigev_value.sival_int = write_fd_;
   event._sigev_un._tid = host_tid_;
   SetSlice(0, platform_.executor_nice(), platform_.executor_slice_ns());
+  // A thread that is stuck may not take signals.
+  if (have_timer_) (void)base::Host(SYS_timer_delete, timer_);
   have_timer_ = base::Host(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_).ok();
+  if (const int64_t period_ns = std::exchange(period_ns_, 0); period_ns != 0) ArmTimer(period_ns);
   platform_.Register(*this, index_);
 }
 

@@ -1,8 +1,8 @@
 // Bell: how an executor waits on this platform, and the guest threads that it serves at the moment. Guest threads ring
 // by writing the number of their slot to a pipe; they have its write end only and cannot take a ring away from others.
 //
-// Everything but Wake, running(), asleep() and what is about leases is for the executor's thread only, from fibers and
-// between them.
+// Everything but Wake, running(), asleep() and what is about leases is for the executor's thread only, from fibers
+// (which hold it: base::ThreadHold) and between them.
 //
 // An executor that waits spins if all its guest threads are on CPUs of their own (GuestThread::Place::kApart), for as
 // long as a wake-up would cost; the stubs of these do not ring. Before it sleeps it takes that back (`polled` in the
@@ -37,6 +37,9 @@ class Bell final : public base::IdleStrategy {
 
   // base::IdleStrategy
   void Attach(base::Executor& executor) override;
+  // Nothing of the host's is bound to the thread but the tick. What fibers do here they do in a base::ThreadHold.
+  bool MayMove() const override { return true; }
+  bool HasWork() const override { return running() != 0; }
   void Poll() override;
   void Wait() override;
   void Wake() override;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/executor.h"
 #include "base/fiber.h"
 #include "base/logging.h"
 #include "platform/systrap/platform_impl.h"
@@ -77,10 +78,9 @@ void SystrapContext::Fail(Completion& done, ExitReason reason) {
 
 void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
   auto& as = static_cast<SystrapAddressSpace&>(address_space);
-  Bell* bell = &platform_.CurrentBell();
   if (!thread_ || stub_.get() != as.stub().get()) {
     // A new guest thread goes where nothing runs, if there is such a place.
-    if (Bell* idle = platform_.IdleBell(*bell)) {
+    if (Bell* idle = platform_.IdleBell(platform_.CurrentBell())) {
       base::Fiber::MoveTo(idle->executor());
     }
     auto bound = Bind(as);
@@ -91,7 +91,6 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
       Fail(done, ExitReason::kDead);
       return;
     }
-    bell = &platform_.CurrentBell();
   }
   if (state_ == State::kInitial && !thread_->pristine()) {
     InitXState(Area().data());
@@ -102,14 +101,17 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
     called_ = false;
   }
   state_ = State::kThread;
+  // The executor may have left this thread, which was stuck; from here on it stays.
+  base::ThreadHold hold;
+  Bell& bell = platform_.CurrentBell();
   if (run_.fetch_or(kRunning, std::memory_order_acq_rel) & kInterrupted) {
     Fail(done, ExitReason::kInterrupted);
     return;
   }
   done_ = &done;
-  last_cpu_ = bell->cpu();
+  last_cpu_ = bell.cpu();
   guest_trap_flag_ = (registers_.rflags & kTrapFlag) != 0;
-  if (!thread_->Run(*bell, registers_, step_, CanReturn())) {
+  if (!thread_->Run(bell, registers_, step_, CanReturn())) {
     done_ = nullptr;
     Fail(done, ExitReason::kDead);
     return;

@@ -87,7 +87,7 @@ class PlatformTest : public ::testing::TestWithParam<Factory> {
   // Skips the case, with the reason, on a platform that executes nothing.
   bool NeedsCode();
 
-  void StartScheduler(int executors, bool bind_cpus = false, int64_t replace_stuck_after_ns = 0);
+  void StartScheduler(int executors, bool bind_cpus = false, int64_t replace_stuck_after_ns = 10'000'000);
   void InFiber(std::function<void()> body);
 
   // All on fibers.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <functional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -127,6 +128,72 @@ TEST(StuckExecutor, KeepsItsThreadIfItsStrategyIsBoundToIt) {
   next->Join();
 }
 
+// Takes what comes by itself, as guests do, and not by fibers.
+class ServingIdle final : public IdleStrategy {
+ public:
+  explicit ServingIdle(std::function<void()> serve) : serve_(std::move(serve)) {}
+  bool MayMove() const override { return true; }
+  bool HasWork() const override { return true; }
+  void Wait() override {
+    serve_();
+    while (word_.load() == 0) FutexWait(word_, 0);
+    word_.store(0);
+  }
+  void Wake() override {
+    word_.store(1);
+    FutexWake(&word_);
+  }
+
+ private:
+  const std::function<void()> serve_;
+  std::atomic<uint32_t> word_{0};
+};
+
+TEST(StuckExecutor, GuestsAreServedThoughNoFiberWaits) {
+  HostPipe pipe;  // what ends last is in use until then
+  std::atomic<bool> blocks{false};
+  Scheduler::Options options = Replacing(1);
+  options.idle = [&](int) {
+    return std::make_unique<ServingIdle>([&] {
+      if (blocks.exchange(false)) pipe.Give();
+    });
+  };
+  Scheduler scheduler(std::move(options));
+  Fiber::Spawn(scheduler, {}, [&] {
+    blocks = true;
+    pipe.Take();
+  })->Join();
+}
+
+TEST(StuckExecutor, KeepsTheThreadThatAFiberHolds) {
+  Scheduler scheduler(Replacing(1));
+  std::atomic<bool> ended{false};
+  auto holder = Fiber::Spawn(scheduler, {}, [&] {
+    ThreadHold hold;
+    EXPECT_EQ(Fiber::Current()->executor().host_tid(), Tid());
+    for (MonotonicNs end = MonotonicNow() + 5 * kSoon; MonotonicNow() < end;) {
+    }
+    EXPECT_EQ(Fiber::Current()->executor().host_tid(), Tid());
+    ended = true;
+  });
+  auto next = Fiber::Spawn(scheduler, {}, [&] { EXPECT_TRUE(ended); });
+  holder->Join();
+  next->Join();
+}
+
+TEST(StuckExecutor, AHoldBringsAFiberToWhereItsExecutorIs) {
+  HostPipe pipe;  // what ends last is in use until then
+  Scheduler scheduler(Replacing(1));
+  auto stuck = Fiber::Spawn(scheduler, {}, [&] {
+    pipe.Take();
+    EXPECT_NE(Fiber::Current()->executor().host_tid(), Tid());
+    ThreadHold hold;
+    EXPECT_EQ(Fiber::Current()->executor().host_tid(), Tid());
+  });
+  Fiber::Spawn(scheduler, {}, [&] { pipe.Give(); })->Join();
+  stuck->Join();
+}
+
 TEST(StuckExecutor, FibersThatParkMoveYieldAndBlockAllFinish) {
   Scheduler scheduler(Replacing(2));
   std::atomic<int> finished{0};
@@ -135,7 +202,7 @@ TEST(StuckExecutor, FibersThatParkMoveYieldAndBlockAllFinish) {
     fibers.push_back(Fiber::Spawn(scheduler, {}, [&, i] {
       std::mt19937 random(static_cast<uint32_t>(i));
       for (int round = 0; round < 20; ++round) {
-        switch (random() % 6) {
+        switch (random() % 7) {
           case 0: {
             timespec nap{.tv_sec = 0, .tv_nsec = 3 * kSoon};
             (void)Host(SYS_nanosleep, &nap, nullptr);
@@ -153,7 +220,12 @@ TEST(StuckExecutor, FibersThatParkMoveYieldAndBlockAllFinish) {
           case 4:
             Fiber::MoveTo(*scheduler.executors()[random() % 2]);
             break;
-          case 5:
+          case 5: {
+            ThreadHold hold;
+            EXPECT_EQ(Fiber::Current()->executor().host_tid(), Tid());
+            break;
+          }
+          case 6:
             Fiber::Spawn(scheduler, {}, [] {})->Join();
             break;
         }

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "sentry/fs/proc/process_text.h"
+#include "sentry/fs/proc/mm_file.h"
 
 namespace sentry::proc {
 
@@ -22,15 +22,13 @@ constexpr uint64_t kSoftDirty = uint64_t{1} << 55, kExclusive = uint64_t{1} << 5
                    kPresent = uint64_t{1} << 63;
 constexpr size_t kPagesPerStep = 4096;
 
-// Bound to the mm that the task had at open, as on Linux.
-class PagemapDescription final : public FileDescription {
+class PagemapDescription final : public MmDescription {
  public:
-  PagemapDescription(VfsPath path, uint32_t flags, RefPtr<MemoryManager> mm)
-      : FileDescription(std::move(path), flags), mm_(std::move(mm)) {}
-  bool Seekable() const override { return true; }
+  using MmDescription::MmDescription;
 
   Result<size_t> PRead(IoBuffer& to, int64_t offset, const IoFlags&) override {
-    if (!mm_ || mm_->users() <= 0) return size_t{0};
+    MemoryManager* const mm = LiveMm();
+    if (mm == nullptr) return size_t{0};
     // pagemap_read: whole entries only.
     if (offset < 0 || offset % 8 != 0 || to.remaining() % 8 != 0) return Errno(EINVAL);
     constexpr uint64_t kPages = (uint64_t{1} << 47) / kPageSize;
@@ -40,7 +38,7 @@ class PagemapDescription final : public FileDescription {
       if (page >= kPages) break;
       const size_t count = static_cast<size_t>(std::min<uint64_t>({to.remaining() / 8, kPagesPerStep, kPages - page}));
       std::vector<uint64_t> entries(count);
-      std::vector<uint8_t> states = mm_->PageStates(page * kPageSize, count);
+      std::vector<uint8_t> states = mm->PageStates(page * kPageSize, count);
       for (size_t i = 0; i < count; ++i) {
         if ((states[i] & MemoryManager::kPagePresent) == 0) continue;
         entries[i] = kPresent | kSoftDirty | ((states[i] & MemoryManager::kPageOfFile) != 0 ? kFilePage : 0) |
@@ -54,40 +52,6 @@ class PagemapDescription final : public FileDescription {
     return total;
   }
   Result<size_t> PWrite(IoBuffer&, int64_t, const IoFlags&) override { return Errno(EINVAL); }
-  Result<int64_t> Seek(int64_t offset, int whence) override {
-    base::FiberMutexLock l(position_lock_);
-    // mem_lseek
-    if (whence == SEEK_CUR) {
-      offset = static_cast<int64_t>(static_cast<uint64_t>(offset) + static_cast<uint64_t>(position()));
-    } else if (whence != SEEK_SET) {
-      return Errno(EINVAL);
-    }
-    position_.store(offset, std::memory_order_relaxed);
-    return offset;
-  }
-
- private:
-  const RefPtr<MemoryManager> mm_;
-};
-
-class PagemapFile final : public kernfs::KernInode {
- public:
-  PagemapFile(const TaskRef& ref, uint64_t ino) : KernInode(ref.sb, FileType::kRegular, 0400, ino), task_(ref.task) {}
-  Result<RefPtr<FileDescription>> Open(const VfsPath& path, uint32_t flags, VfsContext& ctx) override {
-    if (!Alive(*task_)) return Errno(ESRCH);
-    TRY(MayInspect(ctx, *task_));
-    return RefPtr<FileDescription>(TRY(base::TryMakeRef<PagemapDescription>(path, flags, task_->SnapshotMm())));
-  }
-  Result<void> SetAttr(const AttrChange& change) override {
-    if (change.mode) return Errno(EPERM);
-    return KernInode::SetAttr(change);
-  }
-
- protected:
-  kernfs::Owner GetOwner() override { return OwnerOf(*task_); }
-
- private:
-  const RefPtr<Task> task_;
 };
 
 // "7f00-7f10", the mapping's ends without leading zeros (dname_to_vma_addr).
@@ -212,7 +176,9 @@ class MapFilesDir final : public kernfs::KernDir {
 
 }  // namespace
 
-RefPtr<Inode> NewPagemapFile(const TaskRef& ref, uint64_t ino) { return base::MakeRef<PagemapFile>(ref, ino); }
+RefPtr<Inode> NewPagemapFile(const TaskRef& ref, uint64_t ino) {
+  return base::MakeRef<MmFile<PagemapDescription>>(ref, 0400, ino);
+}
 RefPtr<Inode> NewMapFilesDir(const TaskRef& ref, uint64_t ino) { return base::MakeRef<MapFilesDir>(ref, ino); }
 
 Result<void> ClearRefs(const TaskRef& ref, VfsContext&, std::string_view text) {

@@ -1,6 +1,5 @@
 #include "platform/ptrace/zygote.h"
 
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -8,8 +7,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/rseq.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,24 +17,13 @@
 
 #include "base/syscall_unsafe.h"
 #include "base/time.h"
+#include "platform/forked_child_unsafe.h"
 #include "platform/ptrace/ptrace_calls.h"
 #include "platform/ptrace/tracer.h"
 #include "platform/ptrace/xstate.h"
 
 namespace platform::ptrace {
 namespace {
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x10U
-#endif
-
-base::Result<base::UniqueFd> MakeMemfd(const char* name, unsigned flags) {
-  auto fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | flags);
-  if (fd.failed_with(EINVAL) && (flags & MFD_EXEC))
-    fd = base::Host(SYS_memfd_create, name, MFD_CLOEXEC | (flags & ~MFD_EXEC));
-  if (!fd.ok()) return fd.error();
-  return base::UniqueFd(static_cast<int>(*fd));
-}
 
 // The filter of every stub. No guest thread gets as far as a filter (PTRACE_SYSEMU comes first), so this is for the day
 // on which something else is broken: a helper's calls and no others. The calls that the vsyscall page stands for (man 2
@@ -64,34 +50,15 @@ constexpr sock_filter kFilter[] = {
 };
 static_assert(std::size(kFilter) == 17);
 
-// The zygote's life before it has lost the sentry's memory. A copy of the calling thread alone: no locks, no
-// allocation, no libc wrapper (they write errno, which would be fine, and some take locks, which would not).
+// The zygote's life before it has lost the sentry's memory (forked_child_unsafe.h).
 [[noreturn]] __attribute__((no_sanitize("address"), no_sanitize("thread"))) void ZygoteMain(pid_t parent, int text_fd,
                                                                                             int command_fd) {
   using base::RawSyscall;
-  RawSyscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-  if (RawSyscall(SYS_getppid) != parent) RawSyscall(SYS_exit_group, 1);
+  LeaveSentry(parent);
   // Out of the reach of a terminal's signals.
   RawSyscall(SYS_setsid);
   // Ours may be 0 after a change of credentials, and nobody could trace it then.
   RawSyscall(SYS_prctl, PR_SET_DUMPABLE, 1);
-  RawSyscall(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("runsc-stub"));
-  rlimit64 none = {0, 0};
-  RawSyscall(SYS_prlimit64, 0, RLIMIT_CORE, reinterpret_cast<long>(&none));
-  // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration
-  // (rseq(2)). The length has to be the one that was registered: 32 until glibc 2.39, then what the kernel proposes.
-  constexpr long kUnregister = 1, kGlibcSignature = 0x53053053;
-  char* thread_pointer;
-  asm volatile("mov %%fs:0, %0" : "=r"(thread_pointer));
-  for (long bytes = 32; bytes <= 128; bytes += 4) {
-    long area = reinterpret_cast<long>(thread_pointer + __rseq_offset);
-    if (RawSyscall(SYS_rseq, area, bytes, kUnregister, kGlibcSignature) == 0) break;
-  }
-  RawSyscall(SYS_set_robust_list, 0, 24);
-  RawSyscall(SYS_set_tid_address, 0);
-  stack_t no_stack = {};
-  no_stack.ss_flags = SS_DISABLE;
-  RawSyscall(SYS_sigaltstack, reinterpret_cast<long>(&no_stack), 0);
   // Handlers and masks of the sentry mean nothing here. Layout of the kernel's struct sigaction: all zero is the
   // default.
   uint64_t action[4] = {};
@@ -109,7 +76,7 @@ static_assert(std::size(kFilter) == 17);
 
 base::Result<std::unique_ptr<CommandFile>> CommandFile::Create() {
   std::unique_ptr<CommandFile> file(new CommandFile());
-  file->fd_ = TRY(MakeMemfd("runsc-commands", 0));
+  file->fd_ = TRY(MakeMemfd("runsc-commands", /*executable=*/false, nullptr, 0));
   const uint64_t bytes = uint64_t{kPages} * kStubPage;
   TRY(base::Host(SYS_ftruncate, file->fd(), bytes));
   long at =
@@ -140,11 +107,9 @@ void CommandFile::Give(uint32_t index) {
 
 base::Result<FirstZygote> MakeFirstZygote(CommandFile& commands) {
   FirstZygote zygote;
-  zygote.text = TRY(MakeMemfd("runsc-stub", MFD_EXEC));
   const size_t bytes = runsc_stub_text_end - runsc_stub_text_begin;
   CHECK(bytes == kStubPage);
-  long written = TRY(base::HostRetry(SYS_write, zygote.text.get(), runsc_stub_text_begin, bytes));
-  if (written != static_cast<long>(bytes)) return base::Errno(ENOMEM);
+  zygote.text = TRY(MakeMemfd("runsc-stub", /*executable=*/true, runsc_stub_text_begin, bytes));
 
   // CLONE_FILES: descriptors that the sentry opens later (the memory file, files donated by the gofer) are valid in
   // stubs. No exit signal: nobody is told but who waits.

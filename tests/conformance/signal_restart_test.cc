@@ -5,14 +5,21 @@
 //
 // Sources: man 7 signal, "Interruption of system calls and library functions by signal handlers" and "... by stop
 // signals"; kernel/signal.c and arch/x86/kernel/signal.c for the four -ERESTART codes.
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -37,6 +44,7 @@ constexpr long kLongSeconds = 1000;
 enum class Rule {
   kRestart,        // ERESTARTSYS: goes on after a handler with SA_RESTART, EINTR after one without.
   kRestartNoHand,  // ERESTARTNOHAND, ERESTART_RESTARTBLOCK: EINTR after every handler, goes on when none ran.
+  kRestartAlways,  // ERESTARTNOINTR: goes on after every handler.
   kInterrupt,      // EINTR: ends after every handler, and also when the process was stopped and continued.
 };
 
@@ -603,6 +611,265 @@ struct FutexWaitBitset : FutexWait {
   }
 };
 
+// --- Queues and semaphores -----------------------------------------------------------------------------------------
+
+struct SemopCall : Call {
+  void Prepare() override {
+    id_ = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
+    EXPECT_OK(id_);
+  }
+  ~SemopCall() override { semctl(id_, 0, IPC_RMID); }
+  long Block() override {
+    sembuf down = {0, -1, 0};
+    return syscall(SYS_semop, id_, &down, 1);
+  }
+  void Release(pid_t) override {
+    sembuf up = {0, 1, 0};
+    EXPECT_OK(semop(id_, &up, 1));
+  }
+  int id_ = -1;
+};
+struct Semtimedop : SemopCall {
+  long Block() override {
+    sembuf down = {0, -1, 0};
+    timespec limit = {kLongSeconds, 0};
+    return syscall(SYS_semtimedop, id_, &down, 1, &limit);
+  }
+};
+struct MessageOf16 {
+  long type = 1;
+  char text[16] = {};
+};
+struct Msgrcv : Call {
+  void Prepare() override {
+    id_ = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+    EXPECT_OK(id_);
+  }
+  ~Msgrcv() override { msgctl(id_, IPC_RMID, nullptr); }
+  long Block() override {
+    MessageOf16 m;
+    return msgrcv(id_, &m, sizeof(m.text), 0, 0);
+  }
+  void Release(pid_t) override {
+    MessageOf16 m;
+    EXPECT_OK(msgsnd(id_, &m, sizeof(m.text), 0));
+  }
+  int id_ = -1;
+};
+struct Msgsnd : Msgrcv {
+  void Prepare() override {
+    Msgrcv::Prepare();
+    MessageOf16 m;
+    while (msgsnd(id_, &m, sizeof(m.text), IPC_NOWAIT) == 0) {
+    }
+  }
+  long Block() override {
+    MessageOf16 m;
+    return msgsnd(id_, &m, sizeof(m.text), 0);
+  }
+  void Release(pid_t) override {
+    MessageOf16 m;
+    EXPECT_OK(msgrcv(id_, &m, sizeof(m.text), 0, 0));
+  }
+};
+struct MqReceive : Call {
+  void Prepare() override {
+    const std::string name = "/restart-" + std::to_string(getpid());
+    mq_attr attr = {};
+    attr.mq_maxmsg = 1;
+    attr.mq_msgsize = 16;
+    queue_ = Fd(mq_open(name.c_str(), O_RDWR | O_CREAT, 0600, &attr));
+    EXPECT_TRUE(queue_.ok());
+    mq_unlink(name.c_str());
+  }
+  long Block() override {
+    char text[16];
+    return mq_receive(queue_.get(), text, sizeof(text), nullptr);
+  }
+  void Release(pid_t) override { EXPECT_OK(mq_send(queue_.get(), "x", 1, 0)); }
+  Fd queue_;
+};
+struct MqReceiveTimeout : MqReceive {
+  long Block() override {
+    char text[16];
+    timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += kLongSeconds;
+    return mq_timedreceive(queue_.get(), text, sizeof(text), nullptr, &limit);
+  }
+};
+struct MqSend : MqReceive {
+  void Prepare() override {
+    MqReceive::Prepare();
+    EXPECT_OK(mq_send(queue_.get(), "y", 1, 0));
+  }
+  long Block() override { return mq_send(queue_.get(), "x", 1, 0); }
+  void Release(pid_t) override {
+    char text[16];
+    EXPECT_EQ(mq_receive(queue_.get(), text, sizeof(text), nullptr), 1);
+  }
+};
+
+// --- The same waits by other calls ---------------------------------------------------------------------------------
+
+struct Preadv2 : PipeCall {
+  long Block() override {
+    iovec v = {&c_, 1};
+    return syscall(SYS_preadv2, fd(), &v, 1, -1L, -1L, 0);
+  }
+};
+struct Pwritev2 : WritePipe {
+  long Block() override {
+    char c = 'x';
+    iovec v = {&c, 1};
+    return syscall(SYS_pwritev2, pipe_.write_end.get(), &v, 1, -1L, -1L, 0);
+  }
+};
+struct Vmsplice : WritePipe {
+  long Block() override {
+    char c = 'x';
+    iovec v = {&c, 1};
+    return vmsplice(pipe_.write_end.get(), &v, 1, 0);
+  }
+};
+struct EpollPwait2 : EpollWait {
+  long Block() override {
+    epoll_event event;
+    timespec limit = {kLongSeconds, 0};
+    return syscall(SYS_epoll_pwait2, epoll_.get(), &event, 1, &limit, nullptr, 8);
+  }
+};
+struct Sendmmsg : Send {
+  long Block() override {
+    char c = 'x';
+    iovec v = {&c, 1};
+    mmsghdr message = {};
+    message.msg_hdr.msg_iov = &v;
+    message.msg_hdr.msg_iovlen = 1;
+    return sendmmsg(fd(), &message, 1, 0);
+  }
+};
+struct SendTcp : RecvTcp {
+  void Prepare() override {
+    RecvTcp::Prepare();
+    FillSocket(client_.get());
+  }
+  long Block() override { return send(client_.get(), "x", 1, 0); }
+  void Release(pid_t) override {
+    // What is on its way counts, too: until nothing more comes.
+    std::vector<char> data(1 << 20);
+    while (recv(server_.get(), data.data(), data.size(), MSG_DONTWAIT) > 0) SleepMs(1);
+  }
+  static void FillSocket(int fd) {
+    std::vector<char> data(1 << 16, 'x');
+    // The other side takes some more when it has looked.
+    for (int quiet = 0; quiet < 20;) {
+      if (send(fd, data.data(), data.size(), MSG_DONTWAIT) > 0 || send(fd, "x", 1, MSG_DONTWAIT) > 0) {
+        quiet = 0;
+      } else {
+        ++quiet;
+        SleepMs(1);
+      }
+    }
+  }
+};
+struct RecvNetlink : Call {
+  void Prepare() override { socket_ = Fd(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)); }
+  long Block() override {
+    char bytes[8192];
+    return recv(socket_.get(), bytes, sizeof(bytes), 0);
+  }
+  void Release(pid_t) override {
+    struct {
+      nlmsghdr header;
+      rtgenmsg message;
+    } request = {};
+    request.header.nlmsg_len = sizeof(request);
+    request.header.nlmsg_type = RTM_GETLINK;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    EXPECT_EQ(send(socket_.get(), &request, sizeof(request), 0), static_cast<ssize_t>(sizeof(request)));
+  }
+  Fd socket_;
+};
+struct WriteTerminal : ReadTerminal {
+  void Prepare() override {
+    ReadTerminal::Prepare();
+    termios t;
+    EXPECT_OK(tcgetattr(slave_.get(), &t));
+    cfmakeraw(&t);
+    EXPECT_OK(tcsetattr(slave_.get(), TCSANOW, &t));
+    SetNonblocking(true);
+    // The host's line discipline moves bytes in the background.
+    for (int quiet = 0; quiet < 20;) {
+      if (write(slave_.get(), "x", 1) == 1) {
+        quiet = 0;
+      } else {
+        ++quiet;
+        SleepMs(1);
+      }
+    }
+    SetNonblocking(false);
+  }
+  void SetNonblocking(bool on) {
+    const int flags = fcntl(slave_.get(), F_GETFL);
+    fcntl(slave_.get(), F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+  }
+  long Block() override { return write(slave_.get(), "x", 1); }
+  void Release(pid_t) override {
+    // A writer is woken when there is much room.
+    std::vector<char> data(1 << 16);
+    for (pollfd p = {master_.get(), POLLIN, 0}; poll(&p, 1, 50) == 1;) {
+      EXPECT_GT(read(master_.get(), data.data(), data.size()), 0);
+    }
+  }
+};
+// Who opens or truncates waits for a lease to be given up (man 2 fcntl).
+struct OpenLeased : Call {
+  void Prepare() override {
+    EXPECT_TRUE(WriteFile(dir_ / "leased", "x"));
+    old_ = signal(SIGIO, SIG_IGN);
+    mine_ = Fd(open((dir_ / "leased").c_str(), O_RDONLY));
+    EXPECT_OK(fcntl(mine_.get(), F_SETLEASE, F_RDLCK));
+  }
+  ~OpenLeased() override { signal(SIGIO, old_); }
+  long Block() override { return open((dir_ / "leased").c_str(), O_WRONLY); }
+  void Release(pid_t) override { EXPECT_OK(fcntl(mine_.get(), F_SETLEASE, F_UNLCK)); }
+  TempDir dir_;
+  Fd mine_;
+  sighandler_t old_ = nullptr;
+};
+struct TruncateLeased : OpenLeased {
+  long Block() override { return truncate((dir_ / "leased").c_str(), 0); }
+};
+struct WaitidPidfd : WaitCall {
+  void PrepareChild() override {
+    WaitCall::PrepareChild();
+    pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, grandchild_, 0));
+  }
+  long Block() override {
+    siginfo_t info;
+    return waitid(static_cast<idtype_t>(3), static_cast<id_t>(pidfd_), &info, WEXITED);  // P_PIDFD
+  }
+  int pidfd_ = -1;
+};
+struct FutexWaitv : FutexWait {
+  long Block() override {
+    struct {
+      uint64_t value, address;
+      uint32_t flags, reserved;
+    } waiter = {0, reinterpret_cast<uint64_t>(word()), 2, 0};  // FUTEX_32
+    return syscall(SYS_futex_waitv, &waiter, 1, 0, nullptr, 0);
+  }
+};
+struct FutexLockPi : FutexWait {
+  void Prepare() override {
+    FutexWait::Prepare();
+    EXPECT_OK(syscall(SYS_futex, word(), FUTEX_LOCK_PI, 0, nullptr));
+  }
+  long Block() override { return syscall(SYS_futex, word(), FUTEX_LOCK_PI, 0, nullptr); }
+  void Release(pid_t) override { EXPECT_OK(syscall(SYS_futex, word(), FUTEX_UNLOCK_PI, 0, nullptr)); }
+};
+
 // --- The table -----------------------------------------------------------------------------------------------------
 
 struct CallRow {
@@ -666,6 +933,26 @@ const CallRow kCalls[] = {
     {"futex_wait", Make<FutexWait>, Rule::kRestart},
     {"futex_wait_timeout", Make<FutexWaitTimeout>, Rule::kRestartNoHand},
     {"futex_wait_bitset", Make<FutexWaitBitset>, Rule::kRestartNoHand},
+    {"semop", Make<SemopCall>, Rule::kInterrupt},
+    {"semtimedop", Make<Semtimedop>, Rule::kInterrupt},
+    {"msgrcv", Make<Msgrcv>, Rule::kRestartNoHand},
+    {"msgsnd", Make<Msgsnd>, Rule::kRestartNoHand},
+    {"mq_receive", Make<MqReceive>, Rule::kRestart},
+    {"mq_timedreceive", Make<MqReceiveTimeout>, Rule::kRestart},
+    {"mq_send", Make<MqSend>, Rule::kRestart},
+    {"preadv2_pipe", Make<Preadv2>, Rule::kRestart},
+    {"pwritev2_pipe", Make<Pwritev2>, Rule::kRestart},
+    {"vmsplice", Make<Vmsplice>, Rule::kRestart},
+    {"epoll_pwait2", Make<EpollPwait2>, Rule::kInterrupt},
+    {"sendmmsg_unix", Make<Sendmmsg>, Rule::kRestart},
+    {"send_tcp", Make<SendTcp>, Rule::kRestart},
+    {"recv_netlink", Make<RecvNetlink>, Rule::kRestart},
+    {"write_terminal", Make<WriteTerminal>, Rule::kRestart},
+    {"open_leased", Make<OpenLeased>, Rule::kRestart},
+    {"truncate_leased", Make<TruncateLeased>, Rule::kRestart},
+    {"waitid_pidfd", Make<WaitidPidfd>, Rule::kRestart},
+    {"futex_waitv", Make<FutexWaitv>, Rule::kRestart},
+    {"futex_lock_pi", Make<FutexLockPi>, Rule::kRestartAlways},
 };
 
 enum class Event { kHandlerRestart, kHandler, kIgnored, kBlocked, kStopContinue, kKill };
@@ -688,7 +975,7 @@ bool Interrupts(Rule rule, Event event) {
     case Event::kHandlerRestart:
       return rule == Rule::kRestartNoHand || rule == Rule::kInterrupt;
     case Event::kHandler:
-      return true;
+      return rule != Rule::kRestartAlways;
     case Event::kStopContinue:
       return rule == Rule::kInterrupt;
     case Event::kIgnored:

@@ -1,5 +1,6 @@
 #include "sentry/boot/registry.h"
 
+#include "sentry/boot/host_links.h"
 #include "sentry/fs/anon/pidfd.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
@@ -27,7 +28,10 @@ void RegisterSockets(Kernel& kernel, const BootSpec& spec) {
   RegisterUnixSockets(&kernel.scheduler().reactor());
   RegisterInetSockets();
   RegisterNetlinkSockets();
-  if (network == NetworkMode::kHost) RegisterHostSockets(kernel.scheduler().reactor());
+  if (network == NetworkMode::kHost) {
+    RegisterHostSockets(kernel.scheduler().reactor());
+    sys::SetNetDevices(&HostLinks);
+  }
   auto table = [](std::string name, std::string (*text)(NetworkNamespace & net, bool v6), bool v6) {
     proc::SetNetFile(std::move(name), [text, v6](base::RefCounted* object) {
       auto* net = dynamic_cast<NetworkNamespace*>(object);

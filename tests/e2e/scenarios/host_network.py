@@ -9,7 +9,7 @@ import subprocess
 from framework import check, contains, equal, scenario
 
 LOOK = r"""
-import ctypes, fcntl, json, socket, struct
+import ctypes, fcntl, json, os, socket, struct
 out = {"names": socket.if_nameindex()}
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 def ask(command, name, n=40):
@@ -35,6 +35,13 @@ def dump(kind, family):
             answers.append(data[:size]); data = data[(size + 3) & ~3:]
 out["netlink"] = {str(kind): dump(kind, 0) for kind in (18, 22, 26)}
 out["proc"] = {name: open("/proc/net/" + name).read() for name in ("dev", "route", "if_inet6", "tcp", "udp")}
+root = "/sys/class/net/"
+fields = ("address", "broadcast", "addr_len", "flags", "ifindex", "iflink", "mtu", "operstate", "tx_queue_len", "type")
+def read(path):
+    with open(path) as f: return f.read()
+out["sys"] = {name: [read(root + name + "/" + field) for field in fields] for name in sorted(os.listdir(root))
+              if os.path.isdir(root + name)}
+out["counted"] = int(read(root + "lo/statistics/rx_bytes")) >= 0
 print(json.dumps(out))
 """
 
@@ -54,7 +61,7 @@ def interfaces_addresses_and_routes_are_those_of_the_host(t):
         host = json.loads(subprocess.run(["python3", "-c", LOOK], capture_output=True, text=True, check=True).stdout)
         if guest["netlink"] == host["netlink"]:
             break  # others on this host make and remove interfaces
-    for key in ("names", "ioctl", "unknown", "ifconf", "netlink"):
+    for key in ("names", "ioctl", "unknown", "ifconf", "netlink", "sys", "counted"):
         equal(guest[key], host[key], f"{key} (netlink: {guest['netlink']}, {host['netlink']})")
     equal(strip_counters(guest["proc"]["dev"]), strip_counters(host["proc"]["dev"]), "/proc/net/dev")
     for name in ("route", "if_inet6"):

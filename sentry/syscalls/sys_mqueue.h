@@ -18,7 +18,7 @@ Result<void> SysMqNotify(Task& task, FdArg fd, UserPtr<Sigevent> event);
 Result<void> SysMqGetsetattr(Task& task, FdArg fd, UserPtr<MqAttr> set, UserPtr<MqAttr> old);
 
 inline constexpr Row kMqueueRows[] = {
-    SYSCALL_PARTIAL(mq_open, SysMqOpen, "queues are in no file system; RLIMIT_MSGQUEUE counts for each queue alone"),
+    SYSCALL_PARTIAL(mq_open, SysMqOpen, "RLIMIT_MSGQUEUE counts for each queue alone"),
     SYSCALL(mq_unlink, SysMqUnlink),
     SYSCALL(mq_timedsend, SysMqTimedsend),
     SYSCALL(mq_timedreceive, SysMqTimedreceive),

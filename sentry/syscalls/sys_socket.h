@@ -99,11 +99,12 @@ inline constexpr Row kSocketRows[] = {
     SYSCALL_PARTIAL(getsockopt, SysGetsockopt, "no filters, no SO_PEERSEC, SO_PEERPIDFD or SO_MEMINFO"),
     SYSCALL_PARTIAL(setsockopt, SysSetsockopt,
                     "options that only packets would show are kept and read back; no filters, no multicast"),
-    SYSCALL_PARTIAL(sendto, SysSendto, "no MSG_OOB, no MSG_FASTOPEN, no MSG_MORE on UDP"),
-    SYSCALL_PARTIAL(recvfrom, SysRecvfrom, "no MSG_OOB; the error queue is always empty"),
+    SYSCALL_PARTIAL(sendto, SysSendto, "no MSG_FASTOPEN, no MSG_MORE on UDP"),
+    SYSCALL_PARTIAL(recvfrom, SysRecvfrom, "the error queue is always empty"),
     SYSCALL_PARTIAL(sendmsg, SysSendmsg,
-                    "no MSG_OOB, no MSG_FASTOPEN, no MSG_MORE on UDP; IP-level control messages are ignored"),
-    SYSCALL_PARTIAL(recvmsg, SysRecvmsg, "no MSG_OOB; the error queue is always empty"),
+                    "no MSG_FASTOPEN, no MSG_MORE on UDP; IP-level control messages are ignored; no descriptors to "
+                    "sockets of the host"),
+    SYSCALL_PARTIAL(recvmsg, SysRecvmsg, "the error queue is always empty"),
     SYSCALL_PARTIAL(sendmmsg, SysSendmmsg, "as sendmsg"),
     SYSCALL_PARTIAL(recvmmsg, SysRecvmmsg, "as recvmsg"),
 };

@@ -58,9 +58,8 @@ bool CheckDonated(const base::UniqueFd& fd, DonatedKind kind, uint32_t open_flag
   if (!base::Host(SYS_fstat, fd.get(), &st).ok()) return false;
   if (kind == DonatedKind::kSocket) return S_ISSOCK(st.st_mode);
   if (!S_ISREG(st.st_mode) && !(kind == DonatedKind::kFileOrFifo && S_ISFIFO(st.st_mode))) return false;
-  auto flags = base::Host(SYS_fcntl, fd.get(), F_GETFL);
-  return flags.ok() && (*flags & O_PATH) == 0 &&
-         (*flags & O_ACCMODE) == static_cast<long>(open_flags & kOpenAccessMode);
+  const long flags = base::Host(SYS_fcntl, fd.get(), F_GETFL).value_or(O_PATH);
+  return (flags & O_PATH) == 0 && (flags & O_ACCMODE) == static_cast<long>(open_flags & kOpenAccessMode);
 }
 
 }  // namespace gofer

@@ -265,7 +265,8 @@ base::Result<base::UniqueFd> ConnectUnix(int fd, int socket_type) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   FdName name(fd);
-  strcpy(address.sun_path, name.get());
+  static_assert(sizeof(name) < sizeof(address.sun_path));
+  memcpy(address.sun_path, name.get(), strlen(name.get()));
   TRY(base::HostRetry(SYS_connect, socket.get(), &address, sizeof(address)));
   return socket;
 }

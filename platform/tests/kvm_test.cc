@@ -119,7 +119,7 @@ TEST_P(KvmTest, PrivilegedInstructionsAreTheGuestsOwnSignals) {
 // The host's KVM refuses those of its own kind by itself; the others are invalid opcodes. The code stays as it is.
 TEST_P(KvmTest, HypercallsAreInvalidOrRefused) {
   InFiber([&] {
-    for (auto code : {Code({0x0f, 0x01, 0xc1}), Code({0x0f, 0x01, 0xd9})}) {
+    for (const auto& code : {Code({0x0f, 0x01, 0xc1}), Code({0x0f, 0x01, 0xd9})}) {
       auto as = NewSpace();
       const FileRange page = FileOf(code);
       MapOp op = MapOf(*file_, kCodeAddress, page, kR | kW | kX);

@@ -220,9 +220,7 @@ Result<std::string> Socket::GetOption(VfsContext&, int level, int name) {
     }
     case SO_PEERCRED:
       return IntBytes(0) + IntBytes(-1) + IntBytes(-1);  // nobody's, but for UNIX sockets
-    case SO_PEERSEC:
-      return Errno(ENOPROTOOPT);
-    default:
+    default:  // SO_PEERSEC: no security module
       return Errno(ENOPROTOOPT);
   }
 }

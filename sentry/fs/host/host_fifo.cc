@@ -40,7 +40,7 @@ class HostFifo final : public HostFile {
     return events;
   }
   // The guest's attributes of the file, not the host's of the descriptor.
-  Result<Attr> GetAttr() override { return FileDescription::GetAttr(); }
+  Result<Attr> GetAttr() override { return FileDescription::GetAttr(); }  // NOLINT(bugprone-parent-virtual-call)
 
  private:
   base::Mutex mu_;

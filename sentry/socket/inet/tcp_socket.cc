@@ -507,7 +507,6 @@ Result<std::string> TcpSocket::GetOption(VfsContext& ctx, int level, int name) {
     }
     case TCP_CC_INFO:
     case TCP_SAVED_SYN:
-      return std::string();
     case TCP_ULP:
       return std::string();
     case TCP_REPAIR:

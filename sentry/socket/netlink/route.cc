@@ -14,6 +14,8 @@
 namespace sentry {
 namespace {
 
+using std::string_view_literals::operator""sv;
+
 constexpr uint32_t kLoIndex = 1;
 
 // Builds one netlink message: a header, a fixed part, attributes.
@@ -100,7 +102,7 @@ std::string Link(const Request& request) {
   info.ifi_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING | 0x10000 /*IFF_LOWER_UP*/;
   uint8_t address[6] = {};
   Message m(RTM_NEWLINK, request.answer_flags(), request.header.nlmsg_seq, request.port_id, info);
-  m.Attribute(IFLA_IFNAME, std::string_view("lo", 3))
+  m.Attribute(IFLA_IFNAME, "lo\0"sv)
       .Attribute(IFLA_TXQLEN, uint32_t{1000})
       .Attribute(IFLA_OPERSTATE, uint8_t{0})
       .Attribute(IFLA_LINKMODE, uint8_t{0})
@@ -110,7 +112,7 @@ std::string Link(const Request& request) {
       .Attribute(IFLA_NUM_TX_QUEUES, uint32_t{1})
       .Attribute(IFLA_NUM_RX_QUEUES, uint32_t{1})
       .Attribute(IFLA_CARRIER, uint8_t{1})
-      .Attribute(IFLA_QDISC, std::string_view("noqueue", 8))
+      .Attribute(IFLA_QDISC, "noqueue\0"sv)
       .Attribute(IFLA_ADDRESS, address)
       .Attribute(IFLA_BROADCAST, address)
       .Attribute(IFLA_STATS64, rtnl_link_stats64{})
@@ -126,7 +128,7 @@ std::string Address4(const Request& request) {
   Message m(RTM_NEWADDR, request.answer_flags(), request.header.nlmsg_seq, request.port_id, body);
   m.Attribute(IFA_ADDRESS, address)
       .Attribute(IFA_LOCAL, address)
-      .Attribute(IFA_LABEL, std::string_view("lo", 3))
+      .Attribute(IFA_LABEL, "lo\0"sv)
       .Attribute(IFA_FLAGS, uint32_t{IFA_F_PERMANENT})
       .Attribute(IFA_CACHEINFO, Forever());
   return m.Take();

@@ -28,8 +28,8 @@ class IdleStrategy {
   // Collects what has happened without waiting (completions that unpark fibers of this executor). Called between
   // fibers, so it has to be cheap; `busy_ns` is how long ago it was last called.
   virtual void Poll() {}
-  // Whether Wait would do more than wait, or guests may want something of it, so that a fiber that does not come back is
-  // in the way (as in that of other fibers; MayMove). A hint; any thread.
+  // Whether Wait would do more than wait, or guests may want something of it, so that a fiber that does not come back
+  // is in the way (as in that of other fibers; MayMove). A hint; any thread.
   virtual bool HasWork() const { return false; }
   // Waits until an event of its own happened or Wake was called. A Wake before the wait must make it return at once.
   virtual void Wait() = 0;

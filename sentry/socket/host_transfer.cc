@@ -17,7 +17,9 @@ constexpr int kReceiveFlags = MSG_OOB | MSG_PEEK;
 }  // namespace
 
 Result<size_t> SendToHost(int fd, bool stream, size_t max_packet, OutgoingMessage& message) {
-  // Differs from Linux: descriptors of the guest mean nothing to the host.
+  // Differs from Linux: descriptors of the guest mean nothing to the host. Those that have one of the host's behind
+  // them are not handed out either: the gofer gave it for this sandbox, and who gets it could do more with it than the
+  // guest may (its mount's flags, the sentry's locks and caches).
   if (message.rights != nullptr) return Errno(EINVAL);
   const size_t length = message.data.remaining();
   if (!stream && length > max_packet) return Errno(EMSGSIZE);

@@ -220,7 +220,8 @@ Result<std::string> Socket::GetOption(VfsContext&, int level, int name) {
     }
     case SO_PEERCRED:
       return IntBytes(0) + IntBytes(-1) + IntBytes(-1);  // nobody's, but for UNIX sockets
-    default:  // SO_PEERSEC: no security module
+    // SO_PEERSEC among them: there is no security module.
+    default:
       return Errno(ENOPROTOOPT);
   }
 }

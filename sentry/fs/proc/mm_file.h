@@ -27,7 +27,8 @@ class MmDescription : public FileDescription {
   }
 
  protected:
-  // Valid as long as the description. Null when there is nothing to see: no address space, or one that its last thread has left.
+  // Valid as long as the description. Null when there is nothing to see: no address space, or one that its last thread
+  // has left.
   MemoryManager* LiveMm() const { return mm_ && mm_->users() > 0 ? mm_.get() : nullptr; }
 
  private:

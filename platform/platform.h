@@ -48,6 +48,8 @@ struct Exit {
   // The guest thread has slept meanwhile, in a call that the platform made for it (AddressSpace::AddFutexWaiters): what
   // it has used of a CPU is Context::CpuTimeNs.
   bool slept = false;
+  // Context::KeepsSignalMask, and not kDead: what the guest has made of its mask.
+  uint64_t signal_mask = 0;
 };
 
 // Called once per Start. Any host thread; may be called from inside Start. Must not block or park: it unparks a fiber.
@@ -141,6 +143,17 @@ class Context {
   // From now on every call is an exit, until the next SetAnswers: a call that begins after this has returned does not
   // see the old answers. Any thread, under any lock; while the guest runs, too.
   virtual void WithdrawAnswers() {}
+  // The set of blocked signals (man 2 rt_sigprocmask): a platform may keep it while the guest runs, and let the guest
+  // change it without an exit; signals are the caller's business all the same.
+  virtual bool KeepsSignalMask() const { return false; }
+  // What it is at the next Start. Not while running.
+  virtual void SetSignalMask(uint64_t mask) {}
+  // Whether the guest may change it by itself: at first it may not. Any thread, under any lock; while the guest runs,
+  // too. Once this has returned with false, SignalMask says what the guest has made of it, or will have when a change
+  // under way turns out to have been too late: then it is undone, and the call an exit.
+  virtual void AllowMaskChanges(bool allowed) {}
+  // What it is now, while running. The guest's claim. Any thread.
+  virtual uint64_t SignalMask() { return 0; }
   // The CPU time that what runs it now has used, of all that it ran; only differences mean something.
   virtual int64_t CpuTimeNs() { return 0; }
   // The host CPU on which it ran last, for getcpu(2); a hint.

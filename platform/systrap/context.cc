@@ -49,6 +49,8 @@ base::Result<void> SystrapContext::Bind(SystrapAddressSpace& as) {
     base::MutexLock lock(answers_mu_);
     thread_ = std::move(thread);
     thread_->SetAnswers(answers_);
+    thread_->SetSignalMask(mask_.load(std::memory_order_relaxed));
+    thread_->AllowMaskChanges(mask_changes_);
   }
   stub_ = std::move(stub);
   thread_->set_owner(this);
@@ -72,6 +74,7 @@ void SystrapContext::LeaveThread() {
 void SystrapContext::Fail(Completion& done, ExitReason reason) {
   Exit exit;
   exit.reason = reason;
+  exit.signal_mask = mask_.load(std::memory_order_relaxed);
   run_.store(0, std::memory_order_release);
   done.Complete(exit);
 }
@@ -132,6 +135,24 @@ void SystrapContext::WithdrawAnswers() {
   if (thread_) thread_->WithdrawAnswers();
 }
 
+bool SystrapContext::KeepsSignalMask() const { return platform_.has_entry(); }
+
+void SystrapContext::SetSignalMask(uint64_t mask) {
+  mask_.store(mask, std::memory_order_relaxed);
+  if (thread_) thread_->SetSignalMask(mask);
+}
+
+void SystrapContext::AllowMaskChanges(bool allowed) {
+  base::MutexLock lock(answers_mu_);
+  mask_changes_ = allowed;
+  if (thread_) thread_->AllowMaskChanges(allowed);
+}
+
+uint64_t SystrapContext::SignalMask() {
+  base::MutexLock lock(answers_mu_);
+  return thread_ ? thread_->SignalMask() : mask_.load(std::memory_order_relaxed);
+}
+
 bool SystrapContext::CanReturn() const {
   if (!called_ || step_) return false;
   const Registers& a = registers_;
@@ -186,6 +207,7 @@ int64_t SystrapContext::CpuTimeNs() { return thread_ ? thread_->CpuTimeNs() : 0;
 
 void SystrapContext::Finish(Exit exit) {
   exit.slept = thread_->TakeSlept();
+  exit.signal_mask = thread_->SignalMask();
   thread_->EndRun();
   Completion* done = std::exchange(done_, nullptr);
   run_.store(0, std::memory_order_release);
@@ -249,7 +271,7 @@ void SystrapContext::OnEvent(const HostFrame& frame, const CallRegisters& call, 
   }
   called_ = false;
   if (CountsAsWaiter(frame.context.rip)) thread_->UncountWaiter(r.rdi);
-  if (place == StubPlace::kAnswered) FinishAnswer(r);
+  if (place == StubPlace::kAnswered) FinishAnswer(call, r);
   if (place == StubPlace::kAsked && !FinishHostCall(call, r)) {
     exit = {};
     exit.reason = ExitReason::kSystemCall;

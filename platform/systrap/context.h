@@ -27,6 +27,10 @@ class SystrapContext final : public Context {
   void SetSingleStep(bool on) override { step_ = on; }
   void SetAnswers(const CallAnswers& answers) override EXCLUDES(answers_mu_);
   void WithdrawAnswers() override EXCLUDES(answers_mu_);
+  bool KeepsSignalMask() const override;
+  void SetSignalMask(uint64_t mask) override;
+  void AllowMaskChanges(bool allowed) override EXCLUDES(answers_mu_);
+  uint64_t SignalMask() override EXCLUDES(answers_mu_);
   int64_t CpuTimeNs() override;
   int LastCpu() const override;
 
@@ -76,6 +80,8 @@ class SystrapContext final : public Context {
   Registers at_call_{};
   base::Mutex answers_mu_;  // before GuestThread::mu_
   CallAnswers answers_ GUARDED_BY(answers_mu_);
+  bool mask_changes_ GUARDED_BY(answers_mu_) = false;
+  std::atomic<uint64_t> mask_{0};  // of the next run, where there is no thread yet
   State state_ = State::kInitial;
   std::unique_ptr<std::byte, FreeArea> xstate_;
   int last_cpu_ = -1;

@@ -75,6 +75,7 @@ StubPlace PlaceInStub(uint64_t rip) {
   if (IsWithin(rip, runsc_systrap_entry_waited, runsc_systrap_entry_again)) return StubPlace::kAsked;
   if (IsWithin(rip, runsc_systrap_entry_woken, runsc_systrap_entry_woken_end)) return StubPlace::kAsked;
   if (IsWithin(rip, runsc_systrap_entry_answer, runsc_systrap_entry_answer_end)) return StubPlace::kAnswered;
+  if (IsWithin(rip, runsc_systrap_entry_masked, runsc_systrap_entry_unmasked)) return StubPlace::kAnswered;
   return StubPlace::kBefore;
 }
 
@@ -156,8 +157,16 @@ bool FinishHostCall(const CallRegisters& call, Registers& r) {
   return false;
 }
 
-void FinishAnswer(Registers& r) {
+void FinishAnswer(const CallRegisters& call, Registers& r) {
   const uint64_t rip = r.rip;
+  if (IsWithin(rip, runsc_systrap_entry_masked, runsc_systrap_entry_unmasked)) {
+    // The mask has been changed; whether it may have been, the sentry sees by itself.
+    r.rax = 0;
+    r.rdx = call.rdx, r.r8 = call.r8, r.r9 = call.r9, r.r10 = call.r10;
+    SetArithmeticFlags(r.rflags, call.rcx >> kAddressBits);
+    r.rip = r.rcx = ReturnAddress(call.rcx);
+    return;
+  }
   auto before = [rip](const char* label) { return rip < StubAddress(label); };
   if (before(runsc_systrap_entry_answer1)) r.r11 = r.rax;
   if (before(runsc_systrap_entry_answer2)) r.rax = r.rcx;

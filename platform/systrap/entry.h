@@ -30,7 +30,7 @@ void FromCall(const CallRegisters& call, Registers& to);
 // slot has.
 void RollBack(const CallRegisters& call, Registers& regs);
 // Those of one that was stopped after the stub had answered it (kAnswered): behind the call.
-void FinishAnswer(Registers& regs);
+void FinishAnswer(const CallRegisters& call, Registers& regs);
 // Those of one that was stopped when the host had answered in its name (kAsked): behind the call if the guest is to see
 // the result; false: it has made a call that the sentry has to serve, with registers as of FromCall.
 bool FinishHostCall(const CallRegisters& call, Registers& regs);

@@ -172,6 +172,11 @@ void GuestThread::WithdrawAnswers() {
   if (!dead()) state_.answers.valid.store(0, std::memory_order_seq_cst);
 }
 
+void GuestThread::AllowMaskChanges(bool allowed) {
+  base::MutexLock lock(mu_);
+  if (!dead()) state_.long_answers.mask_changes.store(allowed, std::memory_order_seq_cst);
+}
+
 void GuestThread::WakeLocked(uint32_t state) {
   slot_.state.store(state, std::memory_order_seq_cst);
   // All: other guest threads can sleep on the word too.

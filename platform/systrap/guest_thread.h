@@ -51,6 +51,8 @@ class GuestThread final : public base::RefCounted {
   void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
   void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
   void SetAnswers(const CallAnswers& answers) EXCLUDES(mu_);
+  // The signals that it blocks (Context::SetSignalMask).
+  void SetSignalMask(uint64_t mask) NO_THREAD_SAFETY_ANALYSIS { slot_.mask.store(mask, std::memory_order_relaxed); }
   // Whether it has slept in a host call since it was asked last: the stub's claim.
   bool TakeSlept() EXCLUDES(mu_);
   // It does not wait for the futex any more.
@@ -93,6 +95,9 @@ class GuestThread final : public base::RefCounted {
   // ---- any thread
   // The stub answers nothing until the next SetAnswers. By a context that has it.
   void WithdrawAnswers() EXCLUDES(mu_);
+  // Context::AllowMaskChanges and SignalMask, likewise.
+  void AllowMaskChanges(bool allowed) EXCLUDES(mu_);
+  uint64_t SignalMask() const NO_THREAD_SAFETY_ANALYSIS { return slot_.mask.load(std::memory_order_seq_cst); }
   void Interrupt();
   void SendKill();
   // SIGKILL, and reaps it; no guest code runs on it afterwards. Idempotent.

@@ -57,6 +57,7 @@
 #define SLOT_RFLAGS 152
 #define SLOT_CALL_END 160
 #define SLOT_SLEPT 160
+#define SLOT_MASK 168
 // Of the first slot of an address space alone: how many guest threads wait for a futex on the host, by the address's
 // hash.
 #define SLOT_WAITERS 256
@@ -90,6 +91,8 @@
 #define STATE_SID 116
 #define STATE_AFFINITY 120
 #define STATE_AFFINITY_BYTES 128
+// Whether the stub may change SLOT_MASK.
+#define STATE_MASK_CHANGES 132
 #define STATE_LIMITS 136
 #define STATE_UNAME 392
 #define UNAME_BYTES 390
@@ -191,7 +194,8 @@ struct Answers {
 struct LongAnswers {
   uint32_t pgid, sid;
   uint64_t affinity;
-  uint32_t affinity_bytes, unused;
+  uint32_t affinity_bytes;
+  std::atomic<uint32_t> mask_changes;  // see STATE_MASK_CHANGES
   CallAnswers::Limit limits[CallAnswers::kLimits];
   char uname[UNAME_BYTES];
 };
@@ -206,14 +210,16 @@ struct Slot {
   uint64_t fs_base, gs_base;
   CallRegisters call;
   std::atomic<uint32_t> slept;  // how often
-  uint32_t unused[23];
+  uint32_t unused0;
+  std::atomic<uint64_t> mask;  // the signals that the thread blocks, while it runs
+  uint32_t unused1[20];
   std::atomic<uint32_t> waiters[FUTEX_HASHES];  // see SLOT_WAITERS
   std::byte rest[kSlotBytes - SLOT_WAITERS - 4 * FUTEX_HASHES];
 };
 static_assert(sizeof(Slot) == kSlotBytes);
 static_assert(offsetof(Slot, call) == SLOT_CALL && offsetof(CallRegisters, rflags) == SLOT_RFLAGS - SLOT_CALL);
 static_assert(offsetof(Slot, sleeps) == SLOT_SLEEPS && offsetof(Slot, slept) == SLOT_SLEPT &&
-              offsetof(Slot, waiters) == SLOT_WAITERS);
+              offsetof(Slot, waiters) == SLOT_WAITERS && offsetof(Slot, mask) == SLOT_MASK);
 static_assert(offsetof(Slot, fs_base) == SLOT_FS_BASE && offsetof(Slot, gs_base) == SLOT_GS_BASE);
 
 // The same thread's memory that guests can only read.
@@ -251,6 +257,7 @@ static_assert(InLongAnswers(offsetof(LongAnswers, pgid)) == STATE_PGID &&
               InLongAnswers(offsetof(LongAnswers, sid)) == STATE_SID &&
               InLongAnswers(offsetof(LongAnswers, affinity)) == STATE_AFFINITY &&
               InLongAnswers(offsetof(LongAnswers, affinity_bytes)) == STATE_AFFINITY_BYTES &&
+              InLongAnswers(offsetof(LongAnswers, mask_changes)) == STATE_MASK_CHANGES &&
               InLongAnswers(offsetof(LongAnswers, limits)) == STATE_LIMITS &&
               InLongAnswers(offsetof(LongAnswers, uname)) == STATE_UNAME);
 static_assert(offsetof(runsc_vdso_page, sequence) == TIME_SEQUENCE && offsetof(runsc_vdso_page, cpus) == TIME_CPUS &&
@@ -291,8 +298,8 @@ extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_syst
     runsc_systrap_entry_waited_uncounted[], runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[],
     runsc_systrap_entry_wake[], runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[],
     runsc_systrap_entry_woken_end[], runsc_systrap_entry_writes[], runsc_systrap_entry_writes_end[],
-    runsc_systrap_entry_served[], runsc_systrap_entry_saved[], runsc_systrap_entry_committed[],
-    runsc_systrap_entry_end[];
+    runsc_systrap_entry_masked[], runsc_systrap_entry_unmasked[], runsc_systrap_entry_served[],
+    runsc_systrap_entry_saved[], runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params, command and clock pages at their places, wherever the stack is, and
 // continues in the text, where everything else is unmapped. Does not return.

@@ -23,6 +23,12 @@
 #define EINTR 4
 #define EFAULT 14
 #define NR_PRLIMIT64 302
+#define SIG_BLOCK 0
+#define SIG_UNBLOCK 1
+#define SIG_SETMASK 2
+#define SIGSET_BYTES 8
+// SIGKILL and SIGSTOP: nobody can block them.
+#define BLOCKABLE ~(1 << 8 | 1 << 18)
 #define RLIM_NLIMITS 16
 // GDT_ENTRY_CPUNODE of arch/x86/include/asm/segment.h, and what of its limit is the CPU.
 #define CPUNODE_SELECTOR 0x7b
@@ -50,6 +56,7 @@
   .globl runsc_systrap_entry_waited_uncounted, runsc_systrap_entry_waited_done, runsc_systrap_entry_again
   .globl runsc_systrap_entry_wake, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done, runsc_systrap_entry_woken_end
   .globl runsc_systrap_entry_writes, runsc_systrap_entry_writes_end
+  .globl runsc_systrap_entry_masked, runsc_systrap_entry_unmasked
   .globl runsc_systrap_futex_wait, runsc_systrap_futex_wake
   .globl runsc_systrap_entry_saved, runsc_systrap_entry_committed, runsc_systrap_entry_end, runsc_systrap_yield
 runsc_systrap_text_begin:
@@ -291,6 +298,9 @@ runsc_systrap_entry_packed:
   cmp $\number, %r11d
   je writes
 .endm
+  cmp $__NR_rt_sigprocmask, %r11d
+  jb served
+  je writes
   cmp $__NR_sched_yield, %r11d
   jb served
   je sched_yield
@@ -354,6 +364,8 @@ runsc_systrap_entry_writes:
   sub slot_window(%rip), %rax
   shr $(SLOT_SHIFT - STATE_SHIFT), %rax
   add state_window(%rip), %rax
+  cmp $__NR_rt_sigprocmask, %r11d
+  je sigprocmask
   cmp $__NR_uname, %r11d
   je uname
   cmp $__NR_getcpu, %r11d
@@ -376,6 +388,65 @@ limit:
   mov %rcx, (%r9)
   mov %rax, 8(%r9)
   jmp zero
+
+// rt_sigprocmask: how, which, where the old mask goes to, size. While the thread runs its mask is in its slot, where the sentry looks for
+// it: a guest that writes over it has changed its own mask, of which the sentry strips what cannot be blocked. The stub may
+// change it as long as no signal is pending, so that no change can make one deliverable. Whoever sends one says first that masks may not
+// be changed any more, and looks at them then; the stub changes the mask, and looks then whether it may: so one of the two sees the
+// other. If the stub was too late it takes the change back, and the call is the sentry's.
+// The store of the mask makes the call: from there on it counts as answered, until it is taken back.
+sigprocmask:
+  cmpl $0, STATE_MASK_CHANGES(%rax)
+  je unanswered
+  cmp $SIGSET_BYTES, %r10
+  jne unanswered
+  TAKES %rsi
+  TAKES %rdx
+  mov SLOT_MASK(%r8), %r9
+  test %rsi, %rsi
+  jnz 1f
+  test %rdx, %rdx
+  jz zero
+  mov %r9, (%rdx)
+  jmp zero
+1:
+  mov (%rsi), %rcx
+  cmp $SIG_UNBLOCK, %edi
+  je 2f
+  jb 1f
+  cmp $SIG_SETMASK, %edi
+  je 3f
+  jmp unanswered
+1:
+  or %r9, %rcx
+  jmp 3f
+2:
+  not %rcx
+  and %r9, %rcx
+3:
+  and $BLOCKABLE, %rcx
+  test %rdx, %rdx
+  jz 4f
+  mov %r9, (%rdx)
+4:
+  cmp %rcx, %r9
+  je zero
+  mov %rcx, SLOT_MASK(%r8)
+runsc_systrap_entry_masked:
+  mfence
+  cmpl $0, STATE_MASK_CHANGES(%rax)
+  je 6f
+  xor %eax, %eax
+  mov SLOT_RCX(%r8), %rcx
+  mov SLOT_RDX(%r8), %rdx
+  mov SLOT_R9(%r8), %r9
+  mov SLOT_R10(%r8), %r10
+  mov SLOT_R8(%r8), %r8
+  jmp runsc_systrap_entry_answer
+6:
+  mov %r9, SLOT_MASK(%r8)
+runsc_systrap_entry_unmasked:
+  jmp unanswered
 
 // prlimit64: process, resource, new limit, where to.
 prlimit:

@@ -1,5 +1,6 @@
 // Calls that need no exit where a platform answers them: those that only ask, and private futexes.
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -188,6 +189,86 @@ TEST_P(EntryTest, CallsThatOnlyAskAreNoExits) {
     context->SetAnswers(answers);
     EXPECT_EQ(make(calls[4]), static_cast<uint64_t>(SYS_clock_gettime));
     context.reset();
+    as->Release();
+  });
+}
+
+TEST_P(EntryTest, TheMaskOfSignalsIsChangedWithoutAnExitWhereThatIsAllowed) {
+  REQUIRE_ENTRY();
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(jump_loop));
+    auto context = Thread();
+    ASSERT_TRUE(context->KeepsSignalMask());
+    const uint64_t set = kDataAddress, old = kDataAddress + 8;
+    // What the call returns is the number of the next: read(2), with the same arguments.
+    auto make = [&](uint64_t how, uint64_t bits) {
+      WriteWord(data_.start, bits);
+      SetCall(*context, SYS_rt_sigprocmask, how, set, old);
+      context->registers().r10 = 8;
+      const Exit exit = RunGuest(*context, *as);
+      EXPECT_EQ(exit.reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->SignalMask(), exit.signal_mask);
+      return exit.signal_mask;
+    };
+    context->SetSignalMask(0x0f);
+    EXPECT_EQ(make(SIG_BLOCK, 0xf0), 0x0fu);
+    EXPECT_EQ(context->registers().orig_rax, static_cast<uint64_t>(SYS_rt_sigprocmask));
+    context->AllowMaskChanges(true);
+    EXPECT_EQ(make(SIG_BLOCK, 0xf0), 0xffu);
+    EXPECT_EQ(context->registers().orig_rax, 0u);
+    EXPECT_EQ(ReadWord(data_.start + 8), 0x0fu);
+    // What the owner says before the next run counts.
+    context->SetSignalMask(0x1f);
+    EXPECT_EQ(make(SIG_UNBLOCK, 0x0c), 0x13u);
+    EXPECT_EQ(ReadWord(data_.start + 8), 0x1fu);
+    // In another address space, too.
+    auto other = SpaceWith(BLOB_OF(jump_loop));
+    std::swap(as, other);
+    context->SetSignalMask(0x77);
+    EXPECT_EQ(context->SignalMask(), 0x77u);
+    EXPECT_EQ(make(SIG_UNBLOCK, 0x70), 0x07u);
+    context->AllowMaskChanges(false);
+    EXPECT_EQ(make(SIG_BLOCK, 0xf00), 0x07u);
+    EXPECT_EQ(context->registers().orig_rax, static_cast<uint64_t>(SYS_rt_sigprocmask));
+    context.reset();
+    as->Release();
+    other->Release();
+  });
+}
+
+// Somebody who sends a signal takes the right to change the mask, and looks at it; the guest changes it all the time.
+// What was seen is what it is from then on.
+TEST_P(EntryTest, TheMaskOfSignalsDoesNotChangeAfterItWasTaken) {
+  REQUIRE_ENTRY();
+  StartScheduler(2);
+  InFiber([&] {
+    auto as = SpaceWith(BLOB_OF(mask_loop));
+    WriteWord(data_.start, 0xf0);
+    int before = 0, after = 0;
+    for (int round = 0; round < 2000; ++round) {
+      auto context = Thread();
+      context->registers().rdi = SIG_BLOCK;
+      context->registers().rsi = kDataAddress;
+      context->registers().r10 = 8;
+      context->SetSignalMask(0x0f);
+      context->AllowMaskChanges(true);
+      Exit exit;
+      auto fiber = base::Fiber::Spawn(*scheduler_, {}, [&] { exit = RunGuest(*context, *as); });
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + round % 50 * 1'000);
+      context->AllowMaskChanges(false);
+      const uint64_t seen = context->SignalMask();
+      fiber->Join();
+      // The guest has come to a change that it may not make: from the mask that was there.
+      EXPECT_EQ(exit.reason, ExitReason::kSystemCall);
+      EXPECT_EQ(context->registers().orig_rax, static_cast<uint64_t>(SYS_rt_sigprocmask));
+      EXPECT_TRUE(seen == exit.signal_mask || context->registers().rdi == (seen == 0xff ? SIG_BLOCK : SIG_UNBLOCK))
+          << seen << " " << exit.signal_mask;
+      (exit.signal_mask == 0x0f ? before : after)++;
+      context.reset();
+      if (HasFailure()) break;
+    }
+    RecordProperty("unblocked", before);
+    RecordProperty("blocked", after);
     as->Release();
   });
 }

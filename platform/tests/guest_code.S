@@ -482,6 +482,18 @@ BLOB(jump_loop)
   jmp 1b
 END(jump_loop)
 
+// Blocks what rsi points to, by the jump that rbx has, and unblocks it, for ever.
+BLOB(mask_loop)
+1:
+  mov $14, %eax
+  lea 2f(%rip), %rcx
+  jmp *%rbx
+  syscall
+2:
+  xor $1, %edi
+  jmp 1b
+END(mask_loop)
+
 // One call by the jump that rbx has, then computes for ever.
 BLOB(jump_spin)
   lea 2f(%rip), %rcx

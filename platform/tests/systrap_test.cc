@@ -436,8 +436,9 @@ TEST_P(SystrapTest, AGuestThatForgesTheRegistersOfAnAnsweredCallHarmsOnlyItself)
   InFiber([&] {
     StartWitness();
     std::mt19937_64 random(5);
-    const uint64_t numbers[] = {SYS_uname,  SYS_clock_gettime, SYS_gettimeofday,      SYS_time,  SYS_getrlimit,
-                                SYS_getcpu, SYS_prlimit64,     SYS_sched_getaffinity, SYS_futex, SYS_sched_yield};
+    const uint64_t numbers[] = {SYS_rt_sigprocmask, SYS_uname,  SYS_clock_gettime, SYS_gettimeofday,      SYS_time,
+                                SYS_getrlimit,      SYS_getcpu, SYS_prlimit64,     SYS_sched_getaffinity, SYS_futex,
+                                SYS_sched_yield};
     auto* page = reinterpret_cast<runsc_vdso_page*>(platform_->clock_page());
     page->tsc_limit = ~uint64_t{0};
     page->cpus = 64;
@@ -452,6 +453,7 @@ TEST_P(SystrapTest, AGuestThatForgesTheRegistersOfAnAnsweredCallHarmsOnlyItself)
       answers.valid = true;
       answers.affinity = ~uint64_t{0}, answers.affinity_bytes = 8;
       caller->SetAnswers(answers);
+      caller->AllowMaskChanges(true);
       const uint64_t values[] = {0,
                                  random(),
                                  kCodeAddress,

@@ -193,7 +193,7 @@ class Task final : public base::RefCounted, public Blocker {
   void ForceSignal(const SignalInfo& info);
   // kill(2)'s permission rule.
   bool MaySignal(const Task& target, int signo) const;
-  SignalSet blocked() const { return SignalSet(blocked_.load(std::memory_order_relaxed)); }
+  SignalSet blocked() const;
   void SetBlocked(SignalSet mask);
   // ppoll, sigsuspend…: `mask` for the duration of the call; the old one comes back after a handler's frame is made.
   void SetTemporaryMask(SignalSet mask);
@@ -296,7 +296,9 @@ class Task final : public base::RefCounted, public Blocker {
   void MakeSystemCall();
   void ServeFault(const platform::Exit& exit);
   void FinishSystemCall(uint64_t number, const Result<int64_t>& result);
-  void UpdateAnswers();  // what the platform may answer by itself
+  void LendMask();                              // lets the platform have the mask of blocked signals
+  void ReturnMask(const platform::Exit& exit);  // and has it back
+  void UpdateAnswers();                         // what the platform may answer by itself
   void FillAnswers(platform::CallAnswers& answers);
   void CountUserTime(int64_t ns, bool slept);
   void CountSystemTime(int64_t now);
@@ -314,6 +316,7 @@ class Task final : public base::RefCounted, public Blocker {
   void ExitMain();
   // Siglock held (and TaskSet::mu where noted).
   void RecalculateInterruptedLocked();
+  void TakeMaskLocked();  // the guest may not change it any more; after a signal was queued, before blocked() is asked
   bool HasDeliverableLocked() const;
   std::optional<QueuedSignal> DequeueLocked(SignalSet set);
   void KillLocked();                    // also TaskSet::mu
@@ -378,15 +381,18 @@ class Task final : public base::RefCounted, public Blocker {
 
   // Siglock.
   PendingSignals pending_;
-  std::atomic<uint64_t> blocked_{0};  // written by the own fiber under the siglock; read by senders under it
-  bool stopped_ = false;              // in a group stop
-  bool stop_pending_ = false;         // has to take part in the group stop under way
-  bool stop_dequeued_ = false;        // took a stop signal, and no SIGCONT came since
-  int stop_signal_ = 0;               // of the last group stop
-  bool trap_stop_ = false;            // has to stop for its tracer (written with TaskSet::mu, too)
-  bool trap_notify_ = false;          // has to tell a PTRACE_SEIZE tracer that the group stop has changed (likewise)
-  bool killed_ = false;               // SIGKILL or group exit: nothing else matters
-  bool fatal_pending_ = false;        // … and it has not begun to exit: no stop for a tracer (likewise)
+  // Written by the own fiber under the siglock; read by senders under it. In the guest the platform may have it, and
+  // the guest may change it as long as mask_lent_, which implies that no signal is pending.
+  std::atomic<uint64_t> blocked_{0};
+  std::atomic<bool> mask_lent_{false};  // written under the siglock
+  bool stopped_ = false;                // in a group stop
+  bool stop_pending_ = false;           // has to take part in the group stop under way
+  bool stop_dequeued_ = false;          // took a stop signal, and no SIGCONT came since
+  int stop_signal_ = 0;                 // of the last group stop
+  bool trap_stop_ = false;              // has to stop for its tracer (written with TaskSet::mu, too)
+  bool trap_notify_ = false;            // has to tell a PTRACE_SEIZE tracer that the group stop has changed (likewise)
+  bool killed_ = false;                 // SIGKILL or group exit: nothing else matters
+  bool fatal_pending_ = false;          // … and it has not begun to exit: no stop for a tracer (likewise)
 
   std::optional<SignalSet> saved_mask_;                                // own fiber
   abi::StackT altstack_{};                                             // own fiber

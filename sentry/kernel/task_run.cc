@@ -46,6 +46,8 @@ bool Task::RunOnce() {
     CountSystemTime(base::MonotonicNow());  // it may stop now
     if (!HandleInterruptions()) return false;
   }
+  const bool lends = context_->KeepsSignalMask();
+  if (lends) LendMask();
   // Dekker: publish that we go to the guest, then look for interruptions once more; a sender does the reverse.
   in_guest_.store(true, std::memory_order_seq_cst);
   if (interrupted_.load(std::memory_order_seq_cst) || kernel_.paused() || mm_->text_changing()) {
@@ -63,6 +65,7 @@ bool Task::RunOnce() {
   guest_since_.store(start, std::memory_order_relaxed);
   platform::Exit exit = platform::Run(*context_, mm_->address_space());
   guest_since_.store(0, std::memory_order_relaxed);
+  if (lends) ReturnMask(exit);
   const bool was_beside =
       exit.reason != platform::ExitReason::kSystemCall && mm_->text_patched() && mm_->ShowOriginal(registers(), exit);
   in_guest_.store(false, std::memory_order_release);

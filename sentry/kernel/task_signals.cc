@@ -61,12 +61,16 @@ bool Task::KickOutOfGuest(const MemoryManager& mm) {
 
 bool Task::HasDeliverableLocked() const {
   SignalSet pending = pending_.set() | thread_group_->pending.set();
-  return !pending.Without(blocked()).empty();
+  return !pending.Without(SignalSet(blocked_.load(std::memory_order_relaxed))).empty();
 }
 
 void Task::RecalculateInterruptedLocked() {
   const bool stop = stop_pending_ || trap_stop_ || trap_notify_;
   interrupted_.store(killed_ || stop || HasDeliverableLocked(), std::memory_order_seq_cst);
+}
+
+void Task::TakeMaskLocked() {
+  if (mask_lent_.exchange(false)) context_->AllowMaskChanges(false);
 }
 
 void Task::KillLocked() {
@@ -148,6 +152,7 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
     return info.si_code < 0 ? Result<void>(Errno(EAGAIN)) : Result<void>();
   }
   if (!tg.pending.Push({info, std::move(timer)})) return {};
+  for (Task* t : tg.tasks) t->TakeMaskLocked();
   // Prefer the main thread, then any that does not block it (kernel: complete_signal).
   Task* target = nullptr;
   bool target_stopped = false;
@@ -183,6 +188,7 @@ Result<void> Task::SendSignalLocked(const SignalInfo& info, RefPtr<base::RefCoun
     return info.si_code < 0 ? Result<void>(Errno(EAGAIN)) : Result<void>();
   }
   if (!pending_.Push({info, std::move(timer)})) return {};
+  TakeMaskLocked();
   signal_events_.Notify(base::kEventIn);
   if (!blocked().Has(signo)) Interrupt();
   return {};
@@ -227,6 +233,29 @@ bool Task::MaySignal(const Task& target, int signo) const {
 }
 
 // --- Masks.
+
+SignalSet Task::blocked() const {
+  if (in_guest_.load(std::memory_order_seq_cst) && context_->KeepsSignalMask()) {
+    return SignalSet(context_->SignalMask()).Without(kUnblockable);
+  }
+  return SignalSet(blocked_.load(std::memory_order_relaxed));
+}
+
+void Task::LendMask() {
+  context_->SetSignalMask(blocked_.load(std::memory_order_relaxed));
+  if (mask_lent_.load(std::memory_order_relaxed)) return;
+  base::MutexLock sig(thread_group_->handlers->mu);
+  if (!(pending_.set() | thread_group_->pending.set()).empty()) return;
+  mask_lent_ = true;
+  context_->AllowMaskChanges(true);
+}
+
+void Task::ReturnMask(const platform::Exit& exit) {
+  if (exit.reason == platform::ExitReason::kDead) return;
+  const SignalSet mask = SignalSet(exit.signal_mask).Without(kUnblockable);
+  // As if it had made the call: a signal may have come meanwhile that this thread takes, or leaves to another.
+  if (mask.bits() != blocked_.load(std::memory_order_relaxed)) SetBlocked(mask);
+}
 
 void Task::SetBlocked(SignalSet mask) {
   base::MutexLock sig(thread_group_->handlers->mu);

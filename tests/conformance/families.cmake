@@ -10,6 +10,7 @@ conformance_test(
   fork_wait_test
   futex_test
   hot_answers_test
+  hot_mask_test
   hot_text_test
   inet_loopback_test
   inotify_test

@@ -16,6 +16,7 @@
 
 #include <climits>
 #include <cstring>
+#include <functional>
 #include <string>
 
 #include "platform/systrap/signal_frame.h"
@@ -187,10 +188,11 @@ class EntryTest : public ::testing::Test {
           EXPECT_EQ(r.rip, before_.rcx - 2) << where;
           break;
         case StubPlace::kAnswered:
-          FinishAnswer(r);
+          FinishAnswer(slot().call, r);
           ExpectSame(r, where);
           EXPECT_EQ(r.rax, answer) << where;
           EXPECT_EQ(r.rip, before_.rcx) << where;
+          EXPECT_TRUE(answered || late_) << where;
           break;
         case StubPlace::kAsked:
           EXPECT_EQ(FinishHostCall(slot().call, r), answered) << where;
@@ -204,6 +206,12 @@ class EntryTest : public ::testing::Test {
           break;
       }
       EXPECT_EQ(first().waiters[FutexHash(args_.rdi)].load(), CountsAsWaiter(Get().rip) ? 1u : 0u) << where;
+      // A call that has not been made has not changed the mask.
+      if (PlaceInStub(Get().rip) == StubPlace::kBefore) EXPECT_EQ(slot().mask.load(), mask_) << where;
+      if (Get().rip == at_) {
+        if (on_step_) on_step_();
+        ++hits_;
+      }
       if (HasFailure()) break;
     }
     Registers r = Get();
@@ -247,6 +255,12 @@ class EntryTest : public ::testing::Test {
   void* states_ = nullptr;
   void* clock_ = nullptr;
   pid_t pid_ = -1;
+  uint64_t mask_ = 0;  // before the call
+  // Where the call is to be seen passing by, how often it did, and what to do then.
+  uint64_t at_ = 0;
+  int hits_ = 0;
+  std::function<void()> on_step_;
+  bool late_ = false;  // it counts as answered for a while, and is not
   Registers before_{};
   Arguments args_;
 };
@@ -509,6 +523,98 @@ TEST_F(WritingTest, WhatIsNotForTheStubIsTheSentrys) {
   }
 }
 
+struct MaskCall {
+  int how;
+  uint64_t before, set, after;
+};
+constexpr uint64_t kKillAndStop = uint64_t{1} << 8 | uint64_t{1} << 18;
+constexpr MaskCall kMaskCalls[] = {
+    {SIG_BLOCK, 0x0f, 0xf0f0, 0xf0ff},
+    {SIG_BLOCK, 0x0f, 0, 0x0f},
+    {SIG_UNBLOCK, uint64_t{1} << 63 | 0x0f, 0xf3, uint64_t{1} << 63 | 0x0c},
+    {SIG_SETMASK, 0x0f, 0xff00 & ~kKillAndStop, 0xff00 & ~kKillAndStop},
+    {SIG_SETMASK, 0x0f, 0x0f, 0x0f},
+    {SIG_SETMASK, 0, ~uint64_t{0}, ~kKillAndStop},
+    {SIG_BLOCK, 0, kKillAndStop, 0},
+};
+
+TEST_F(WritingTest, EveryInstructionOfAChangeOfTheMaskCanBeInterrupted) {
+  state().long_answers.mask_changes = 1;
+  args_.r10 = 8;
+  // With the old mask in the place of the new one, somewhere else, and nowhere.
+  for (const MaskCall& call : kMaskCalls) {
+    for (uint64_t flags : kFlags) {
+      for (int old : {0, 1, 2}) {
+        const uint64_t buffer = Buffer(16);
+        out_[511] = call.set;
+        args_.rdi = static_cast<uint64_t>(call.how) | uint64_t{1} << 40;  // of which the kernel takes an int
+        args_.rsi = buffer + 8;
+        args_.rdx = old == 0 ? 0 : old == 1 ? buffer : buffer + 8;
+        slot().mask = mask_ = call.before;
+        EXPECT_GT(RunCall(SYS_rt_sigprocmask, flags, true, 0), 20);
+        EXPECT_EQ(slot().mask.load(), call.after);
+        EXPECT_EQ(Written(16), old == 0   ? Bytes(uint64_t{0x5a5a5a5a5a5a5a5a}, call.set)
+                               : old == 1 ? Bytes(call.before, call.set)
+                                          : Bytes(uint64_t{0x5a5a5a5a5a5a5a5a}, call.before));
+        if (HasFailure()) return;
+      }
+    }
+  }
+  // One that only asks; how does not matter then.
+  slot().mask = mask_ = 0x1234;
+  args_.rsi = 0;
+  args_.rdi = 77;
+  Expect(SYS_rt_sigprocmask, Bytes(uint64_t{0x1234}), &Arguments::rdx);
+  args_.rdx = 0;
+  RunCall(SYS_rt_sigprocmask, kFlags[1], true, 0);
+}
+
+// The sentry has said in the middle of it that masks are not to be changed any more.
+TEST_F(WritingTest, AChangeOfTheMaskThatComesTooLateIsTakenBack) {
+  at_ = StubAddress(runsc_systrap_entry_masked);
+  on_step_ = [this] {
+    EXPECT_EQ(slot().mask.load(), 0xffu);
+    state().long_answers.mask_changes = 0;
+  };
+  for (uint64_t flags : kFlags) {
+    state().long_answers.mask_changes = 1;
+    hits_ = 0;
+    const uint64_t buffer = Buffer(16);
+    out_[511] = 0xf0;
+    args_ = {SIG_BLOCK, buffer + 8, buffer, 8, 0};
+    slot().mask = mask_ = 0x0f;
+    // Until it is taken back the call counts as made.
+    late_ = true;
+    RunCall(SYS_rt_sigprocmask, flags, false, 0);
+    EXPECT_EQ(hits_, 1);
+    EXPECT_EQ(slot().mask.load(), 0x0fu);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(WritingTest, OtherChangesOfTheMaskAreTheSentrys) {
+  slot().mask = mask_ = 0x0f;
+  auto served = [this](uint64_t how, uint64_t set, uint64_t old, uint64_t size) {
+    memset(out_, 0x5a, kStubPage);
+    args_ = {how, set, old, size, 0};
+    RunCall(SYS_rt_sigprocmask, kFlags[1], false, 0);
+    EXPECT_EQ(slot().mask.load(), 0x0fu);
+    EXPECT_EQ(Written(64), std::string(64, 0x5a));
+  };
+  const uint64_t buffer = Buffer(16);
+  served(SIG_BLOCK, buffer, buffer + 8, 8);
+  served(SIG_BLOCK, 0, buffer + 8, 8);
+  state().long_answers.mask_changes = 1;
+  served(3, buffer, buffer + 8, 8);
+  served(~uint64_t{0}, buffer, buffer + 8, 8);
+  served(SIG_BLOCK, buffer, buffer + 8, 4);
+  served(SIG_BLOCK, buffer, buffer + 8, 16);
+  served(SIG_BLOCK, buffer, buffer + 8, uint64_t{1} << 32 | 8);
+  served(SIG_BLOCK, kSlotWindow, buffer + 8, 8);
+  served(SIG_BLOCK, buffer, kSlotWindow + SLOT_MASK, 8);
+  served(SIG_BLOCK, 0, kStateWindow, 8);
+}
+
 // Stopped by a signal for a store that nobody may make.
 TEST_F(WritingTest, AFaultGoesBackToBeforeTheCall) {
   const uint64_t bad[] = {0, 8, reinterpret_cast<uint64_t>(out_) + kStubPage,
@@ -543,6 +649,18 @@ TEST_F(WritingTest, AFaultGoesBackToBeforeTheCall) {
     faults(SYS_prlimit64);
     args_.rsi = 8, args_.rdx = pointer;
     faults(SYS_sched_getaffinity);
+    state().long_answers.mask_changes = 1;
+    slot().mask = 0x0f;
+    const uint64_t good = Buffer(16);
+    if (pointer != 0) {
+      args_ = {SIG_SETMASK, pointer, good, 8, 0};
+      faults(SYS_rt_sigprocmask);
+      args_ = {SIG_SETMASK, good, pointer, 8, 0};
+      faults(SYS_rt_sigprocmask);
+      args_.rsi = 0;
+      faults(SYS_rt_sigprocmask);
+      EXPECT_EQ(slot().mask.load(), 0x0fu);
+    }
     if (HasFailure()) return;
   }
 }

@@ -144,6 +144,8 @@ struct MemoryFile::Impl {
   std::unique_ptr<base::Timer> trim_timer;
   bool trim_armed = false;
 
+  std::atomic<bool> counts{true};  // the host knows cachestat(2), as far as we know
+
   // The limit: usage as last seen on the host, and what has been handed out since.
   std::atomic<uint64_t> seen_usage{0};
   std::atomic<uint64_t> since_seen{0};
@@ -467,14 +469,44 @@ void MemoryFile::Decommit(FileRange range) {
   if (!range.empty()) (void)Punch(range);
 }
 
-FileRange MemoryFile::NextData(FileRange range) const {
-  if (range.empty()) return {range.end, range.end};
+FileRange MemoryFile::NextData(FileRange range) const { return NextData(range, 0); }
+
+FileRange MemoryFile::NextData(FileRange range, uint64_t bytes) const {
+  if (range.empty() || range.length() == bytes) return range;
   auto data = base::Host(SYS_lseek, fd(), range.start, SEEK_DATA);
   if (!data.ok() || static_cast<uint64_t>(*data) >= range.end) return {range.end, range.end};
   uint64_t start = *data;
+  if (range.end - start == bytes) return {start, range.end};
   auto hole = base::Host(SYS_lseek, fd(), start, SEEK_HOLE);
   uint64_t end = hole.ok() ? std::min<uint64_t>(*hole, range.end) : range.end;
   return {start, end};
+}
+
+std::optional<uint64_t> MemoryFile::CountPages(FileRange range) const {
+  if (range.length() > kLargePoolRangeBytes || impl_->on_host_file || !impl_->counts.load(std::memory_order_relaxed)) {
+    return {};
+  }
+  // struct cachestat_range, struct cachestat (uapi/linux/mman.h).
+  const uint64_t where[] = {range.start, range.length()};
+  struct {
+    uint64_t cache, dirty, writeback, evicted, recently_evicted;
+  } found = {};
+  if (!base::Host(kSysCachestat, fd(), where, &found, 0).ok()) {
+    impl_->counts.store(false, std::memory_order_relaxed);
+    return {};
+  }
+  return found.cache + found.evicted;  // the latter are in swap
+}
+
+void MemoryFile::ForEachData(FileRange range, const std::function<bool(FileRange)>& piece) const {
+  const std::optional<uint64_t> count = CountPages(range);
+  uint64_t left = count ? *count * kPageSize : UINT64_MAX;
+  while (!range.empty() && left != 0) {
+    const FileRange found = NextData(range, left);
+    if (found.empty() || !piece(found)) return;
+    if (count) left -= std::min(left, found.length());
+    range.start = found.end;
+  }
 }
 
 uint64_t MemoryFile::FindData(FileRange range, uint64_t enough, std::vector<FileRange>& data) const {
@@ -483,13 +515,11 @@ uint64_t MemoryFile::FindData(FileRange range, uint64_t enough, std::vector<File
     return range.length();
   }
   uint64_t bytes = 0;
-  while (bytes <= enough && !range.empty()) {
-    FileRange found = NextData(range);
-    if (found.empty()) break;
+  ForEachData(range, [&](FileRange found) {
     data.push_back(found);
     bytes += found.length();
-    range.start = found.end;
-  }
+    return bytes <= enough;
+  });
   return bytes;
 }
 
@@ -505,14 +535,15 @@ bool MemoryFile::Zero(FileRange range) {
 bool MemoryFile::ZeroData(FileRange range, bool& whole) {
   // What was freed was mostly used.
   if (range.length() <= kSmallBytes) return Zero(range);
-  while (!range.empty()) {
-    FileRange data = NextData(range);
-    if (data.start != range.start) whole = false;
-    if (data.empty()) break;
-    if (!Zero(data)) return false;
-    range.start = data.end;
-  }
-  return true;
+  bool zeroed = true;
+  uint64_t at = range.start;
+  ForEachData(range, [&](FileRange data) {
+    if (data.start != at) whole = false;
+    at = data.end;
+    return zeroed = Zero(data);
+  });
+  if (at != range.end) whole = false;
+  return zeroed;
 }
 
 std::span<std::byte> MemoryFile::Map(FileRange range) {

@@ -8,7 +8,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -101,6 +103,8 @@ class MemoryFile {
   static constexpr uint64_t kPoolBytes = 32 << 20;
   static constexpr uint64_t kPoolRangeBytes = 2 << 20, kLargePoolRangeBytes = 16 << 20;
   static constexpr uint64_t kSmallBytes = 16 << 10;
+  // cachestat(2), of Linux 6.5: newer than the headers. What older hosts are asked instead takes longer.
+  static constexpr int kSysCachestat = 451;
 
   struct Impl;
 
@@ -116,6 +120,13 @@ class MemoryFile {
   void PunchAndFree(FileRange range) EXCLUDES(mu_);
   // A range with one reference. `pooled`: its pages may exist, and hold what somebody left there.
   base::Result<FileRange> Reserve(uint64_t length, uint64_t congruent_to, uint64_t after, bool& pooled) EXCLUDES(mu_);
+  // How many pages of the range exist, if the host says so in one call that looks at this range alone (SEEK_HOLE goes
+  // on to the end of what is behind it).
+  std::optional<uint64_t> CountPages(FileRange range) const;
+  // NextData of a range that has pages for so many bytes. 0: unknown.
+  FileRange NextData(FileRange range, uint64_t bytes) const;
+  // Calls `piece` for each part of the range that has pages, in order, until it returns false.
+  void ForEachData(FileRange range, const std::function<bool(FileRange)>& piece) const;
   // Makes a pooled range read as zero. `whole` becomes false if not all of its pages exist. False if the host gives no
   // memory.
   bool ZeroData(FileRange range, bool& whole);

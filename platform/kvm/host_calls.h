@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "platform/kvm/kvm_abi.h"
+#include "platform/memory_file.h"
 
 namespace platform::kvm {
 
@@ -32,6 +33,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_fallocate, "gives pages back"},
     {SYS_fstat, "its usage; which file a descriptor is, and how long"},
     {SYS_lseek, "which pages exist"},
+    {MemoryFile::kSysCachestat, "whether all of them do"},
     {SYS_pwrite64, "copies pages"},
 };
 

@@ -5,6 +5,8 @@
 
 #include <sys/syscall.h>
 
+#include "platform/memory_file.h"
+
 namespace platform::ptrace {
 
 struct HostCall {
@@ -36,6 +38,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_fallocate, "gives pages back"},
     {SYS_fstat, "its usage"},
     {SYS_lseek, "which pages exist"},
+    {MemoryFile::kSysCachestat, "whether all of them do"},
     {SYS_pwrite64, "copies pages"},
 };
 

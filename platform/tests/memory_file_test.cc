@@ -154,6 +154,33 @@ TEST_F(MemoryFileTest, OfALargeRangeOnlyThePagesThatExistAreCleared) {
   file_->DecRef(*again);
 }
 
+TEST_F(MemoryFileTest, FindsExactlyThePagesThatExist) {
+  FileRange a = Allocate(kMiB);
+  Allocate(kMiB);  // not freed by mistake
+  auto find = [&](FileRange range) {
+    std::vector<FileRange> data;
+    (void)file_->FindData(range, UINT64_MAX, data);
+    return data;
+  };
+  EXPECT_TRUE(find(a).empty());
+  Fill({a.start + kPageSize, a.start + 3 * kPageSize}, 1);
+  Fill({a.end - 2 * kPageSize, a.end}, 1);
+  auto data = find(a);
+  ASSERT_EQ(data.size(), 2u);
+  EXPECT_EQ(data[0].start, a.start + kPageSize);
+  EXPECT_EQ(data[0].end, a.start + 3 * kPageSize);
+  EXPECT_EQ(data[1].start, a.end - 2 * kPageSize);
+  EXPECT_EQ(data[1].end, a.end);
+  Fill(a, 1);
+  data = find(a);
+  ASSERT_EQ(data.size(), 1u);
+  EXPECT_EQ(data[0].start, a.start);
+  EXPECT_EQ(data[0].end, a.end);
+  data = find({a.start + 8 * kPageSize, a.start + 16 * kPageSize});
+  ASSERT_EQ(data.size(), 1u);
+  EXPECT_EQ(data[0].length(), 8 * kPageSize);
+}
+
 TEST_F(MemoryFileTest, ThePoolIsBounded) {
   std::vector<FileRange> ranges;
   for (int i = 0; i < 48; ++i) {

@@ -2,7 +2,7 @@
 
 import os
 
-from framework import check, contains, equal, scenario
+from framework import check, contains, scenario
 
 LIMIT = 64 << 20
 
@@ -73,14 +73,15 @@ time.sleep(1000)
 
 @scenario(timeout=240, ours_only="a limit of the sandbox without a cgroup")
 def records_that_a_guest_makes_us_keep_are_within_its_limit(t):
-    for kind, wanted in (("files", "ENOSPC"), ("processes", "ENOMEM"), ("names", "None")):
+    # A file is refused as a descriptor or as an inode, whichever comes to the limit.
+    for kind, wanted in (("files", ("ENOMEM", "ENOSPC")), ("processes", ("ENOMEM",)), ("names", ("None",))):
         c = t.container(["/usr/bin/python3", "-c", HOARDER, kind], root="debian", edit=limited)
         c.run_detached()
         c.wait_for_output("\n", 100)
         count, why = c.out().split()
         used = rss(c.pid())
         t.note(f"{kind}: {count}, {why}, the sentry uses {used >> 20} MB")
-        equal(why, wanted, f"why {kind} ended after {count}")
+        check(why in wanted, f"{kind} ended after {count} with {why}, not {' or '.join(wanted)}")
         check(used < LIMIT + (64 << 20), f"the sentry uses {used >> 20} MB for {count} {kind}")
         # It still serves.
         contains(c.exec(["/bin/echo", "alive"]).out if kind == "names" else "alive", "alive")

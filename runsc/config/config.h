@@ -43,6 +43,7 @@ struct Config {
   bool systemd_cgroup = false;
   bool oci_seccomp = false;
   bool strace = false;
+  std::string fail_allocations;  // with RUNSC_FAIL_ALLOCATIONS: N, so that every N-th for a guest fails
   std::string strace_syscalls;
   std::string host_uds = "none";
   std::string host_fifo = "none";

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <map>
 #include <sstream>
 
@@ -280,6 +281,7 @@ absl::StatusOr<BootPlan> MakeBootPlan(const oci::Spec& spec, const config::Confi
   }
   b.pids_limit = std::max<int64_t>(spec.linux_.resources.pids_limit.value_or(0), 0);
   b.strace = config.strace;
+  b.fail_allocations = strtoull(config.fail_allocations.c_str(), nullptr, 10);
   b.strace_syscalls = SplitWords(config.strace_syscalls);
   b.debug = config.debug;
   return plan;

@@ -115,6 +115,7 @@ struct BootSpec {
   int64_t pids_limit = 0;     // guest tasks; 0: no limit
   bool strace = false;
   std::vector<std::string> strace_syscalls;  // empty: all
+  uint64_t fail_allocations = 0;             // for tests: every so manieth for a guest fails; 0: none
   bool debug = false;  // a filter violation is reported in the debug log before the process is killed
 
   // Descriptors of the process itself.

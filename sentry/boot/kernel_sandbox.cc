@@ -189,6 +189,7 @@ absl::Status KernelSandbox::LoadOnFiber() {
 absl::Status KernelSandbox::Start() {
   if (started_) return absl::FailedPreconditionError("the container has been started already");
   started_ = true;
+  if (spec_.fail_allocations != 0) base::ChargedMemory::FailFrom(spec_.fail_allocations, spec_.fail_allocations);
   OnFiber([this] { kernel_->StartProcess(*init_); });
   return absl::OkStatus();
 }

@@ -5,7 +5,11 @@
 
 #include <unistd.h>
 
+#include "sentry/fs/kernfs/kernfs.h"
+#include "sentry/fs/proc/process_dir.h"
 #include "sentry/fs/proc/process_text.h"
+#include "sentry/kernel/task.h"
+#include "sentry/mm/memory_manager.h"
 
 namespace sentry::proc {
 

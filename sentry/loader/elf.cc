@@ -116,7 +116,7 @@ Result<uint64_t> PlaceDynamic(MemoryManager& mm, const MapElfOptions& o, uint64_
 }
 
 Result<void> MapSegment(MemoryManager& mm, const base::RefPtr<Mappable>& mappable, const ElfSegment& s, Addr vaddr,
-                        const MmLimits& limits) {
+                        const MapElfOptions& options) {
   const uint8_t prot = ProtOf(s.flags);
   const uint64_t in_page = vaddr & kPageMask;
   Addr file_end = vaddr + s.file_bytes, end = vaddr + s.memory_bytes;
@@ -129,12 +129,13 @@ Result<void> MapSegment(MemoryManager& mm, const base::RefPtr<Mappable>& mappabl
     o.prot = prot;
     o.mappable = mappable;
     o.offset = s.offset - in_page;
-    auto mapped = mm.MMap(o, limits);
+    o.interpreter = options.interpreter;
+    auto mapped = mm.MMap(o, options.limits);
     // Segments that share a page: the later one wins, as with MAP_FIXED.
     if (mapped.failed_with(EEXIST)) {
       o.fixed_noreplace = false;
       o.fixed = true;
-      mapped = mm.MMap(o, limits);
+      mapped = mm.MMap(o, options.limits);
     }
     if (!mapped.ok()) return mapped.error();
     // The rest of the last page belongs to .bss.
@@ -151,7 +152,7 @@ Result<void> MapSegment(MemoryManager& mm, const base::RefPtr<Mappable>& mappabl
     o.fixed = true;
     o.length = zero_end - zero_start;
     o.prot = PROT_READ | PROT_WRITE | (prot & PROT_EXEC);  // vm_brk_flags
-    auto mapped = mm.MMap(o, limits);
+    auto mapped = mm.MMap(o, options.limits);
     if (!mapped.ok()) return mapped.error();
   }
   return {};
@@ -188,7 +189,7 @@ Result<MappedElf> MapElf(MemoryManager& mm, FileDescription& file, const ElfFile
   for (const ElfSegment& s : elf.segments) {
     if (s.type != PT_LOAD || s.memory_bytes == 0) continue;
     Addr vaddr = s.vaddr + out.bias;
-    if (Result<void> mapped = MapSegment(mm, *mappable, s, vaddr, options.limits); !mapped.ok()) return mapped.error();
+    if (Result<void> mapped = MapSegment(mm, *mappable, s, vaddr, options); !mapped.ok()) return mapped.error();
     if (elf.header.program_headers_offset >= s.offset && elf.header.program_headers_offset - s.offset < s.file_bytes) {
       out.program_headers = vaddr + (elf.header.program_headers_offset - s.offset);
     }

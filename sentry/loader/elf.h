@@ -57,7 +57,8 @@ enum class Placement {
 };
 struct MapElfOptions {
   Placement placement = Placement::kProgram;
-  Addr dyn_base = 0;  // kProgram: where, before alignment
+  Addr dyn_base = 0;         // kProgram: where, before alignment
+  bool interpreter = false;  // it is a program's, which will map libraries
   MmLimits limits;
 };
 // Maps every PT_LOAD. EINVAL, ENOMEM, ENOEXEC (no PT_LOAD), ENODEV, errors of the file.

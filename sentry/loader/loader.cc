@@ -136,6 +136,7 @@ Result<LoadedImage> Load(LoadArgs args) {
   uint64_t interpreter_base = 0;
   if (interpreter_file) {
     options.placement = Placement::kInterpreter;
+    options.interpreter = true;
     MappedElf loaded = TRY(MapElf(mm, *interpreter_file, interpreter, options));
     entry = loaded.entry;
     interpreter_base = loaded.bias;

@@ -31,6 +31,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   c.search_hole = s.search_hole;
   c.stack_limit = s.stack_limit;
   c.text.enabled = s.text.enabled;
+  c.text.interpreter = s.text.interpreter;
   c.text.refused = s.text.refused;
   child->dumpable.store(dumpable.load());
   child->membarrier_state.store(membarrier_state.load());

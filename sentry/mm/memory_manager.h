@@ -59,6 +59,10 @@ struct MMapOptions {
   uint64_t offset = 0;
   std::string name;      // "[stack]", "[vdso]", … for /proc/pid/maps
   bool special = false;  // vdso/vvar: not copied by mremap, not split: kernel's VM_SPECIAL as far as visible
+  // Who maps a file, which says whether its text will be executed where it is, and not only be read by a program that
+  // translates or compares it (text_patches.h).
+  Addr caller = 0;           // behind mmap(2)'s instruction; 0: the kernel, in execve(2)
+  bool interpreter = false;  // execve(2): of the ELF interpreter, which maps libraries itself
 };
 
 // What a fault that cannot be served becomes.

@@ -16,7 +16,8 @@ Vma VmaTraits::Split(Vma& left, Range whole, uint64_t at) {
 }
 
 bool VmaTraits::Merge(Vma& l, Range lr, const Vma& r, Range rr) {
-  // mm/mmap.c, is_mergeable_vma: equal flags and file, offsets that continue. Special mappings never merge.
+  // mm/mmap.c, is_mergeable_vma: equal flags and file, offsets that continue. Special mappings never merge. What is
+  // said of a part's text (`runs`) holds for the whole, which no guest can see.
   return l.prot == r.prot && l.max_prot == r.max_prot && l.shared == r.shared && l.grows_down == r.grows_down &&
          l.noreserve == r.noreserve && l.locked == r.locked && l.lock_on_fault == r.lock_on_fault && !l.special &&
          !r.special && l.dont_fork == r.dont_fork && l.wipe_on_fork == r.wipe_on_fork && l.dont_dump == r.dont_dump &&

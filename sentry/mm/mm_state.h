@@ -36,6 +36,7 @@ struct Vma {
   bool dont_fork = false;
   bool wipe_on_fork = false;
   bool dont_dump = false;
+  bool runs = false;  // its text is executed there, as far as is known (TextPatches)
   RefPtr<Mappable> file;
   uint64_t offset = 0;  // in file, of the VMA's first byte; 0 without one
   std::string name;
@@ -156,11 +157,13 @@ struct MemoryManager::State {
   TextPatches text;
   // Whether what is mapped there is text that may be executed from patched images.
   bool IsText(const Vma& v, const Page& p) const;
+  // Whether the call that ends at `behind` was made by the program's interpreter.
+  bool IsInterpreter(Addr behind) const;
   // Maps the images of a piece of text over the file's pages, which the batch or the host have there; as far as they
   // are known, and not there yet. `p` begins at `part`.
   void PatchText(const Vma& v, const Page& p, base::Range part, HostBatch& batch);
-  // The same wherever the file is mapped.
-  void PatchFile(const Mappable& file, HostBatch& batch);
+  // The same wherever the file is mapped and runs; so it does at `page`, where a call has trapped.
+  void PatchFile(const Mappable& file, Addr page, HostBatch& batch);
   enum class Refuse : uint8_t { kNo, kForGood };
   // Takes a placement back: all of its text but `gone`, which the caller unmaps, and then its trampolines.
   void RestoreText(size_t index, base::Range gone, Refuse refuse, HostBatch& batch);

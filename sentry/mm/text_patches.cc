@@ -55,6 +55,16 @@ bool MemoryManager::State::IsText(const Vma& v, const Page& p) const {
          !p.memory_file;
 }
 
+bool MemoryManager::State::IsInterpreter(Addr behind) const {
+  if (!text.interpreter) return false;
+  auto it = vmas.Find(behind - 1);
+  if (it != vmas.end()) return it->second.value.file == text.interpreter;
+  for (const Placement& placement : text.placements) {
+    if (placement.Reserved().Contains(behind)) return placement.file == text.interpreter;
+  }
+  return false;
+}
+
 Placement* MemoryManager::State::PlaceText(const Vma& v, const Page& p, Range part) {
   auto place = [&](const PatchedText& file) -> std::optional<Addr> {
     const auto distance = file.TrampolineDistance(p.offset);
@@ -84,6 +94,7 @@ Placement* MemoryManager::State::PlaceText(const Vma& v, const Page& p, Range pa
 }
 
 void MemoryManager::State::PatchText(const Vma& v, const Page& p, Range part, HostBatch& batch) {
+  if (!v.runs) return;
   Placement* placement = PlaceText(v, p, part);
   if (placement == nullptr) return;
   PatchedPart* known = nullptr;
@@ -108,10 +119,11 @@ void MemoryManager::State::PatchText(const Vma& v, const Page& p, Range part, Ho
   if (placement->parts.empty()) text.placements.pop_back();
 }
 
-void MemoryManager::State::PatchFile(const Mappable& file, HostBatch& batch) {
+void MemoryManager::State::PatchFile(const Mappable& file, Addr page, HostBatch& batch) {
+  if (auto trapped = vmas.Find(page); trapped != vmas.end()) trapped->second.value.runs = true;
   for (auto vit = vmas.begin(); vit != vmas.end(); ++vit) {
     const Vma& v = vit->second.value;
-    if (v.file.get() != &file) continue;
+    if (v.file.get() != &file || !v.runs) continue;
     Range vr = VmaMap::RangeOf(vit);
     for (auto it = pages.LowerBound(vr.start); it != pages.end() && it->first < vr.end; ++it) {
       Page p = it->second.value;
@@ -292,7 +304,7 @@ void MemoryManager::ConsiderText(Addr rip, uint64_t number, uint32_t traps) {
   State& s = *state_;
   if (s.released) return;
   HostBatch batch;
-  s.PatchFile(*file, batch);
+  s.PatchFile(*file, page, batch);
   (void)s.Commit(batch).ok();
 }
 

@@ -10,6 +10,10 @@
 // else, at that moment: HostBatch::RestoresText makes Commit wait until every thread has left the guest and been put
 // where it is in the original.
 //
+// A program that loads from text, to translate it (valgrind, emulators) or to compare it, would see jumps. So images
+// are mapped only where text runs: what execve(2) mapped, what the program's ELF interpreter maps, and where a call has
+// trapped.
+//
 // Locking: as the rest of MemoryManager::State.
 #ifndef SENTRY_MM_TEXT_PATCHES_H_
 #define SENTRY_MM_TEXT_PATCHES_H_
@@ -58,6 +62,7 @@ struct TextPatches {
   static constexpr size_t kMaxPlacements = 32, kMaxParts = Placement::kMaxParts, kMaxRefused = 16;
 
   bool enabled = false;
+  base::RefPtr<Mappable> interpreter;  // of the program, as execve(2) mapped it; null: it has none
   std::vector<Placement> placements;
   // Changed since they were last made known to threads that leave the guest.
   bool changed = false;

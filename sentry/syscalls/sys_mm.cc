@@ -17,6 +17,7 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
   if (offset & kPageMask) return Errno(EINVAL);
   MMapOptions options;
   options.addr = addr;
+  options.caller = task.registers().rip;
   options.length = length;
   options.prot = static_cast<uint8_t>(prot & 7);
   options.offset = offset;

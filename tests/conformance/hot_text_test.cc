@@ -293,6 +293,18 @@ TEST(HotText, HasTheBytesOfItsFileForEverybodyWhoReads) {
   EXPECT_EQ(ReadFile(dir / "text"), file);
 }
 
+// As valgrind and emulators do, which execute a translation.
+TEST(HotText, IsTheFilesForAProgramThatMapsItToLoadFromIt) {
+  WarmUp();
+  const std::string file = TextOfFile();
+  Copy copy;
+  ASSERT_TRUE(copy.ok());
+  EXPECT_EQ(memcmp(copy.get(), file.data(), file.size()), 0);
+  WarmUp();
+  EXPECT_EQ(memcmp(copy.get(), file.data(), file.size()), 0);
+  EXPECT_EXITED(RunInChild([&] { CHILD_CHECK(memcmp(copy.get(), file.data(), file.size()) == 0); }), 0);
+}
+
 TEST(HotText, IsReadAsTheFileWhenItIsNoLongerExecuted) {
   Copy copy;
   ASSERT_TRUE(copy.ok());

@@ -181,6 +181,37 @@ TEST_F(TextPatchesTest, KnownImagesAreMappedWithTheFileAndNobodyElseSeesThem) {
   EXPECT_EQ(stops_, 0);
 }
 
+TEST_F(TextPatchesTest, TextThatAProgramMapsIsPatchedIfItsInterpreterMapsItOrACallTrapsThere) {
+  auto interpreter = base::MakeRef<DonatedFile>(std::string(kFileBytes, 'i'));
+  patcher_.Add(Fd(), 3 * kPageSize);
+  patcher_.Add(interpreter->Translate(0, kPageSize, false)->fd, kPageSize);
+  const Addr program = Map(*mm_);
+  MMapOptions o;
+  o.length = kFileBytes;
+  o.prot = kRX;
+  o.mappable = interpreter;
+  o.interpreter = true;
+  const Addr loader = *mm_->MMap(o, {});
+  o.interpreter = false;
+  o.mappable = file_;
+  for (Addr caller : {loader + 100, loader + kDistance + 100}) {
+    o.caller = caller;
+    EXPECT_EQ(Executed(*mm_, *mm_->MMap(o, {}), 3), kMark);
+  }
+  o.caller = program + 100;
+  const Addr text = *mm_->MMap(o, {}), second = *mm_->MMap(o, {});
+  EXPECT_EQ(Executed(*mm_, text, 3), 'o');
+  auto child = *mm_->Fork();
+  EXPECT_EQ(Executed(*child, text, 3), 'o');
+  o.caller = loader + 100;
+  EXPECT_EQ(Executed(*child, *child->MMap(o, {}), 3), kMark);
+  child->DropUser();
+  Trap(*mm_, text, 3, TrapCounts::kInstallTraps);
+  EXPECT_EQ(Executed(*mm_, text, 3), kMark);
+  EXPECT_EQ(Executed(*mm_, second, 3), 'o');
+  EXPECT_EQ(patcher_.patches, 0);
+}
+
 TEST_F(TextPatchesTest, OnlyPrivateTextThatCannotBeWrittenIsPatched) {
   patcher_.Add(Fd(), 0);
   EXPECT_EQ(Executed(*mm_, Map(*mm_, kR), 0), 'o');

@@ -106,7 +106,7 @@ absl::Status AddMount(const oci::Mount& mount, size_t index, const config::Confi
   return absl::OkStatus();
 }
 
-// What every container has, named in its configuration or not.
+// What every container has, named in its configuration or not (config-linux.md#default-filesystems).
 void AddMissingMounts(std::vector<boot::MountSpec>& mounts) {
   auto has = [&](const char* destination) {
     return std::any_of(mounts.begin(), mounts.end(),
@@ -121,12 +121,14 @@ void AddMissingMounts(std::vector<boot::MountSpec>& mounts) {
     m.data = data;
     return m;
   };
-  if (!has("/dev/pts")) {
+  auto add_below_dev = [&](boot::MountSpec mount) {
+    if (has(mount.destination.c_str())) return;
     auto dev =
         std::find_if(mounts.begin(), mounts.end(), [](const boot::MountSpec& m) { return m.destination == "/dev"; });
-    mounts.insert(dev == mounts.end() ? mounts.begin() : dev + 1,
-                  make("/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
-  }
+    mounts.insert(dev == mounts.end() ? mounts.begin() : dev + 1, std::move(mount));
+  };
+  add_below_dev(make("/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777"));
+  add_below_dev(make("/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
   if (!has("/dev")) mounts.insert(mounts.begin(), make("/dev", "devtmpfs", MS_NOSUID, "mode=755"));
   if (!has("/sys"))
     mounts.insert(mounts.begin(), make("/sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));

@@ -224,6 +224,14 @@ def standard_devices_exist(t):
     equal(result.err, "through\n")
 
 
+@scenario(ours_only="runc mounts only what the configuration names")
+def shared_memory_has_room_where_no_mount_is_configured(t):
+    def edit(spec):
+        spec["mounts"] = [m for m in spec["mounts"] if m["destination"] in ("/proc", "/dev")]
+    result = t.run("head -c 5000000 /dev/zero > /dev/shm/file && stat -c '%a %s' /dev/shm /dev/shm/file", edit=edit).ok()
+    matches(result.out, r"^1777 \d+\n\d+ 5000000$")
+
+
 @scenario()
 def the_guest_sees_none_of_the_hosts_files_or_processes(t):
     result = t.run(f"ls {t.scratch} 2>/dev/null | wc -l; ls /proc | grep -c '^[0-9]*$'; cat /proc/1/environ | tr '\\0' '\\n' "

@@ -91,7 +91,8 @@ Result<int64_t> SetLease(Task& task, RefPtr<FileDescription> file, Fd fd, uint64
 }
 
 int LeaseOf(FileDescription& file) {
-  FileLocks* locks = file.inode()->locks_if_any();
+  Inode& inode = *file.inode();  // which its description keeps
+  FileLocks* locks = inode.locks_if_any();
   switch (locks == nullptr ? LockType::kUnlock : locks->GetLease(&file)) {
     case LockType::kRead:
       return F_RDLCK;

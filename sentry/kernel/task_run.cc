@@ -42,7 +42,7 @@ void Task::Run() {
 bool Task::RunOnce() {
   WaitWhilePaused();
   if (exiting_) return false;
-  if (interrupted_.load(std::memory_order_acquire) || in_syscall_) {
+  if (interrupted_.load(std::memory_order_acquire) || in_syscall_ || saved_mask_) {
     CountSystemTime(base::MonotonicNow());  // it may stop now
     if (!HandleInterruptions()) return false;
   }

@@ -181,6 +181,44 @@ TEST_F(Epoll, PwaitReplacesTheMask) {
   EXPECT_EQ(handled, 1);
 }
 
+// A mask that a call takes is its own: afterwards the old one is there, however the call ended.
+TEST_F(Epoll, TheMaskOfACallEndsWithIt) {
+  ASSERT_OK(Control(EPOLL_CTL_ADD, rd(), EPOLLIN));
+  sigset_t all, old;
+  sigfillset(&all);
+  ScopedBlock block({SIGUSR1});
+  struct {
+    const sigset_t* mask;
+    size_t bytes;
+  } argument = {&all, 8};
+  timespec time = {};
+  pollfd p = {rd(), POLLIN, 0};
+  auto check = [&](const char* what, long result, long expected, int error = 0) {
+    EXPECT_EQ(result, expected) << what;
+    if (result < 0) EXPECT_EQ(errno, error) << what;
+    ASSERT_EQ(sigprocmask(SIG_BLOCK, nullptr, &old), 0);
+    EXPECT_TRUE(sigismember(&old, SIGUSR1)) << what;
+    EXPECT_FALSE(sigismember(&old, SIGUSR2)) << what;
+  };
+  auto round = [&](const char* state, long ready) {
+    SCOPED_TRACE(state);
+    check("epoll_pwait", syscall(SYS_epoll_pwait, fd_.get(), events_, 8, 1, &all, 8), ready);
+    check("epoll_pwait2", syscall(441, fd_.get(), events_, 8, &time, &all, 8), ready);
+    check("ppoll", syscall(SYS_ppoll, &p, 1, &time, &all, 8), ready);
+    fd_set in;
+    FD_ZERO(&in);
+    FD_SET(rd(), &in);
+    check("pselect6", syscall(SYS_pselect6, rd() + 1, &in, nullptr, nullptr, &time, &argument), ready);
+  };
+  round("nothing", 0);
+  Fill();
+  round("ready", 1);
+  check("EFAULT", syscall(SYS_epoll_pwait, fd_.get(), BadPointer(), 8, 1, &all, 8), -1, EFAULT);
+  check("EINVAL", syscall(SYS_epoll_pwait, fd_.get(), events_, -1, 1, &all, 8), -1, EINVAL);
+  check("EBADF", syscall(SYS_epoll_pwait, 12345, events_, 8, 1, &all, 8), -1, EBADF);
+  check("ppoll EFAULT", syscall(SYS_ppoll, BadPointer(), 1, &time, &all, 8), -1, EFAULT);
+}
+
 TEST_F(Epoll, SocketsReportWritabilityAndPeerShutdown) {
   SocketPair s = MakeSocketPair();
   ASSERT_OK(Control(EPOLL_CTL_ADD, s.a.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP));

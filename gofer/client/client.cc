@@ -38,6 +38,13 @@ base::Result<Attachment> Client::Attach(uint32_t mount) {
   return attachment;
 }
 
+base::Result<void> Client::BindPort(int socket, std::string_view address) {
+  ReceivedReply received = TRY(impl_->multiplexer.Exchange(BindPortRequest{.address = address}, socket));
+  EmptyReply reply;
+  if (received.fd.valid() || !ParseReplyBody(received.packet, reply).ok()) return impl_->Malformed();
+  return {};
+}
+
 base::Errno Client::Impl::Malformed() {
   if (!multiplexer.broken()) LOG_WARNING("The gofer sent a reply that does not fit its request; its files are lost");
   multiplexer.Break();

@@ -51,6 +51,9 @@ class Client final : public base::RefCounted {
 
   // Mount `mount` of the list that the gofer was started with.
   base::Result<Attachment> Attach(uint32_t mount);
+  // bind(2) of an internet socket of ours to `address` (struct sockaddr_in or sockaddr_in6), with the gofer's
+  // capability for ports below 1024. EPERM if it has none.
+  base::Result<void> BindPort(int socket, std::string_view address);
   // True once the connection is unusable.
   bool broken() const;
   // Breaks it: pending and later calls fail with EIO.

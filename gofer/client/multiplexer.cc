@@ -184,7 +184,7 @@ void Multiplexer::Break() {
 
 // Calls.
 
-base::Result<ReceivedReply> Multiplexer::ExchangePacket(uint16_t type, std::vector<uint8_t>& packet,
+base::Result<ReceivedReply> Multiplexer::ExchangePacket(uint16_t type, std::vector<uint8_t>& packet, int fd,
                                                         std::vector<NodeId> closes) {
   PendingCall call;
   call.type = type;
@@ -195,7 +195,7 @@ base::Result<ReceivedReply> Multiplexer::ExchangePacket(uint16_t type, std::vect
   uint32_t cpu = executor != nullptr ? static_cast<uint32_t>(executor->cpu() + 1) : 0;
   for (size_t i = 0; i < 4; ++i) packet[kTagOffset + i] = static_cast<uint8_t>(tag >> (8 * i));
   for (size_t i = 0; i < 2; ++i) packet[kCpuOffset + i] = static_cast<uint8_t>(cpu >> (8 * i));
-  if (base::Result<void> sent = Send(packet); !sent.ok()) {
+  if (base::Result<void> sent = Send(packet, fd); !sent.ok()) {
     bool gone = sent.error() == EPIPE || sent.error() == ECONNRESET || sent.error() == ENOTCONN;
     if (gone) Break();
     if (Leave(tag) == &call) {
@@ -213,9 +213,9 @@ base::Result<ReceivedReply> Multiplexer::ExchangePacket(uint16_t type, std::vect
   return std::move(call.reply);
 }
 
-base::Result<void> Multiplexer::Send(const std::vector<uint8_t>& packet) {
+base::Result<void> Multiplexer::Send(const std::vector<uint8_t>& packet, int fd) {
   for (;;) {
-    base::Result<void> sent = SendPacket(socket_.get(), packet, -1, /*wait=*/false);
+    base::Result<void> sent = SendPacket(socket_.get(), packet, fd, /*wait=*/false);
     if (!sent.failed_with(EAGAIN)) return sent;
     // The gofer has some 200 KiB of requests to read, which takes large ones. It may in turn be waiting for us to read.
     if (TryStartReading()) {

@@ -46,18 +46,18 @@ class Multiplexer {
   explicit Multiplexer(base::UniqueFd socket);
   ~Multiplexer();
 
-  // Sends `request` and waits for its reply. The host's errno if the gofer says so; EIO if the connection is or becomes
-  // broken; EINVAL for a request that cannot be encoded; EMFILE if this process has no room for the descriptor that
-  // came with the reply.
+  // Sends `request`, with the descriptor `fd` if it is not −1, and waits for its reply. The host's errno if the gofer
+  // says so; EIO if the connection is or becomes broken; EINVAL for a request that cannot be encoded; EMFILE if this
+  // process has no room for the descriptor that came with the reply.
   template <typename RequestT>
-  base::Result<ReceivedReply> Exchange(const RequestT& request) {
+  base::Result<ReceivedReply> Exchange(const RequestT& request, int fd = -1) {
     std::vector<NodeId> closes = TakeCloses();
     std::vector<uint8_t> packet;
     if (!EncodeRequest(request, 0, closes, packet)) {
       ReturnCloses(std::move(closes));
       return base::Errno(EINVAL);
     }
-    return ExchangePacket(static_cast<uint16_t>(RequestT::kType), packet, std::move(closes));
+    return ExchangePacket(static_cast<uint16_t>(RequestT::kType), packet, fd, std::move(closes));
   }
 
   // Ends the connection: it, pending and later calls fail with EIO.
@@ -108,13 +108,14 @@ class Multiplexer {
 
   std::vector<NodeId> TakeCloses() EXCLUDES(mu_);
   void ReturnCloses(std::vector<NodeId> closes) EXCLUDES(mu_);
-  base::Result<ReceivedReply> ExchangePacket(uint16_t type, std::vector<uint8_t>& packet, std::vector<NodeId> closes);
+  base::Result<ReceivedReply> ExchangePacket(uint16_t type, std::vector<uint8_t>& packet, int fd,
+                                             std::vector<NodeId> closes);
   // The tag under which `call` is now known; EIO when broken. Waits if too many are in flight.
   base::Result<uint32_t> Enter(PendingCall& call) EXCLUDES(mu_);
   void ReleaseSlotLocked(size_t slot) REQUIRES(mu_);
   // Takes the call that waits under `tag` out of its slot; null if there is none.
   PendingCall* Leave(uint32_t tag) EXCLUDES(mu_);
-  base::Result<void> Send(const std::vector<uint8_t>& packet);
+  base::Result<void> Send(const std::vector<uint8_t>& packet, int fd);
 
   void AwaitOnThread(PendingCall& call);
   void AwaitOnFiber(PendingCall& call);

@@ -517,6 +517,20 @@ struct TmpfileRequest {
   }
 };
 
+// bind(2) of the internet socket that comes with the request, if the server was told to do so (else EPERM): with
+// --network=host, for ports below net.ipv4.ip_unprivileged_port_start, for which the sentry has no capability. The one
+// request that carries a descriptor. EBADF without one.
+inline constexpr size_t kMaxPortAddressBytes = 28;  // struct sockaddr_in6
+struct BindPortRequest {
+  static constexpr MessageType kType = MessageType::kBindPort;
+  using Reply = EmptyReply;
+  std::string_view address;  // struct sockaddr_in or sockaddr_in6
+  template <typename C, typename M>
+  static void Code(C& c, M& m) {
+    c.Blob(m.address, kMaxPortAddressBytes);
+  }
+};
+
 // Carries closes only; no reply.
 struct CloseRequest {
   static constexpr MessageType kType = MessageType::kClose;
@@ -525,11 +539,11 @@ struct CloseRequest {
   static void Code(C&, M&) {}
 };
 
-using RequestBody =
-    std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest, LinkRequest,
-                 MknodRequest, UnlinkRequest, RenameRequest, SetAttrRequest, GetAttrRequest, ReadLinkRequest,
-                 ReaddirRequest, StatFsRequest, FsyncRequest, SyncFsRequest, GetXattrRequest, SetXattrRequest,
-                 ListXattrRequest, RemoveXattrRequest, ConnectRequest, CloseRequest, BindRequest, TmpfileRequest>;
+using RequestBody = std::variant<AttachRequest, WalkRequest, OpenRequest, CreateRequest, MkdirRequest, SymlinkRequest,
+                                 LinkRequest, MknodRequest, UnlinkRequest, RenameRequest, SetAttrRequest,
+                                 GetAttrRequest, ReadLinkRequest, ReaddirRequest, StatFsRequest, FsyncRequest,
+                                 SyncFsRequest, GetXattrRequest, SetXattrRequest, ListXattrRequest, RemoveXattrRequest,
+                                 ConnectRequest, CloseRequest, BindRequest, TmpfileRequest, BindPortRequest>;
 
 // A request as it was received. Views in the body point into the packet.
 struct ParsedRequest {

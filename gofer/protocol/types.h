@@ -46,6 +46,7 @@ enum class MessageType : uint16_t {
   kClose = 23,
   kBind = 24,
   kTmpfile = 25,
+  kBindPort = 26,
 };
 inline constexpr uint16_t kReplyBit = 0x8000;
 

@@ -29,11 +29,12 @@ void CpuFollower::Follow(uint16_t cpu) {
 }
 
 Connection::Connection(base::UniqueFd socket, std::vector<ServerMount> mounts, base::UniqueFd proc_self_fd,
-                       size_t max_nodes, int max_workers)
+                       size_t max_nodes, int max_workers, bool bind_ports)
     : socket_(std::move(socket)),
       mounts_(std::move(mounts)),
       proc_self_fd_(std::move(proc_self_fd)),
       max_workers_(max_workers),
+      bind_ports_(bind_ports),
       nodes_(max_nodes) {}
 
 ServeEnd Connection::Run() {
@@ -155,7 +156,7 @@ Connection::Next Connection::Answer(const RequestT& request, ServerBuffers& buff
 }
 
 Connection::Next Connection::ServeOne(ServerBuffers& buffers) {
-  auto size = ReceivePacket(socket_.get(), buffers.packet, nullptr, nullptr, /*wait=*/true);
+  auto size = ReceivePacket(socket_.get(), buffers.packet, &buffers.passed, nullptr, /*wait=*/true);
   if (!size.ok() || *size == 0) {
     bool protocol = size.failed_with(EMSGSIZE) || size.failed_with(EBADMSG);
     bool closed = size.ok() || size.failed_with(ECONNRESET);
@@ -164,7 +165,10 @@ Connection::Next Connection::ServeOne(ServerBuffers& buffers) {
   }
   ParsedRequest& request = buffers.request;
   base::Result<void> parsed = ParseRequest(std::span(buffers.packet).first(*size), request);
-  if (parsed.failed_with(EBADMSG)) {
+  // One request alone has a descriptor.
+  const bool misplaced =
+      buffers.passed.valid() && parsed.ok() && !std::holds_alternative<BindPortRequest>(request.body);
+  if (parsed.failed_with(EBADMSG) || misplaced) {
     End(ServeEnd::kProtocolError);
     return Next::kEnd;
   }

@@ -43,14 +43,15 @@ struct ServerBuffers {
   std::vector<uint8_t> out;
   std::vector<char> blob;  // what views of a reply point into
   ParsedRequest request;
-  base::UniqueFd fd;  // to go with the reply
+  base::UniqueFd passed;  // what came with the request
+  base::UniqueFd fd;      // to go with the reply
   CpuFollower follower;
 };
 
 class Connection {
  public:
   Connection(base::UniqueFd socket, std::vector<ServerMount> mounts, base::UniqueFd proc_self_fd, size_t max_nodes,
-             int max_workers);
+             int max_workers, bool bind_ports);
   ServeEnd Run();
 
  private:
@@ -96,6 +97,7 @@ class Connection {
   base::Result<void> Handle(const ListXattrRequest& r, BlobReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const RemoveXattrRequest& r, EmptyReply& reply, ServerBuffers& buffers);
   base::Result<void> Handle(const ConnectRequest& r, EmptyReply& reply, ServerBuffers& buffers);
+  base::Result<void> Handle(const BindPortRequest& r, EmptyReply& reply, ServerBuffers& buffers);
   // Slow ones, on a node that was looked up while leading; called with or without the lead.
   base::Result<void> Finish(const FsyncRequest& r, const HostNode& node) const;
   base::Result<void> Finish(const SyncFsRequest& r, const HostNode& node) const;
@@ -134,6 +136,7 @@ class Connection {
   const std::vector<ServerMount> mounts_;
   const base::UniqueFd proc_self_fd_;
   const int max_workers_;
+  const bool bind_ports_;
 
   // Only the leading thread.
   NodeTable nodes_;

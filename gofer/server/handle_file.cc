@@ -115,6 +115,13 @@ base::Result<void> Connection::Handle(const ConnectRequest& r, EmptyReply& reply
   return {};
 }
 
+base::Result<void> Connection::Handle(const BindPortRequest& r, EmptyReply& reply, ServerBuffers& buffers) {
+  base::UniqueFd socket = std::move(buffers.passed);
+  if (!bind_ports_) return base::Errno(EPERM);
+  if (!socket.valid()) return base::Errno(EBADF);
+  return host::BindPort(socket.get(), r.address);
+}
+
 base::Result<void> Connection::Finish(const FsyncRequest& r, const HostNode& node) const {
   // man 2 fsync: EINVAL for what does not support synchronization.
   if (!IsFileOrDirectory(node)) return base::Errno(EINVAL);

@@ -100,7 +100,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_fchdir, "into /proc/self/fd, for connect", {internal::ProcSelfFd(0)}, true},
     {SYS_socket, "a socket to connect to the host's", {internal::Masked(0, ~0u, 1 /*AF_UNIX*/)}, true},
     {SYS_connect, "to a socket file of the host", {}, true},
-    {SYS_bind, "a socket file that the guest makes on the host", {}, true},
+    {SYS_bind, "a socket file that the guest makes on the host (--host-uds), or a socket of the sentry's to a port"},
 
     // The C library underneath.
     {SYS_futex, "handing the lead to another thread; joining workers; malloc's locks"},

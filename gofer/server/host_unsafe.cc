@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -284,6 +285,17 @@ base::Result<base::UniqueFd> BindUnix(int directory, std::string_view name, int 
   if (bound.failed_with(EADDRINUSE)) return base::Errno(EEXIST);
   TRY(ToVoid(bound));
   return socket;
+}
+
+base::Result<void> BindPort(int socket, std::string_view address) {
+  sockaddr_storage copy = {};
+  if (address.size() > sizeof(copy)) return base::Errno(EINVAL);
+  memcpy(&copy, address.data(), address.size());
+  const size_t wanted = copy.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+  if (copy.ss_family != AF_INET && copy.ss_family != AF_INET6) return base::Errno(EAFNOSUPPORT);
+  if (address.size() != wanted) return base::Errno(EINVAL);
+  // A UNIX socket would take a name of the host's, an internet socket's address it refuses.
+  return ToVoid(base::HostRetry(SYS_bind, socket, &copy, static_cast<socklen_t>(wanted)));
 }
 
 }  // namespace gofer::host

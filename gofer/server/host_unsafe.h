@@ -71,6 +71,9 @@ base::Result<base::UniqueFd> ConnectUnix(int fd, int socket_type);
 // A non-blocking socket bound to the new name `name` in `directory`. EEXIST. After EnterProcSelfFd.
 base::Result<base::UniqueFd> BindUnix(int directory, std::string_view name, int socket_type);
 
+// bind(2) to an internet address; EAFNOSUPPORT for any other, and EINVAL for sockets of other families.
+base::Result<void> BindPort(int socket, std::string_view address);
+
 }  // namespace gofer::host
 
 #endif  // GOFER_SERVER_HOST_UNSAFE_H_

@@ -29,7 +29,8 @@ ServeEnd Serve(base::UniqueFd socket, std::vector<ServerMount> mounts, ServerOpt
     return ServeEnd::kHostError;
   }
   Connection connection(std::move(socket), std::move(mounts), std::move(options.proc_self_fd),
-                        static_cast<size_t>(std::min<uint64_t>(options.max_nodes, room)), options.max_workers);
+                        static_cast<size_t>(std::min<uint64_t>(options.max_nodes, room)), options.max_workers,
+                        options.bind_ports);
   return connection.Run();
 }
 

@@ -38,6 +38,8 @@ struct ServerOptions {
   uint32_t max_nodes = 64 << 10;
   // Threads beyond the first.
   int max_workers = 2;
+  // Whether sockets of the peer are bound to ports on its behalf: takes CAP_NET_BIND_SERVICE.
+  bool bind_ports = false;
 };
 
 enum class ServeEnd {

@@ -1,6 +1,7 @@
 #include "runsc/container/create.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +25,8 @@
 
 namespace runsc::container {
 namespace {
+
+constexpr uint64_t kBindService = uint64_t{1} << CAP_NET_BIND_SERVICE;
 
 // A listening socket in the state directory. Bound through the directory's descriptor: a path may have at most 107
 // bytes (man 7 unix).
@@ -194,6 +197,8 @@ absl::StatusOr<base::UniqueFd> StartGofer(const config::Config& config, const oc
   gofer.host_uds = config.host_uds == "open" || config.host_uds == "all";
   gofer.host_uds_create = config.host_uds == "create" || config.host_uds == "all";
   gofer.host_fifo = config.host_fifo == "open";
+  gofer.bind_ports = plan.boot.network == sentry::boot::NetworkMode::kHost && spec.process &&
+                     spec.process->capabilities && (spec.process->capabilities->bounding & kBindService) != 0;
   gofer.debug = config.debug;
   gofer.debug_log = OpenDebugLog(config, options.id, "gofer");
   gofer.die_with_parent = options.attached;

@@ -28,8 +28,9 @@ namespace {
 namespace isolation = sentry::isolation;
 
 // Files of any owner are read, made and given away on the guest's behalf, whose own rights the sentry has checked.
-uint64_t GoferCapabilities() {
-  uint64_t set = 0;
+// With ports, its sockets are bound to those that take a capability.
+uint64_t GoferCapabilities(bool bind_ports) {
+  uint64_t set = bind_ports ? uint64_t{1} << *oci::CapabilityNumber("NET_BIND_SERVICE") : 0;
   for (const char* name : {"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD"}) {
     set |= uint64_t{1} << *oci::CapabilityNumber(name);
   }
@@ -118,7 +119,7 @@ absl::Status Prepare(GoferSpawnOptions& options, base::UniqueFd go, int ready,
   }
   RETURN_IF_ERROR(isolation::EnterEmptyRoot());
   if (geteuid() != 0) RETURN_IF_ERROR(isolation::SetIds(0, 0));  // id 0 of the container, in a user namespace
-  RETURN_IF_ERROR(isolation::LimitCapabilities(GoferCapabilities()));
+  RETURN_IF_ERROR(isolation::LimitCapabilities(GoferCapabilities(options.bind_ports)));
 
   RETURN_IF_ERROR(isolation::KeepOnlyDescriptors(keep, null.get()));
   (void)null.release();
@@ -147,6 +148,7 @@ int RunGofer(GoferSpawnOptions options, base::UniqueFd go, base::UniqueFd ready)
   if (!status.ok()) return 128;
   gofer::ServerOptions server;
   server.proc_self_fd.reset(isolation::kGoferProcSelfFd);
+  server.bind_ports = options.bind_ports;
   base::DropCleanPages();  // what it took to get here is not needed again
   gofer::Serve(std::move(options.socket), std::move(mounts), std::move(server));
   return 0;

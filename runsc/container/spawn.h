@@ -50,6 +50,7 @@ struct GoferSpawnOptions {
   bool host_uds = false;
   bool host_uds_create = false;
   bool host_fifo = false;
+  bool bind_ports = false;  // keeps CAP_NET_BIND_SERVICE and binds the sentry's sockets
   bool debug = false;
   bool die_with_parent = false;
   base::UniqueFd debug_log;

@@ -7,12 +7,16 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/socket/host/host_socket.h"
 
 namespace sentry::boot {
 
 absl::StatusOr<RootFileSystems> RootFileSystems::Open(Kernel& kernel, BootSpec& spec) {
   RootFileSystems roots(kernel, spec);
   if (spec.gofer.valid()) roots.client_ = gofer::Client::Create(std::move(spec.gofer));
+  if (roots.client_ && spec.network == NetworkMode::kHost) {
+    SetPortBinder([client = roots.client_](int fd, std::string_view address) { return client->BindPort(fd, address); });
+  }
   return roots;
 }
 

@@ -19,6 +19,11 @@ namespace {
 constexpr size_t kMaxDatagram = 65535;
 constexpr size_t kMaxOptionBytes = 512;
 
+PortBinder& TheBinder() {
+  static auto* binder = new PortBinder;
+  return *binder;
+}
+
 }  // namespace
 
 Result<RefPtr<Socket>> HostSocket::Create(base::Reactor& reactor, const SocketRequest& request) {
@@ -46,8 +51,18 @@ HostSocket::HostSocket(base::Reactor& reactor, base::UniqueFd fd, const SocketRe
 
 HostSocket::~HostSocket() { watch_.reset(); }
 
-Result<void> HostSocket::Bind(VfsContext&, const SocketAddress& address) {
-  TRY(base::Host(SYS_bind, fd_.get(), address.bytes, address.length));
+void SetPortBinder(PortBinder binder) { TheBinder() = std::move(binder); }
+
+Result<void> HostSocket::Bind(VfsContext& ctx, const SocketAddress& address) {
+  auto bound = base::Host(SYS_bind, fd_.get(), address.bytes, address.length);
+  // man 7 ip, EACCES: a port below net.ipv4.ip_unprivileged_port_start.
+  if (bound.failed_with(EACCES) && TheBinder() && ctx.creds != nullptr && ctx.creds->Capable(CAP_NET_BIND_SERVICE)) {
+    Result<void> instead =
+        TheBinder()(fd_.get(), {reinterpret_cast<const char*>(address.bytes), static_cast<size_t>(address.length)});
+    // It is not allowed to, or gone.
+    return instead.failed_with(EPERM) || instead.failed_with(EIO) ? Errno(EACCES) : instead;
+  }
+  TRY(bound);
   return {};
 }
 

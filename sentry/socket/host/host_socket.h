@@ -2,12 +2,14 @@
 // readiness comes through the reactor. Data goes through the sentry's memory, so that a guest's buffers are never the
 // host's business.
 //
-// The host's rules apply with the sentry's credentials, not the guest's: no privileged ports, no raw sockets, nothing
-// to configure.
+// The host's rules apply with the sentry's credentials, not the guest's: no raw sockets, nothing to configure. Ports
+// for which the host wants a capability are bound by somebody who has it, for guests that have theirs.
 #ifndef SENTRY_SOCKET_HOST_HOST_SOCKET_H_
 #define SENTRY_SOCKET_HOST_HOST_SOCKET_H_
 
+#include <functional>
 #include <memory>
+#include <string_view>
 
 #include "base/reactor.h"
 #include "base/unique_fd.h"
@@ -49,6 +51,11 @@ class HostSocket final : public Socket {
   const base::UniqueFd fd_;
   std::unique_ptr<base::FdWatch> watch_;  // ends before the descriptor
 };
+
+// bind(2) of a socket of the host on somebody else's authority; the address is a struct sockaddr_in or sockaddr_in6.
+using PortBinder = std::function<Result<void>(int fd, std::string_view address)>;
+// Before the first guest thread runs. Without one, nobody does it.
+void SetPortBinder(PortBinder binder);
 
 // AF_INET, AF_INET6 and AF_NETLINK become the host's; UNIX sockets stay in the sandbox.
 void RegisterHostSockets(base::Reactor& reactor);

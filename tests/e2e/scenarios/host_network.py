@@ -107,3 +107,18 @@ def busybox_tools_show_the_hosts_network(t):
         # Counters move.
         plain = lambda text: re.sub(r"(RX|TX|Interrupt|collisions).*", "", text)
         equal(plain(guest), plain(host), command)
+
+
+@scenario(ours_only="--network=host")
+def a_port_below_1024_is_bound_for_who_has_the_capability(t):
+    bind = ("import socket; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+            "s.bind(('127.0.0.77', 999)); s.listen(); print(s.getsockname()[1])")
+
+    def run(capabilities):
+        def edit(spec):
+            spec["process"]["capabilities"] = {name: capabilities for name in ("bounding", "effective", "permitted")}
+        return t.run(["/usr/bin/python3", "-c", bind], root="debian", flags=("--network=host",), edit=edit)
+    equal(run(["CAP_NET_BIND_SERVICE"]).ok().out, "999\n")
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as f:
+        if int(f.read()) > 999:
+            contains(run([]).err, "PermissionError", "stderr without the capability")

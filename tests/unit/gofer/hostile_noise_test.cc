@@ -55,7 +55,7 @@ class Noise {
   }
 
   bool Encode(std::vector<uint8_t>& out) {
-    switch (random_() % 22) {
+    switch (random_() % 23) {
       case 0:
         return Finish(AttachRequest{.mount = Small() / 4}, out);
       case 1:
@@ -104,6 +104,8 @@ class Noise {
         return Finish(BindRequest{.directory = Id(), .socket_type = 1, .mode = 0700, .name = Name()}, out);
       case 19:
         return Finish(TmpfileRequest{.directory = Id(), .open_flags = Small() & 3, .mode = 0600}, out);
+      case 20:
+        return Finish(BindPortRequest{.address = Name()}, out);
       case 17:
         return Finish(StatFsRequest{.node = Id()}, out);
       default: {

@@ -63,7 +63,7 @@ TEST(Messages, EveryTruncationIsRefused) {
 TEST(Messages, UnknownTypesAreToldApart) {
   std::vector<uint8_t> packet = EncodedWalk();
   ParsedRequest parsed;
-  for (int type : {0, 26, 99, 0x8002}) {
+  for (int type : {0, 27, 99, 0x8002}) {
     packet[4] = static_cast<uint8_t>(type);
     packet[5] = static_cast<uint8_t>(type >> 8);
     EXPECT_TRUE(ParseRequest(packet, parsed).failed_with(ENOSYS)) << type;

@@ -109,6 +109,7 @@ void RollBack(const CallRegisters& call, Registers& r) {
   } else if (IsWithin(rip, runsc_systrap_entry_wait, runsc_systrap_entry_waited)) {
     r.rax = SYS_futex;
     r.rsi = call.rsi;
+    if (IsWithin(rip, runsc_systrap_entry_look, runsc_systrap_entry_looked)) r.rdx = call.rdx;
     packed = call.rcx;
     SetArithmeticFlags(r.rflags, packed >> kAddressBits);
   } else if (IsWithin(rip, runsc_systrap_entry_wake, runsc_systrap_entry_woken)) {
@@ -143,6 +144,10 @@ bool FinishHostCall(const CallRegisters& call, Registers& r) {
   uint64_t packed = r.rcx;
   if (IsWithin(rip, runsc_systrap_entry_waited, runsc_systrap_entry_waited_done)) {
     packed = call.rcx;
+    if (IsWithin(rip, runsc_systrap_entry_timing, runsc_systrap_entry_timed)) {
+      r.rax = r.rsi;
+      r.rdx = call.rdx;
+    }
     r.rsi = call.rsi;
   } else if (IsWithin(rip, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done)) {
     packed = call.rcx;

@@ -70,6 +70,8 @@ class SystrapPlatform final : public Platform {
   bool Crowded() const EXCLUDES(mu_);
   // How often a stub looks for its answer before it sleeps.
   uint32_t stub_spin() const { return stub_spin_; }
+  // How many cycles it looks at the word of a futex before it waits there.
+  uint32_t futex_look() const { return futex_look_; }
   void Register(Bell& bell, int index) EXCLUDES(mu_);
   void Unregister(Bell& bell) EXCLUDES(mu_);
 
@@ -100,7 +102,7 @@ class SystrapPlatform final : public Platform {
   int executor_nice_ = 0, guest_nice_ = 0;
   int64_t executor_slice_ns_ = 0;
   bool has_entry_ = false;
-  uint32_t stub_spin_ = 0;
+  uint32_t stub_spin_ = 0, futex_look_ = 0;
   bool may_spin_ = false;
   std::unique_ptr<PatchedFiles> patched_files_;  // null: no patching
 

@@ -99,6 +99,7 @@ base::Result<Stub::Newborn> Stub::Conceive() {
   state.features = XStateFeatures();
   state.polled.store(0, std::memory_order_relaxed);
   state.spin.store(0, std::memory_order_relaxed);
+  state.look = platform_.futex_look();
   const uint32_t number = NumberOf(place);
   state.descriptor = {.limit = number};
   slots.slot(place.area, place.index).state.store(SLOT_IS_EVENT, std::memory_order_relaxed);

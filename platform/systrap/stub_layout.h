@@ -58,6 +58,12 @@
 #define SLOT_CALL_END 160
 #define SLOT_SLEPT 160
 #define SLOT_MASK 168
+// FutexMeter.
+#define SLOT_METER 176
+#define SLOT_SHORT 176
+#define SLOT_PAUSE 180
+#define SLOT_SCORE 184
+#define SLOT_BEGUN 192
 // Of the first slot of an address space alone: how many guest threads wait for a futex on the host, by the address's
 // hash.
 #define SLOT_WAITERS 256
@@ -74,6 +80,8 @@
 #define STATE_POLLED 48
 #define STATE_SPIN 52
 #define STATE_YIELDS 56
+// How many cycles a thread may look at the word of a futex; 0: not at all.
+#define STATE_LOOK 60
 // What calls return that the stub answers; the first word says whether it may.
 #define STATE_ANSWERS 64
 #define STATE_TID 68
@@ -152,6 +160,7 @@
 
 #include "platform/host_op.h"
 #include "platform/platform.h"
+#include "platform/systrap/futex_meter.h"
 #include "platform/vdso_page.h"
 
 namespace platform::systrap {
@@ -212,14 +221,20 @@ struct Slot {
   std::atomic<uint32_t> slept;  // how often
   uint32_t unused0;
   std::atomic<uint64_t> mask;  // the signals that the thread blocks, while it runs
-  uint32_t unused1[20];
+  FutexMeter meter;
+  uint32_t unused1[14];
   std::atomic<uint32_t> waiters[FUTEX_HASHES];  // see SLOT_WAITERS
   std::byte rest[kSlotBytes - SLOT_WAITERS - 4 * FUTEX_HASHES];
 };
 static_assert(sizeof(Slot) == kSlotBytes);
 static_assert(offsetof(Slot, call) == SLOT_CALL && offsetof(CallRegisters, rflags) == SLOT_RFLAGS - SLOT_CALL);
 static_assert(offsetof(Slot, sleeps) == SLOT_SLEEPS && offsetof(Slot, slept) == SLOT_SLEPT &&
-              offsetof(Slot, waiters) == SLOT_WAITERS && offsetof(Slot, mask) == SLOT_MASK);
+              offsetof(Slot, waiters) == SLOT_WAITERS && offsetof(Slot, mask) == SLOT_MASK &&
+              offsetof(Slot, meter) == SLOT_METER);
+static_assert(SLOT_METER + offsetof(FutexMeter, shorts) == SLOT_SHORT &&
+              SLOT_METER + offsetof(FutexMeter, score) == SLOT_SCORE &&
+              SLOT_METER + offsetof(FutexMeter, pause) == SLOT_PAUSE &&
+              SLOT_METER + offsetof(FutexMeter, begun) == SLOT_BEGUN);
 static_assert(offsetof(Slot, fs_base) == SLOT_FS_BASE && offsetof(Slot, gs_base) == SLOT_GS_BASE);
 
 // The same thread's memory that guests can only read.
@@ -234,7 +249,7 @@ struct alignas(1 << STATE_SHIFT) ThreadState {
   std::atomic<uint32_t> polled;
   std::atomic<uint32_t> spin;    // how often the stub looks for its answer before it sleeps
   std::atomic<uint32_t> yields;  // and how often it then yields its CPU
-  uint32_t unused;
+  uint32_t look;                 // see STATE_LOOK
   Answers answers;
   std::atomic<uint64_t> futexes;  // see STATE_FUTEXES
   uint64_t call_frame;            // address in the stub of the frame for a thread that waits after a call
@@ -247,7 +262,7 @@ static_assert(offsetof(ThreadState, doorbell) == STATE_DOORBELL && offsetof(Thre
 static_assert(offsetof(ThreadState, xstate) == STATE_XSTATE && offsetof(ThreadState, features) == STATE_FEATURES &&
               offsetof(ThreadState, descriptor) == STATE_DESCRIPTOR);
 static_assert(offsetof(ThreadState, polled) == STATE_POLLED && offsetof(ThreadState, spin) == STATE_SPIN &&
-              offsetof(ThreadState, yields) == STATE_YIELDS);
+              offsetof(ThreadState, yields) == STATE_YIELDS && offsetof(ThreadState, look) == STATE_LOOK);
 static_assert(offsetof(ThreadState, answers) == STATE_ANSWERS && STATE_ANSWERS + offsetof(Answers, tid) == STATE_TID &&
               STATE_ANSWERS + offsetof(Answers, egid) == STATE_EGID &&
               offsetof(ThreadState, futexes) == STATE_FUTEXES && offsetof(ThreadState, call_frame) == STATE_CALL_FRAME);
@@ -294,12 +309,14 @@ extern const char runsc_systrap_entry[], runsc_systrap_entry_flags[], runsc_syst
     runsc_systrap_entry_answer[], runsc_systrap_entry_answer1[], runsc_systrap_entry_answer2[],
     runsc_systrap_entry_answer3[], runsc_systrap_entry_answer4[], runsc_systrap_entry_answer5[],
     runsc_systrap_entry_answer6[], runsc_systrap_entry_answer7[], runsc_systrap_entry_answer_end[],
-    runsc_systrap_entry_wait[], runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[],
-    runsc_systrap_entry_waited_uncounted[], runsc_systrap_entry_waited_done[], runsc_systrap_entry_again[],
-    runsc_systrap_entry_wake[], runsc_systrap_entry_woken[], runsc_systrap_entry_woken_done[],
-    runsc_systrap_entry_woken_end[], runsc_systrap_entry_writes[], runsc_systrap_entry_writes_end[],
-    runsc_systrap_entry_masked[], runsc_systrap_entry_unmasked[], runsc_systrap_entry_served[],
-    runsc_systrap_entry_saved[], runsc_systrap_entry_committed[], runsc_systrap_entry_end[];
+    runsc_systrap_entry_wait[], runsc_systrap_entry_look[], runsc_systrap_entry_looked[],
+    runsc_systrap_entry_wait_counted[], runsc_systrap_entry_waited[], runsc_systrap_entry_waited_uncounted[],
+    runsc_systrap_entry_timing[], runsc_systrap_entry_timed[], runsc_systrap_entry_waited_done[],
+    runsc_systrap_entry_again[], runsc_systrap_entry_wake[], runsc_systrap_entry_woken[],
+    runsc_systrap_entry_woken_done[], runsc_systrap_entry_woken_end[], runsc_systrap_entry_writes[],
+    runsc_systrap_entry_writes_end[], runsc_systrap_entry_masked[], runsc_systrap_entry_unmasked[],
+    runsc_systrap_entry_served[], runsc_systrap_entry_saved[], runsc_systrap_entry_committed[],
+    runsc_systrap_entry_end[];
 
 // Runs in the newborn zygote: maps text, params, command and clock pages at their places, wherever the stack is, and
 // continues in the text, where everything else is unmapped. Does not return.

@@ -2,6 +2,7 @@
 // thread has its filter reads no memory that guests can write.
 #include <asm/unistd.h>
 
+#include "platform/systrap/futex_meter.h"
 #include "platform/systrap/stub_layout.h"
 
 #define PROT_READ 1
@@ -21,6 +22,7 @@
 #define FUTEX_WAIT_BITSET_PRIVATE 137
 #define FUTEX_CLOCK_REALTIME 256
 #define EINTR 4
+#define EAGAIN 11
 #define EFAULT 14
 #define NR_PRLIMIT64 302
 #define SIG_BLOCK 0
@@ -52,8 +54,10 @@
   .globl runsc_systrap_entry_answer1, runsc_systrap_entry_answer2, runsc_systrap_entry_answer3
   .globl runsc_systrap_entry_answer4, runsc_systrap_entry_answer5, runsc_systrap_entry_answer6
   .globl runsc_systrap_entry_answer7, runsc_systrap_entry_answer_end, runsc_systrap_entry_served
-  .globl runsc_systrap_entry_wait, runsc_systrap_entry_wait_counted, runsc_systrap_entry_waited
-  .globl runsc_systrap_entry_waited_uncounted, runsc_systrap_entry_waited_done, runsc_systrap_entry_again
+  .globl runsc_systrap_entry_wait, runsc_systrap_entry_look, runsc_systrap_entry_looked
+  .globl runsc_systrap_entry_wait_counted, runsc_systrap_entry_waited
+  .globl runsc_systrap_entry_waited_uncounted, runsc_systrap_entry_timing, runsc_systrap_entry_timed
+  .globl runsc_systrap_entry_waited_done, runsc_systrap_entry_again
   .globl runsc_systrap_entry_wake, runsc_systrap_entry_woken, runsc_systrap_entry_woken_done, runsc_systrap_entry_woken_end
   .globl runsc_systrap_entry_writes, runsc_systrap_entry_writes_end
   .globl runsc_systrap_entry_masked, runsc_systrap_entry_unmasked
@@ -689,6 +693,96 @@ futex:
   mov %rcx, SLOT_RCX(%rax)
   mov %rsi, SLOT_RSI(%rax)
 runsc_systrap_entry_wait:
+// A word that has changed already is one that changed before the call. So the thread may look at it for a while, which the
+// state page limits, and the thread's meter says whether (futex_meter.h). The word is read with the thread's own rights: if
+// it cannot be read the thread goes back to before its call, as above. From `look` to `looked` rdx stands in the slot.
+  test $3, %dil
+  jnz 5f
+  cmp results_end(%rip), %rdi
+  jae 5f
+  cmp %edx, (%rdi)
+  jne changed
+  mov %rax, %rsi
+  sub slot_window(%rip), %rsi
+  shr $(SLOT_SHIFT - STATE_SHIFT), %rsi
+  add state_window(%rip), %rsi
+  mov STATE_LOOK(%rsi), %r11d
+  test %r11d, %r11d
+  jz 5f
+  mov %rdx, SLOT_RDX(%rax)
+runsc_systrap_entry_look:
+  mov %rax, %rsi
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  mov %rax, SLOT_BEGUN(%rsi)
+  mov SLOT_SHORT(%rsi), %ecx
+  cmp SLOT_PAUSE(%rsi), %ecx
+  jbe 4f
+  mov %rax, %rcx
+  movq $0, SLOT_BEGUN(%rsi)
+// rsi the slot, rcx when it began, r11 how long it may take.
+1:
+  .rept 8
+  mov (%rdi), %eax
+  cmp SLOT_RDX(%rsi), %eax
+  jne 3f
+  pause
+  .endr
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  sub %rcx, %rax
+  cmp %r11, %rax
+  jb 1b
+  shr $FUTEX_METER_GAP_SHIFT, %rax
+  cmp %r11, %rax
+  jae crowded
+  subl $FUTEX_METER_MISS, SLOT_SCORE(%rsi)
+  jns 4f
+  mov SLOT_PAUSE(%rsi), %eax
+  lea FUTEX_METER_FIRST(%rax, %rax), %eax
+  mov $FUTEX_METER_LONGEST, %ecx
+2:
+  cmp %ecx, %eax
+  cmova %ecx, %eax
+  movl $0, SLOT_SCORE(%rsi)
+  mov %eax, SLOT_PAUSE(%rsi)
+  movl $0, SLOT_SHORT(%rsi)
+  jmp 4f
+crowded:
+  mov SLOT_PAUSE(%rsi), %eax
+  lea FUTEX_METER_CROWDED(%rax, %rax), %eax
+  mov $FUTEX_METER_LONGEST_CROWDED, %ecx
+  jmp 2b
+3:
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  sub %rcx, %rax
+  shr $FUTEX_METER_GAP_SHIFT, %rax
+  cmp %r11, %rax
+  jae crowded
+  mov SLOT_SCORE(%rsi), %eax
+  cmp $FUTEX_METER_MOST, %eax
+  jge 4f
+  inc %eax
+  mov %eax, SLOT_SCORE(%rsi)
+  cmp $FUTEX_METER_GOOD, %eax
+  jl 4f
+  movl $0, SLOT_PAUSE(%rsi)
+4:
+  mov %rsi, %rax
+  mov SLOT_RDX(%rax), %rdx
+runsc_systrap_entry_looked:
+  cmp %edx, (%rdi)
+  je 5f
+changed:
+  mov SLOT_RSI(%rax), %rsi
+  mov SLOT_RCX(%rax), %rcx
+  mov $-EAGAIN, %rax
+  jmp runsc_systrap_entry_answer
+5:
   mov $FUTEX_WAIT_PRIVATE, %esi
   movl $1, SLOT_SLEEPS(%rax)
   incl SLOT_SLEPT(%rax)
@@ -713,6 +807,29 @@ runsc_systrap_entry_waited_uncounted:
   shl $SLOT_SHIFT, %r11
   add slot_window(%rip), %r11
   movl $0, SLOT_SLEEPS(%r11)
+  cmpq $0, SLOT_BEGUN(%r11)
+  je 1f
+  mov %rax, %rsi
+// To `timed` the result stands in rsi, and rdx in the slot.
+runsc_systrap_entry_timing:
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  sub SLOT_BEGUN(%r11), %rax
+  mov %r11, %rcx
+  sub slot_window(%rip), %rcx
+  shr $(SLOT_SHIFT - STATE_SHIFT), %rcx
+  add state_window(%rip), %rcx
+  mov STATE_LOOK(%rcx), %ecx
+  shr $FUTEX_METER_SHORT_SHIFT, %rax
+  cmp %rcx, %rax
+  jae 2f
+  incl SLOT_SHORT(%r11)
+2:
+  mov SLOT_RDX(%r11), %rdx
+  mov %rsi, %rax
+runsc_systrap_entry_timed:
+1:
   mov SLOT_RSI(%r11), %rsi
   mov SLOT_RCX(%r11), %rcx
 runsc_systrap_entry_waited_done:
@@ -751,6 +868,18 @@ runsc_systrap_entry_wake:
   mov SLOT_RCX(%rax), %rcx
   mov $__NR_futex, %r11d
   jmp runsc_systrap_entry_again
+1:
+  // Nobody waits on the host: the kernel would say so too.
+  test $3, %dil
+  jnz 1f
+  cmp results_end(%rip), %rdi
+  jae 1f
+  mov slot_window(%rip), %r11
+  cmpl $0, SLOT_WAITERS(%r11, %rcx, 4)
+  jne 1f
+  mov SLOT_RCX(%rax), %rcx
+  xor %eax, %eax
+  jmp runsc_systrap_entry_answer
 1:
   mov $__NR_futex, %eax
 runsc_systrap_futex_wake:

@@ -62,6 +62,8 @@ constexpr int kDescriptorsAtStart = 1024;
 // Guest thread and executor together use two CPUs while they spin.
 constexpr double kSpinsFrom = 2;
 constexpr base::MonotonicNs kStubSpinNs = 60'000;
+constexpr base::MonotonicNs kFutexLookNs = 50'000, kCalibrationNs = 5'000;
+constexpr uint64_t kMinCycles = 1'000, kMaxCycles = 1'000'000;
 
 // A stub has no clock: how often it looks in so much time.
 uint32_t LooksIn(base::MonotonicNs duration) {
@@ -70,6 +72,17 @@ uint32_t LooksIn(base::MonotonicNs duration) {
   for (int i = 0; i < kTried; ++i) __builtin_ia32_pause();
   const base::MonotonicNs took = std::max<base::MonotonicNs>(base::MonotonicNow() - start, kTried);
   return static_cast<uint32_t>(std::clamp<base::MonotonicNs>(duration * kTried / took, 100, 20'000));
+}
+
+// Of the processor's counter, about.
+uint32_t CyclesIn(base::MonotonicNs duration) {
+  const base::MonotonicNs start = base::MonotonicNow();
+  const uint64_t before = __builtin_ia32_rdtsc();
+  base::MonotonicNs took;
+  do took = base::MonotonicNow() - start;
+  while (took < kCalibrationNs);
+  const uint64_t cycles = __builtin_ia32_rdtsc() - before;
+  return static_cast<uint32_t>(std::clamp<uint64_t>(duration * cycles / took, kMinCycles, kMaxCycles));
 }
 
 // The first of so many unused descriptor numbers in a row. As low as possible: a guest thread copies those below before
@@ -101,7 +114,10 @@ base::Result<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Create(Options o
   long priority = TRY(base::Host(SYS_getpriority, PRIO_PROCESS, 0));
   platform->may_spin_ =
       CPU_COUNT(&platform->host_cpus_) > 1 && (options.cpu_limit == 0 || options.cpu_limit >= kSpinsFrom);
-  if (platform->may_spin_) platform->stub_spin_ = LooksIn(kStubSpinNs);
+  if (platform->may_spin_) {
+    platform->stub_spin_ = LooksIn(kStubSpinNs);
+    platform->futex_look_ = CyclesIn(kFutexLookNs);
+  }
   platform->executor_nice_ = 20 - static_cast<int>(priority);
   platform->guest_nice_ = std::min(19, platform->executor_nice_ + options.guest_nice);
   platform->executor_slice_ns_ = kShortSliceNs;

@@ -44,6 +44,7 @@ GUEST_BLOB(canary256_jump)
 GUEST_BLOB(canary512_jump)
 GUEST_BLOB(jump_loop)
 GUEST_BLOB(jump_spin)
+GUEST_BLOB(look_loop)
 GUEST_BLOB(mask_loop)
 #define BLOB_OF(name) std::string(guest_##name, guest_##name##_end)
 

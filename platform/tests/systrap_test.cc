@@ -1,6 +1,7 @@
 // Hostile guests of the systrap platform (docs/security.md): code that uses the stub's own text and memory against it.
 // What happens to the guest is its own affair; the sentry goes on, another guest's memory is untouched, and nothing
 // hangs.
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -469,7 +470,14 @@ TEST_P(SystrapTest, AGuestThatForgesTheRegistersOfAnAnsweredCallHarmsOnlyItself)
         r.rbx = GetParam().entry;
         r.rax = numbers[random() % std::size(numbers)];
         for (uint64_t* argument : {&r.rdi, &r.rsi, &r.rdx, &r.r10}) {
-          const uint64_t places[] = {0, 1, 8, kDataAddress, systrap::kSlotWindow - 8, systrap::kSlotWindow + 32};
+          const uint64_t places[] = {0,
+                                     1,
+                                     8,
+                                     FUTEX_WAIT_PRIVATE,
+                                     FUTEX_WAKE_PRIVATE,
+                                     kDataAddress,
+                                     systrap::kSlotWindow - 8,
+                                     systrap::kSlotWindow + 32};
           *argument = places[random() % std::size(places)];
         }
         if (RunHostile(*caller, *as) == ExitReason::kDead) break;
@@ -481,6 +489,63 @@ TEST_P(SystrapTest, AGuestThatForgesTheRegistersOfAnAnsweredCallHarmsOnlyItself)
       CheckWitness();
     }
     EndWitness();
+  });
+}
+
+// A thread that looks at the word of a futex before it waits there, and is interrupted before, meanwhile and
+// afterwards.
+TEST_P(SpinningTest, AnInterruptOfAThreadThatLooksAtAFutexMakesItTheOwnersCall) {
+  if (GetParam().entry == 0) GTEST_SKIP() << "no entry for patched call sites";
+  InFiber([&] {
+    constexpr uint64_t kWord = kDataAddress + 64, kValue = 0xabcdef0100000000;
+    auto as = SpaceWith(BLOB_OF(look_loop));
+    int changed = 0, before = 0, asleep = 0;
+    for (int i = 0; i < 600 && !HasFailure(); ++i) {
+      WriteWord(data_.start + 64, 0);
+      auto context = ContextAt(kCodeAddress);
+      CallAnswers answers;
+      answers.valid = true;
+      context->SetAnswers(answers);
+      Registers& r = context->registers();
+      r.rbx = GetParam().entry;
+      r.r8 = systrap::kSlotWindow + SLOT_METER;  // the first thread's, which is used again
+      r.rax = SYS_futex, r.rdi = kWord, r.rsi = FUTEX_WAIT_PRIVATE, r.rdx = kValue, r.r10 = 0;
+      Exit exit;
+      std::atomic<bool> done{false};
+      auto fiber = base::Fiber::Spawn(*scheduler_, {}, [&] {
+        exit = RunGuest(*context, *as);
+        done = true;
+      });
+      (void)base::Fiber::ParkUntil(base::MonotonicNow() + i % 120 * 1'000);
+      // Every other time it is the word that ends it, without a wake: one that sleeps already needs the interrupt.
+      if (i % 2 == 0) WriteWord(data_.start + 64, 1);
+      for (int k = 0; i % 2 == 0 && k < 50 && !done; ++k) {
+        (void)base::Fiber::ParkUntil(base::MonotonicNow() + 10'000);
+      }
+      context->Interrupt();
+      fiber->Join();
+      EXPECT_EQ(r.rdi, kWord);
+      EXPECT_EQ(r.rsi, static_cast<uint64_t>(FUTEX_WAIT_PRIVATE));
+      EXPECT_EQ(r.rdx, kValue);
+      EXPECT_EQ(r.rbx, GetParam().entry);
+      if (exit.reason == ExitReason::kSystemCall && r.orig_rax == static_cast<uint64_t>(-EAGAIN)) {
+        ++changed;  // the number of the next call
+      } else if (exit.reason == ExitReason::kSystemCall) {
+        EXPECT_EQ(r.orig_rax, static_cast<uint64_t>(SYS_futex));
+        ++asleep;
+      } else {
+        EXPECT_EQ(exit.reason, ExitReason::kInterrupted);
+        const bool made = r.rax == static_cast<uint64_t>(-EAGAIN);
+        EXPECT_TRUE(made || r.rax == static_cast<uint64_t>(SYS_futex)) << r.rax;
+        ++before;
+      }
+      context.reset();
+    }
+    RecordProperty("changed", changed);
+    RecordProperty("before", before);
+    RecordProperty("asleep", asleep);
+    EXPECT_EQ(*as->WakeFutex(kWord, 100), 0);
+    as->Release();
   });
 }
 

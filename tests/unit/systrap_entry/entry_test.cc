@@ -205,7 +205,7 @@ class EntryTest : public ::testing::Test {
           ADD_FAILURE() << where;
           break;
       }
-      EXPECT_EQ(first().waiters[FutexHash(args_.rdi)].load(), CountsAsWaiter(Get().rip) ? 1u : 0u) << where;
+      EXPECT_EQ(first().waiters[FutexHash(args_.rdi)].load(), waiters_ + (CountsAsWaiter(Get().rip) ? 1 : 0)) << where;
       // A call that has not been made has not changed the mask.
       if (PlaceInStub(Get().rip) == StubPlace::kBefore) EXPECT_EQ(slot().mask.load(), mask_) << where;
       if (Get().rip == at_) {
@@ -260,7 +260,8 @@ class EntryTest : public ::testing::Test {
   uint64_t at_ = 0;
   int hits_ = 0;
   std::function<void()> on_step_;
-  bool late_ = false;  // it counts as answered for a while, and is not
+  uint32_t waiters_ = 0;  // besides this thread
+  bool late_ = false;     // it counts as answered for a while, and is not
   Registers before_{};
   Arguments args_;
 };
@@ -290,23 +291,151 @@ TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
   }
 }
 
-TEST_F(EntryTest, EveryInstructionOfAFutexCallOfTheHostCanBeInterrupted) {
-  alignas(4) static uint32_t word = 7;
-  args_.rdi = reinterpret_cast<uint64_t>(&word);
+class FutexTest : public EntryTest {
+ protected:
+  void SetUp() override {
+    EntryTest::SetUp();
+    if (IsSkipped()) return;
+    // The traced process shares it with this one.
+    word_ = static_cast<uint32_t*>(mmap(nullptr, kStubPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    args_.rdi = reinterpret_cast<uint64_t>(word_);
+    args_.rdx = uint64_t{1} << 40 | 7;  // of which the kernel takes 32 bits
+    args_.r10 = 0;
+    args_.r9 = FUTEX_BITSET_MATCH_ANY;
+  }
+  void TearDown() override {
+    if (word_) munmap(word_, kStubPage);
+    EntryTest::TearDown();
+  }
+  FutexMeter& meter() { return slot().meter; }
+  // A wait for the word to be other than 7, which becomes so when the thread comes to `label`.
+  void WaitUntilItComesTo(const char* label, uint64_t flags, uint64_t operation) {
+    *word_ = 7;
+    at_ = StubAddress(label);
+    hits_ = 0;
+    on_step_ = [this] { *word_ = 8; };
+    args_.rsi = operation | uint64_t{1} << 40;
+    EXPECT_GT(RunCall(SYS_futex, flags, true, static_cast<uint64_t>(-EAGAIN)), 30);
+    EXPECT_EQ(hits_, 1);
+  }
+
+  uint32_t* word_ = nullptr;
+};
+
+constexpr uint64_t kWaits[] = {FUTEX_WAIT_PRIVATE, FUTEX_WAIT_BITSET_PRIVATE};
+
+TEST_F(FutexTest, EveryInstructionOfAWaitOnTheHostCanBeInterrupted) {
   for (uint64_t flags : kFlags) {
-    // That the word differs, and that nobody waits, is the host's answer.
-    args_.rdx = 8, args_.r10 = 0;
-    for (uint64_t operation : {FUTEX_WAIT_PRIVATE, FUTEX_WAIT_BITSET_PRIVATE}) {
-      args_.rsi = operation | uint64_t{1} << 40;  // of which the kernel takes an int
-      args_.r9 = FUTEX_BITSET_MATCH_ANY;
-      EXPECT_GT(RunCall(SYS_futex, flags, true, static_cast<uint64_t>(-EAGAIN)), 30);
+    for (uint64_t operation : kWaits) {
+      // Not timed, and timed.
+      for (uint32_t look : {0, 1'000'000'000}) {
+        state().look = look;
+        meter() = {};
+        WaitUntilItComesTo(runsc_systrap_entry_wait_counted, flags, operation);
+        EXPECT_EQ(meter().shorts, look == 0 ? 0u : 1u);
+        EXPECT_EQ(meter().pause, 0u);
+        if (HasFailure()) return;
+      }
+    }
+  }
+  // A long one.
+  state().look = 1;
+  meter() = {};
+  WaitUntilItComesTo(runsc_systrap_entry_wait_counted, kFlags[0], FUTEX_WAIT_PRIVATE);
+  EXPECT_EQ(meter().shorts, 0u);
+  // The host says what it thinks of such an address.
+  args_.rdi += 2;
+  args_.rsi = FUTEX_WAIT_PRIVATE;
+  EXPECT_GT(RunCall(SYS_futex, kFlags[1], true, static_cast<uint64_t>(-EINVAL)), 30);
+}
+
+TEST_F(FutexTest, AWordThatHasChangedAlreadyNeedsNoCall) {
+  *word_ = 8;
+  at_ = StubAddress(runsc_systrap_futex_wait);
+  for (uint64_t flags : kFlags) {
+    for (uint64_t operation : kWaits) {
+      args_.rsi = operation;
+      EXPECT_GT(RunCall(SYS_futex, flags, true, static_cast<uint64_t>(-EAGAIN)), 20);
       if (HasFailure()) return;
     }
-    args_.rsi = FUTEX_WAKE_PRIVATE;
-    args_.rdx = 1;
+  }
+  EXPECT_EQ(hits_, 0);
+}
+
+TEST_F(FutexTest, EveryInstructionOfALookThatSeesAChangeCanBeInterrupted) {
+  state().look = 1'000'000'000;
+  for (uint64_t flags : kFlags) {
+    for (FutexMeter before : {FutexMeter{1}, FutexMeter{.shorts = 20, .pause = 15, .score = FUTEX_METER_GOOD - 1},
+                              FutexMeter{.shorts = 1, .score = FUTEX_METER_MOST}}) {
+      meter() = before;
+      WaitUntilItComesTo(runsc_systrap_entry_look, flags, FUTEX_WAIT_PRIVATE);
+      before.Hit(1, state().look);
+      EXPECT_EQ(meter().shorts, before.shorts);
+      EXPECT_EQ(meter().pause, before.pause);
+      EXPECT_EQ(meter().score, before.score);
+      if (HasFailure()) return;
+    }
+  }
+  // It did not run for a while.
+  state().look = 1;
+  FutexMeter before{.shorts = 20, .pause = 15, .score = 3};
+  meter() = before;
+  WaitUntilItComesTo(runsc_systrap_entry_look, kFlags[0], FUTEX_WAIT_PRIVATE);
+  before.Hit(1 << FUTEX_METER_GAP_SHIFT, 1);
+  EXPECT_EQ(meter().pause, before.pause);
+  EXPECT_EQ(meter().score, 0);
+}
+
+// How long a look takes under a tracer nobody knows: a window, or far longer.
+TEST_F(FutexTest, EveryInstructionOfALookInVainCanBeInterrupted) {
+  state().look = 50'000;
+  for (uint64_t flags : kFlags) {
+    for (FutexMeter before :
+         {FutexMeter{1}, FutexMeter{.shorts = 20, .pause = 15}, FutexMeter{.shorts = 5000, .pause = 4000},
+          FutexMeter{.shorts = ~0u, .pause = ~0u - 1}, FutexMeter{.shorts = 1, .score = FUTEX_METER_MOST},
+          FutexMeter{.shorts = 1, .score = INT_MIN}}) {
+      meter() = before;
+      WaitUntilItComesTo(runsc_systrap_entry_wait_counted, flags, FUTEX_WAIT_PRIVATE);
+      FutexMeter miss = before, crowded = before;
+      // Memory that the guest can write: the arithmetic of the processor.
+      if (before.score != INT_MIN) miss.Miss(state().look, state().look);
+      crowded.Miss(uint64_t{state().look} << FUTEX_METER_GAP_SHIFT, state().look);
+      if (meter().pause == crowded.pause) {
+        EXPECT_EQ(meter().shorts, crowded.shorts);
+      } else if (before.score != INT_MIN) {
+        EXPECT_EQ(meter().pause, miss.pause);
+        EXPECT_EQ(meter().shorts, miss.shorts);
+        EXPECT_EQ(meter().score, miss.score);
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(FutexTest, EveryInstructionOfAWakeCanBeInterrupted) {
+  at_ = StubAddress(runsc_systrap_futex_wake);
+  args_.rsi = FUTEX_WAKE_PRIVATE;
+  args_.rdx = 1;
+  for (uint64_t flags : kFlags) {
     EXPECT_GT(RunCall(SYS_futex, flags, true, 0), 30);
+    // Nobody waits.
+    EXPECT_EQ(hits_, 0);
     if (HasFailure()) return;
   }
+  for (uint64_t flags : kFlags) {
+    hits_ = 0;
+    waiters_ = 1;
+    first().waiters[FutexHash(args_.rdi)] = waiters_;
+    EXPECT_GT(RunCall(SYS_futex, flags, true, 0), 30);
+    EXPECT_EQ(hits_, 1);
+    if (HasFailure()) return;
+  }
+  first().waiters[FutexHash(args_.rdi)] = waiters_ = 0;
+  // The host says what it thinks of such an address.
+  hits_ = 0;
+  args_.rdi += 2;
+  EXPECT_GT(RunCall(SYS_futex, kFlags[1], true, static_cast<uint64_t>(-EINVAL)), 30);
+  EXPECT_EQ(hits_, 1);
 }
 
 TEST_F(EntryTest, OtherFutexCallsAreTheSentrys) {
@@ -328,9 +457,9 @@ TEST_F(EntryTest, OtherFutexCallsAreTheSentrys) {
   // It has waiters with the same hash.
   static_cast<ThreadState*>(states_)[0].futexes = uint64_t{1} << FutexHash(args_.rdi);
   served(FUTEX_WAKE_PRIVATE, 0, 0);
-  // A page that the host does not have.
+  // What the host finds faulty.
   static_cast<ThreadState*>(states_)[0].futexes = 0;
-  args_.rdi = 0x1000;
+  args_.rdi = uint64_t{1} << 47;
   served(FUTEX_WAIT_PRIVATE, 0, 0);
 }
 
@@ -643,6 +772,11 @@ TEST_F(WritingTest, AFaultGoesBackToBeforeTheCall) {
       for (uint64_t number : {SYS_gettimeofday, SYS_time}) faults(number);
     }
     faults(SYS_uname);
+    if (pointer != bad[3]) {  // the word of a futex can be there
+      args_.rsi = FUTEX_WAIT_PRIVATE, args_.r10 = 0;
+      faults(SYS_futex);
+      args_.rsi = args_.r10 = pointer;
+    }
     args_.rdi = 0;
     for (uint64_t number : {SYS_clock_gettime, SYS_getrlimit}) faults(number);
     args_.rsi = 1;

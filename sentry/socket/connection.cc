@@ -26,6 +26,11 @@ void Connection::SetSendLimit(int side, size_t limit) {
   sides_[side].send_limit = limit;
 }
 
+void Connection::SetWindow(int side, size_t bytes) {
+  base::MutexLock lock(mu_);
+  sides_[side].window = bytes;
+}
+
 // unix_writable(): at most a quarter is used; sk_stream_is_writeable(): at least a third is free.
 bool Connection::WritableLocked(int side) const {
   size_t used = sides_[Other(side)].charged, limit = LimitLocked(side);
@@ -293,6 +298,7 @@ Result<size_t> Connection::ReceiveStream(int side, IncomingMessage& message) {
           }
         }
         if (!was_writable && WritableLocked(Other(side))) became_writable = true;
+        if (sides_[Other(side)].closed && self.charged <= self.window) became_writable = true;  // it may linger
       }
     }
     if (stop || moved < length) break;
@@ -441,6 +447,7 @@ void Connection::Close(int side, bool abort) {
       if (peer.send_shut) events |= base::kEventHup;
       events |= kSocketReadable | kSocketWritable | base::kEventRdHup;
     }
+    if (peer.closed) events |= kSocketWritable;  // it may linger
   }
   if (events != 0) Notify(Other(side), events);
 }
@@ -490,6 +497,13 @@ bool Connection::Over(int side) {
   base::MutexLock lock(mu_);
   const Side& self = sides_[side];
   return self.reset || (self.fin_received && self.send_shut && sides_[Other(side)].closed);
+}
+
+bool Connection::Delivered(int side) {
+  base::MutexLock lock(mu_);
+  const Side& self = sides_[side];
+  const Side& peer = sides_[Other(side)];
+  return !self.closed || self.reset || peer.closed || peer.reset || peer.charged <= peer.window;
 }
 
 bool Connection::FinSent(int side) {

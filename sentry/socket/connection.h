@@ -25,6 +25,8 @@ class Connection final : public base::RefCounted {
 
   // `limit`: bytes on the way from this side.
   void SetSendLimit(int side, size_t limit) EXCLUDES(mu_);
+  // `bytes`: this side's SO_RCVBUF. What is queued for it beyond that has not arrived, as Linux sees it (Delivered).
+  void SetWindow(int side, size_t bytes) EXCLUDES(mu_);
   // Whether messages to this side are stamped with the sender's identity. Both sides' wishes count.
   void SetPassCredentials(int side, bool on) { pass_credentials_[side].store(on, std::memory_order_relaxed); }
   // SO_OOBINLINE of this side.
@@ -45,7 +47,10 @@ class Connection final : public base::RefCounted {
   size_t ReadableBytes(int side) EXCLUDES(mu_);  // packets: the first one's
   size_t UnreadByPeer(int side) EXCLUDES(mu_);
   int TakeError(int side) EXCLUDES(mu_);
-  bool Over(int side) EXCLUDES(mu_);     // reset, or closed on both sides (kernel: TCP_CLOSE)
+  bool Over(int side) EXCLUDES(mu_);  // reset, or closed on both sides (kernel: TCP_CLOSE)
+  // What close(2) waits for with SO_LINGER: this side is closed, and what it sent has arrived or never will. True as
+  // well while it is not closed. Events of the closed side tell kSocketWritable when this may have become true.
+  bool Delivered(int side) EXCLUDES(mu_);
   bool FinSent(int side) EXCLUDES(mu_);  // for tcp_info's and /proc/net/tcp's state
   bool FinReceived(int side) EXCLUDES(mu_);
   void CollectQueuedRights(int side, std::vector<RefPtr<Rights>>& out) EXCLUDES(mu_);
@@ -67,6 +72,7 @@ class Connection final : public base::RefCounted {
     bool reset = false;   // TCP_CLOSE by an RST
     int error = 0;
     size_t send_limit = Socket::kDefaultBuffer;
+    size_t window = Socket::kDefaultBuffer;
     RefPtr<Chunk> spare;  // an emptied chunk for this side's next message
     uint64_t received = 0;
     // The latest out-of-band byte: a mark in the queue, at which reads stop. Read by MSG_OOB it stays as the mark

@@ -132,6 +132,12 @@ void CloseDescription(Task& task, RefPtr<FileDescription> file) {
   ctx.lock_pid = task.thread_group().pid();
   ctx.task = &task;
   file->OnDescriptorClosed(ctx);
+  const RefPtr<Lingering> lingering = file->Linger();
+  if (lingering == nullptr) return;
+  file.reset();
+  // A signal cuts the wait short, and the call succeeds all the same (sk_stream_wait_close).
+  static_cast<void>(task.BlockUntil(
+      lingering->wait_queue(), base::kEventOut, [&] { return lingering->Over(); }, lingering->deadline()));
 }
 
 Result<void> SysClose(Task& task, FdArg fd) {

@@ -18,7 +18,8 @@ Result<Fd> SysDup3(Task& task, FdArg from, FdArg to, uint32_t flags);
 Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argument);
 
 // What closing a descriptor means beyond its number: releases the process's record locks on the file (man 2 fcntl) and
-// tells the description. Used for every way in which a number goes away.
+// tells the description; a socket may want to linger. Used for every way in which a number goes away.
+// Differs from Linux: what exec closes does not linger.
 void CloseDescription(Task& task, RefPtr<FileDescription> file);
 // Whether readiness can be told by signals (O_ASYNC).
 bool SupportsAsync(FileDescription& file);

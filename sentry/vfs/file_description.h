@@ -44,6 +44,14 @@ struct IoFlags {
   bool timed_out = false;  // a read has waited until ReadDeadline: what is there, perhaps nothing, is the answer
 };
 
+// What close(2) waits for when a description has ended (a socket's SO_LINGER).
+class Lingering : public base::RefCounted {
+ public:
+  virtual bool Over() = 0;                         // also as long as somebody still has the description
+  virtual base::WaitQueue& wait_queue() = 0;       // tells kEventOut when Over() may have become true
+  virtual base::MonotonicNs deadline() const = 0;  // the host's monotonic time
+};
+
 // Operations never wait for a guest event: they return EAGAIN, and the system call layer waits on wait_queue() and
 // tries again. They may park for the host or the gofer. Thread-safe: several tasks may call at once.
 class FileDescription : public virtual base::RefCounted {
@@ -78,6 +86,9 @@ class FileDescription : public virtual base::RefCounted {
   // A descriptor of it was closed (Linux: flush); the last reference's end is the destructor. Releases the POSIX record
   // locks of ctx.lock_owner; an override calls this one too.
   virtual void OnDescriptorClosed(VfsContext& ctx);
+  // Asked before a task that closes a descriptor drops its reference, which may be the last one. Null: nothing to wait
+  // for.
+  virtual RefPtr<Lingering> Linger() { return nullptr; }
   // A write that fails with EPIPE raises SIGPIPE (pipes, sockets).
   virtual bool RaisesSigpipe() const { return false; }
   // A blocking write(2) goes on until everything is written (pipes, sockets, terminals) instead of returning what the

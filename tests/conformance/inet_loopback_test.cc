@@ -168,6 +168,31 @@ TEST_P(Tcp, AResetReachesThePeer) {
   EXPECT_ERRNO(send(s.a.get(), "x", 1, MSG_NOSIGNAL), EPIPE);
 }
 
+TEST_P(Tcp, CloseLingersForAsLongAsItWasTold) {
+  SocketPair s = Connected();
+  const linger second = {1, 1};
+  ASSERT_OK(setsockopt(s.a.get(), SOL_SOCKET, SO_LINGER, &second, sizeof(second)));
+  std::vector<char> data(1 << 16);
+  // The peer's kernel takes some more when it has looked.
+  while (WaitFor(s.a.get(), POLLOUT, 50)) EXPECT_GT(send(s.a.get(), data.data(), data.size(), MSG_DONTWAIT), 0);
+  const int64_t start = NowNs();
+  EXPECT_OK(close(s.a.Release()));
+  EXPECT_GE(NowNs() - start, 900'000'000);
+}
+
+TEST_P(Tcp, OnlyTheLastDescriptorLingersAndOnlyWhileSomethingIsOnItsWay) {
+  SocketPair s = Connected();
+  const linger long_time = {1, 1000};
+  ASSERT_OK(setsockopt(s.a.get(), SOL_SOCKET, SO_LINGER, &long_time, sizeof(long_time)));
+  ASSERT_EQ(send(s.a.get(), "arrives", 7, 0), 7);
+  Fd another(dup(s.a.get()));
+  EXPECT_OK(close(s.a.Release()));
+  EXPECT_EQ(Receive(s.b.get()), "arrives");
+  ASSERT_EQ(send(another.get(), "too", 3, 0), 3);
+  EXPECT_OK(close(another.Release()));
+  EXPECT_EQ(Receive(s.b.get()), "too");
+}
+
 TEST_P(Tcp, WritesToAClosedPeerEndInEPIPE) {
   SocketPair s = Connected();
   s.b.Close();

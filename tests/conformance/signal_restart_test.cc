@@ -6,9 +6,11 @@
 // Sources: man 7 signal, "Interruption of system calls and library functions by signal handlers" and "... by stop
 // signals"; kernel/signal.c and arch/x86/kernel/signal.c for the four -ERESTART codes.
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/seccomp.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -16,8 +18,10 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/sendfile.h>
@@ -46,6 +50,7 @@ enum class Rule {
   kRestartNoHand,  // ERESTARTNOHAND, ERESTART_RESTARTBLOCK: EINTR after every handler, goes on when none ran.
   kRestartAlways,  // ERESTARTNOINTR: goes on after every handler.
   kInterrupt,      // EINTR: ends after every handler, and also when the process was stopped and continued.
+  kCutShort,       // Waits no longer in those cases, and succeeds all the same.
 };
 
 // One call: made in the child, released by the parent.
@@ -306,7 +311,7 @@ struct TcpCall : Call {
     address_.sin_family = AF_INET;
     address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_OK(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address_), sizeof(address_)));
-    EXPECT_OK(listen(listener_.get(), 5));
+    EXPECT_OK(listen(listener_.get(), backlog_));
     socklen_t size = sizeof(address_);
     EXPECT_OK(getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address_), &size));
   }
@@ -315,12 +320,29 @@ struct TcpCall : Call {
     EXPECT_OK(connect(s.get(), reinterpret_cast<sockaddr*>(&address_), sizeof(address_)));
     return s;
   }
+  int backlog_ = 5;
   sockaddr_in address_;
   Fd listener_, client_, server_;
 };
 struct AcceptTcp : TcpCall {
   long Block() override { return accept(listener_.get(), nullptr, nullptr); }
   void Release(pid_t) override { client_ = Connect(); }
+};
+struct ConnectTcp : TcpCall {
+  void Prepare() override {
+    // A backlog of 0 holds one connection; the next one's SYN is dropped, and sent again after one, two, four seconds.
+    backlog_ = 0;
+    TcpCall::Prepare();
+    client_ = Connect();
+    // The last segment of its handshake may come later.
+    pollfd p = {listener_.get(), POLLIN, 0};
+    EXPECT_EQ(poll(&p, 1, 10'000), 1);
+  }
+  long Block() override {
+    Fd s(socket(AF_INET, SOCK_STREAM, 0));
+    return connect(s.get(), reinterpret_cast<sockaddr*>(&address_), sizeof(address_));
+  }
+  void Release(pid_t) override { server_ = Fd(accept(listener_.get(), nullptr, nullptr)); }
 };
 struct RecvTcp : TcpCall {
   void Prepare() override {
@@ -773,6 +795,24 @@ struct SendTcp : RecvTcp {
     }
   }
 };
+// close(2) waits until the peer's kernel has everything, for as long as SO_LINGER says. The wait is no part of the call
+// that a signal could make fail (tcp_close, sk_stream_wait_close).
+struct CloseLingering : TcpCall {
+  // In the child: its descriptor has to be the last one.
+  void PrepareChild() override {
+    client_ = Connect();
+    const linger wait = {1, kLongSeconds};
+    CHILD_CHECK(setsockopt(client_.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)) == 0);
+    SendTcp::FillSocket(client_.get());
+  }
+  long Block() override { return close(client_.get()); }
+  void Release(pid_t) override {
+    server_ = Fd(accept(listener_.get(), nullptr, nullptr));
+    std::vector<char> data(1 << 20);
+    while (recv(server_.get(), data.data(), data.size(), 0) > 0) {
+    }
+  }
+};
 struct RecvNetlink : Call {
   void Prepare() override { socket_ = Fd(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)); }
   long Block() override {
@@ -870,6 +910,56 @@ struct FutexLockPi : FutexWait {
   void Release(pid_t) override { EXPECT_OK(syscall(SYS_futex, word(), FUTEX_UNLOCK_PI, 0, nullptr)); }
 };
 
+// --- Questions of seccomp ------------------------------------------------------------------------------------------
+
+// The child's calls of umask are for a listener to decide (man 2 seccomp_unotify), and so are those of its own child,
+// which has the listener, too.
+struct SeccompCall : Call {
+  void Prepare() override { pipe_ = MakePipe(); }
+  void PrepareChild() override {
+    sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_umask, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog fprog = {std::size(program), program};
+    CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    listener_ =
+        Fd(static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &fprog)));
+    CHILD_CHECK(listener_.ok());
+    ForkChild([&] {
+      pipe_.write_end.Close();
+      char c;
+      if (read(pipe_.read_end.get(), &c, 1) != 1) _exit(0);
+      Grandchild();
+    });
+  }
+  void Release(pid_t) override { EXPECT_EQ(write(pipe_.write_end.get(), "x", 1), 1); }
+  virtual void Grandchild() = 0;
+  Pipe pipe_;
+  Fd listener_;
+};
+struct SeccompNotifRecv : SeccompCall {
+  void Grandchild() override {
+    listener_.Close();  // so that the child's end ends the question
+    syscall(SYS_umask, 0);
+  }
+  long Block() override {
+    seccomp_notif question = {};
+    return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &question);
+  }
+};
+struct SeccompQuestion : SeccompCall {
+  void Grandchild() override {
+    seccomp_notif question = {};
+    CHILD_CHECK(ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &question) == 0);
+    seccomp_notif_resp answer = {question.id, 0, 0, 0};
+    CHILD_CHECK(ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &answer) == 0);
+  }
+  long Block() override { return syscall(SYS_umask, 0); }
+};
+
 // --- The table -----------------------------------------------------------------------------------------------------
 
 struct CallRow {
@@ -907,6 +997,7 @@ const CallRow kCalls[] = {
     {"accept4_unix_timeout", Make<Accept4Timeout>, Rule::kInterrupt},
     {"connect_unix", Make<ConnectUnix>, Rule::kRestart},
     {"accept_tcp", Make<AcceptTcp>, Rule::kRestart},
+    {"connect_tcp", Make<ConnectTcp>, Rule::kRestart},
     {"recv_tcp", Make<RecvTcp>, Rule::kRestart},
     {"recvfrom_udp", Make<RecvUdp>, Rule::kRestart},
     {"read_eventfd", Make<ReadEventfd>, Rule::kRestart},
@@ -946,6 +1037,7 @@ const CallRow kCalls[] = {
     {"epoll_pwait2", Make<EpollPwait2>, Rule::kInterrupt},
     {"sendmmsg_unix", Make<Sendmmsg>, Rule::kRestart},
     {"send_tcp", Make<SendTcp>, Rule::kRestart},
+    {"close_lingering", Make<CloseLingering>, Rule::kCutShort},
     {"recv_netlink", Make<RecvNetlink>, Rule::kRestart},
     {"write_terminal", Make<WriteTerminal>, Rule::kRestart},
     {"open_leased", Make<OpenLeased>, Rule::kRestart},
@@ -953,6 +1045,8 @@ const CallRow kCalls[] = {
     {"waitid_pidfd", Make<WaitidPidfd>, Rule::kRestart},
     {"futex_waitv", Make<FutexWaitv>, Rule::kRestart},
     {"futex_lock_pi", Make<FutexLockPi>, Rule::kRestartAlways},
+    {"seccomp_notif_recv", Make<SeccompNotifRecv>, Rule::kRestart},
+    {"seccomp_question", Make<SeccompQuestion>, Rule::kRestart},
 };
 
 enum class Event { kHandlerRestart, kHandler, kIgnored, kBlocked, kStopContinue, kKill };
@@ -973,11 +1067,11 @@ const EventRow kEvents[] = {
 bool Interrupts(Rule rule, Event event) {
   switch (event) {
     case Event::kHandlerRestart:
-      return rule == Rule::kRestartNoHand || rule == Rule::kInterrupt;
+      return rule == Rule::kRestartNoHand || rule == Rule::kInterrupt || rule == Rule::kCutShort;
     case Event::kHandler:
       return rule != Rule::kRestartAlways;
     case Event::kStopContinue:
-      return rule == Rule::kInterrupt;
+      return rule == Rule::kInterrupt || rule == Rule::kCutShort;
     case Event::kIgnored:
     case Event::kBlocked:
     case Event::kKill:
@@ -1063,7 +1157,11 @@ TEST_P(Restart, Follows) {
   }
 
   if (Interrupts(call_row.rule, event)) {
-    EXPECT_TRUE(Eventually([&] { return report->done.load(); }, 5)) << "the call goes on, but EINTR was due";
+    EXPECT_TRUE(Eventually([&] { return report->done.load(); }, 5)) << "the call goes on, but its end was due";
+    if (call_row.rule == Rule::kCutShort) {
+      EXPECT_EQ(report->result, 0) << strerrorname_np(report->error);
+      return;
+    }
     EXPECT_EQ(report->result, -1);
     EXPECT_EQ(report->error, EINTR) << strerrorname_np(report->error);
     return;

@@ -86,7 +86,9 @@ Result<RefPtr<Socket>> HostSocket::Accept(VfsContext& ctx, uint32_t file_flags, 
   SocketRequest request = request_;
   request.file_flags = file_flags;
   request.creds = ctx.creds;
-  return RefPtr<Socket>(base::MakeRef<HostSocket>(reactor_, base::UniqueFd(fd), request));
+  auto socket = base::MakeRef<HostSocket>(reactor_, base::UniqueFd(fd), request);
+  socket->InheritOptions(*this);
+  return RefPtr<Socket>(std::move(socket));
 }
 
 Result<size_t> HostSocket::Send(OutgoingMessage& message) {
@@ -126,7 +128,6 @@ bool HostSocket::IsHostOption(int level, int name) {
         case SO_BROADCAST:
         case SO_SNDBUF:
         case SO_RCVBUF:
-        case SO_LINGER:
         case SO_ERROR:
         case SO_OOBINLINE:
         case SO_ACCEPTCONN:
@@ -159,6 +160,15 @@ Result<std::string> HostSocket::GetOption(VfsContext& ctx, int level, int name) 
 }
 
 Result<void> HostSocket::SetOption(VfsContext& ctx, int level, int name, std::string_view value) {
+  if (level == SOL_SOCKET && name == SO_LINGER) {
+    // Kept here. The host gets only what makes close reset the connection: a time would hold up whoever closes the
+    // host's descriptor.
+    // Differs from Linux: close does not wait.
+    TRY(Socket::SetOption(ctx, level, name, value));
+    const linger host = {linger_seconds() == 0 ? 1 : 0, 0};
+    TRY(base::Host(SYS_setsockopt, fd_.get(), level, name, &host, sizeof(host)));
+    return {};
+  }
   if (!IsHostOption(level, name)) return Socket::SetOption(ctx, level, name, value);
   value = value.substr(0, kMaxOptionBytes);
   TRY(base::Host(SYS_setsockopt, fd_.get(), level, name, value.data(), value.size()));

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/time.h"
+
 namespace sentry {
 namespace {
 
@@ -51,6 +53,25 @@ constexpr TcpOptionRow kTcpOptions[] = {
     {TCP_TX_DELAY, 0, 0, INT32_MAX},
 };
 
+// The end of a connection whose socket has SO_LINGER with a time.
+class LingeringConnection final : public Lingering {
+ public:
+  LingeringConnection(RefPtr<Connection> connection, int side, RefPtr<SocketEvents> events, int seconds)
+      : connection_(std::move(connection)),
+        side_(side),
+        events_(std::move(events)),
+        deadline_(base::MonotonicNow() + int64_t{seconds} * 1'000'000'000) {}
+  bool Over() override { return connection_->Delivered(side_); }
+  base::WaitQueue& wait_queue() override { return events_->queue; }
+  base::MonotonicNs deadline() const override { return deadline_; }
+
+ private:
+  const RefPtr<Connection> connection_;
+  const int side_;
+  const RefPtr<SocketEvents> events_;
+  const base::MonotonicNs deadline_;
+};
+
 }  // namespace
 
 // --- TcpEndpoint
@@ -86,6 +107,8 @@ void TcpEndpoint::EstablishLocked(TcpEndpoint& listener, TcpEndpoint& client) {
   auto connection = base::MakeRef<Connection>(Connection::Kind::kTcp, client.events_, events);
   connection->SetSendLimit(0, client.send_space_.load() + listener.receive_space_.load());
   connection->SetSendLimit(1, listener.send_space_.load() + client.receive_space_.load());
+  connection->SetWindow(0, client.receive_space_.load());
+  connection->SetWindow(1, listener.receive_space_.load());
   // Nobody else has the new endpoint yet, and the others' places do not change while they connect and listen.
   server->v6 = listener.v6;
   server->v6_only = listener.v6_only;
@@ -451,6 +474,15 @@ base::EventMask TcpSocket::Readiness() {
   return connection->Readiness(side);
 }
 
+RefPtr<Lingering> TcpSocket::Linger() {
+  const int seconds = linger_seconds();
+  if (seconds <= 0) return nullptr;
+  auto [connection, side] = Current();
+  if (connection == nullptr) return nullptr;
+  auto lingering = base::TryMakeRef<LingeringConnection>(std::move(connection), side, events_, seconds);
+  return lingering.ok() ? *std::move(lingering) : nullptr;
+}
+
 // --- Options
 
 std::string TcpSocket::Info() {
@@ -560,6 +592,7 @@ void TcpSocket::OptionsChanged() {
       connection->SetSendLimit(side, static_cast<size_t>(send_buffer()) + 131072);
     }
     connection->SetLowWater(side, receive_low_water());
+    connection->SetWindow(side, static_cast<size_t>(receive_buffer()));
   }
 }
 

@@ -78,6 +78,7 @@ class TcpSocket final : public InetSocket {
   void OptionsChanged() override;
   Result<bool> AtMark() override;
   base::EventMask Readiness() override;
+  RefPtr<Lingering> Linger() override;
 
  protected:
   bool Bound() override;

@@ -71,5 +71,28 @@ TEST_F(HostSocketTest, OptionsAreTheHostsWhereTheyMatter) {
   EXPECT_ERRNO(EPERM, s->SetOption(ctx_, SOL_SOCKET, SO_ATTACH_FILTER, std::string(16, '\0')));
 }
 
+TEST_F(HostSocketTest, LingeringIsKeptFromTheHostUnlessItResets) {
+  auto listener = *MakeHost(SOCK_STREAM);
+  ASSERT_OK(listener->Bind(ctx_, V4(INADDR_LOOPBACK, 0)));
+  ASSERT_OK(listener->Listen(ctx_, 4));
+  for (int seconds : {0, 1000}) {
+    const linger option = {1, seconds};
+    const std::string_view bytes(reinterpret_cast<const char*>(&option), sizeof(option));
+    ASSERT_OK(listener->SetOption(ctx_, SOL_SOCKET, SO_LINGER, bytes));
+    auto client = *MakeHost(SOCK_STREAM);
+    EXPECT_ERRNO(EINPROGRESS, client->Connect(ctx_, *listener->Name(), nullptr));
+    WaitFor(*listener, base::kEventIn);
+    auto accepted = listener->Accept(ctx_, 0, nullptr);
+    ASSERT_OK(accepted);
+    EXPECT_EQ(*(*accepted)->GetOption(ctx_, SOL_SOCKET, SO_LINGER), bytes) << "the listener's";
+    // More than the client's window takes: with a time of the host's, dropping the socket would take that long.
+    while (Send(**accepted, std::string(1 << 16, 'x')).ok()) {
+    }
+    (*accepted).reset();
+    WaitFor(*client, seconds == 0 ? base::kEventErr : base::kEventIn);
+    EXPECT_EQ(client->TakeError(), seconds == 0 ? ECONNRESET : 0);
+  }
+}
+
 }  // namespace
 }  // namespace sentry

@@ -10,10 +10,12 @@
 
 namespace sentry {
 
-// `fd` is nonblocking. `max_packet`: of what is not a stream; EMSGSIZE beyond.
+// `fd` is nonblocking. `max_packet`: of what is not a stream; EMSGSIZE beyond. EINVAL for control messages that are not
+// about one packet's addresses and header.
 Result<size_t> SendToHost(int fd, bool stream, size_t max_packet, OutgoingMessage& message);
-// Fills in the sender's address as the host says it.
-Result<size_t> ReceiveFromHost(int fd, bool stream, size_t max_packet, IncomingMessage& message);
+// Fills in the sender's address as the host says it. With `control`, also control messages, and MSG_ERRQUEUE is
+// served: for internet sockets only, which cannot carry descriptors.
+Result<size_t> ReceiveFromHost(int fd, bool stream, size_t max_packet, bool control, IncomingMessage& message);
 // poll(2) now: what Readiness says.
 base::EventMask HostSocketReadiness(int fd);
 

@@ -35,7 +35,7 @@ struct SocketEvents final : public base::RefCounted {
   base::WaitQueue queue;
 };
 
-// A control message for recvmsg: cmsg level, type and data. SCM_RIGHTS and SCM_CREDENTIALS have fields of their own.
+// A control message: cmsg level, type and data. SCM_RIGHTS and SCM_CREDENTIALS have fields of their own.
 struct ControlMessage {
   int level, type;
   std::string data;
@@ -43,11 +43,12 @@ struct ControlMessage {
 
 struct OutgoingMessage {
   IoBuffer& data;
-  int flags = 0;                      // MSG_*
-  const SocketAddress* to = nullptr;  // null: to the connected peer
-  RefPtr<Rights> rights;              // consumed by the first bytes that go
-  std::optional<SenderId> sender;     // an explicit SCM_CREDENTIALS, already checked
-  VfsContext* ctx = nullptr;          // for names of files; null: EINVAL for those
+  int flags = 0;                        // MSG_*
+  const SocketAddress* to = nullptr;    // null: to the connected peer
+  RefPtr<Rights> rights;                // consumed by the first bytes that go
+  std::optional<SenderId> sender;       // an explicit SCM_CREDENTIALS, already checked
+  std::vector<ControlMessage> control;  // of internet sockets: what is not SOL_SOCKET's
+  VfsContext* ctx = nullptr;            // for names of files; null: EINVAL for those
   // Out, with EAGAIN: what to wait on instead of the socket itself.
   RefPtr<SocketEvents> wait_on;
 };

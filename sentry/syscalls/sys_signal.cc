@@ -186,7 +186,9 @@ Result<void> SysTgkill(Task& task, int tgid, int tid, int signo) {
 Result<void> SysPidfdSendSignal(Task& task, FdArg pidfd, int signo, UserPtr<abi::Siginfo> in, uint32_t flags) {
   if (flags != 0) return Errno(EINVAL);
   RefPtr<FileDescription> file = TRY(task.GetFile(static_cast<Fd>(pidfd)));
-  RefPtr<ThreadGroup> target = TRY(PidFdTarget(*file));
+  // tgid_pidfd_to_pid(): a descriptor of /proc/<pid> will do here, as before there was pidfd_open(2).
+  RefPtr<base::RefCounted> process = file->inode()->Process();
+  RefPtr<ThreadGroup> target(process ? static_cast<ThreadGroup*>(process.get()) : TRY(PidFdTarget(*file)).get());
   SignalInfo info = FromCaller(task, signo, kSiUser);
   if (in) {
     info = TRY(ReadInfo(task, signo, in, target.get() == &task.thread_group()));

@@ -57,6 +57,10 @@ Result<void> ReadControl(Task& task, Socket& socket, Addr control, size_t length
     if (header.length < kControlHeader || header.length > length - at) return Errno(EINVAL);
     std::string_view data(bytes.data() + at + kControlHeader, header.length - kControlHeader);
     at += Align8(header.length);
+    const bool internet = socket.family() == AF_INET || socket.family() == AF_INET6;
+    if (internet && header.level != SOL_SOCKET) {
+      message.control.push_back({header.level, header.type, std::string(data)});
+    }
     if (header.level != SOL_SOCKET || socket.family() != AF_UNIX) continue;
     switch (header.type) {
       case SCM_RIGHTS: {
@@ -122,7 +126,8 @@ Result<size_t> SendUserMessage(Task& task, Socket& socket, const UserMsghdr& hea
 
 // Waits for what recv(2) promises: on streams SO_RCVLOWAT, or all with MSG_WAITALL.
 Result<size_t> ReceiveMessage(Task& task, Socket& socket, IncomingMessage& message) {
-  const bool nonblock = socket.nonblocking() || (message.flags & MSG_DONTWAIT) != 0;
+  // Nobody waits for the error queue (man 2 recv).
+  const bool nonblock = socket.nonblocking() || (message.flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) != 0;
   const base::MonotonicNs deadline = socket.ReadDeadline(base::MonotonicNow());
   const size_t room = message.data.remaining();
   const bool stream = socket.IsStream();

@@ -165,6 +165,9 @@ class Inode : public virtual base::RefCounted {
   virtual Result<std::vector<std::string>> ListXattr() { return Errno(EOPNOTSUPP); }
   virtual Result<void> RemoveXattr(std::string_view name) { return Errno(EOPNOTSUPP); }
 
+  // The process whose directory /proc/<pid> this is (its ThreadGroup), for pidfd_send_signal(2); null for all others.
+  virtual RefPtr<base::RefCounted> Process() { return nullptr; }
+
   // The directory's own lock (i_rwsem). For files: serializes writes with O_APPEND and truncation.
   base::FiberRwLock dir_lock;
 

@@ -282,6 +282,20 @@ TEST(Clone3, PidfdTellsTheEnd) {
   EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, nullptr, 0), ESRCH);
 }
 
+// From before there was pidfd_open(2) (kernel/pid.c: tgid_pidfd_to_pid).
+TEST(Pidfd, SignalsGoByTheDirectoryInProc) {
+  pid_t pid = ForkChild([] { pause(); });
+  Fd directory(open(("/proc/" + std::to_string(pid)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Fd thread(open(("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid)).c_str(), O_RDONLY | O_CLOEXEC));
+  Fd other(open(("/proc/" + std::to_string(pid) + "/fd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_FD(directory);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, thread.get(), SIGTERM, nullptr, 0), EBADF);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, other.get(), SIGTERM, nullptr, 0), EBADF);
+  EXPECT_OK(syscall(SYS_pidfd_send_signal, directory.get(), SIGTERM, nullptr, 0));
+  EXPECT_SIGNALED(WaitFor(pid), SIGTERM);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, directory.get(), SIGTERM, nullptr, 0), ESRCH);
+}
+
 TEST(Pidfd, OpenChecksItsArguments) {
   Fd self(syscall(SYS_pidfd_open, getpid(), 0));
   EXPECT_TRUE(self.ok());

@@ -431,6 +431,109 @@ TEST_P(Udp, ConnectedSocketsFilterAndReport) {
   EXPECT_ERRNO(send(client.get(), "x", 1, 0), EDESTADDRREQ);
 }
 
+// man 7 ip, man 7 ipv6: what a control message says of one datagram, and recvmsg(2) tells.
+TEST_P(Udp, ADatagramMayHaveItsOwnHopLimitAndClass) {
+  const bool v4 = family() == AF_INET;
+  const int level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
+  Fd a = Socket(SOCK_DGRAM), b = Socket(SOCK_DGRAM);
+  Address address = Loopback(family());
+  ASSERT_OK(bind(a.get(), address.get(), address.size));
+  address = NameOf(a.get());
+  const int on = 1;
+  ASSERT_OK(setsockopt(a.get(), level, v4 ? IP_RECVTTL : IPV6_RECVHOPLIMIT, &on, sizeof(on)));
+  ASSERT_OK(setsockopt(a.get(), level, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, &on, sizeof(on)));
+  struct {
+    alignas(cmsghdr) char bytes[256];
+  } control;
+  auto send = [&](int type, const void* data, size_t size, int at_level) {
+    memset(&control, 0, sizeof(control));
+    iovec iov = {const_cast<char*>("x"), 1};
+    msghdr m = {};
+    m.msg_name = address.get();
+    m.msg_namelen = address.size;
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control.bytes;
+    m.msg_controllen = CMSG_SPACE(size);
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = at_level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(c), data, size);
+    return sendmsg(b.get(), &m, 0);
+  };
+  auto received = [&](int type) {
+    char byte;
+    iovec iov = {&byte, 1};
+    msghdr m = {};
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control.bytes;
+    m.msg_controllen = sizeof(control.bytes);
+    EXPECT_EQ(recvmsg(a.get(), &m, MSG_DONTWAIT), 1);
+    for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+      if (c->cmsg_level == level && c->cmsg_type == type) return static_cast<int>(*CMSG_DATA(c));
+    }
+    return -1;
+  };
+  const int limit_type = v4 ? IP_TTL : IPV6_HOPLIMIT, class_type = v4 ? IP_TOS : IPV6_TCLASS;
+  const int limit = 7, traffic_class = 0x20, none = -1, large = 256;
+  ASSERT_EQ(send(limit_type, &limit, sizeof(limit), level), 1);
+  EXPECT_EQ(received(limit_type), 7);
+  ASSERT_EQ(send(class_type, &traffic_class, sizeof(traffic_class), level), 1);
+  EXPECT_EQ(received(class_type), 0x20);
+  // The other protocol's are not for this datagram.
+  ASSERT_EQ(send(v4 ? IPV6_HOPLIMIT : IP_TTL, &limit, sizeof(limit), v4 ? IPPROTO_IPV6 : IPPROTO_IP), 1);
+  EXPECT_EQ(received(limit_type), 64);
+  if (!v4) {
+    ASSERT_EQ(send(limit_type, &none, sizeof(none), level), 1);
+    EXPECT_EQ(received(limit_type), 64);
+  } else {
+    EXPECT_ERRNO(send(limit_type, &none, sizeof(none), level), EINVAL);
+  }
+  EXPECT_ERRNO(send(limit_type, &large, sizeof(large), level), EINVAL);
+  EXPECT_ERRNO(send(limit_type, &limit, 3, level), EINVAL);
+  EXPECT_ERRNO(send(255, &limit, sizeof(limit), level), EINVAL);
+}
+
+TEST_P(Udp, AnswersFromTheAddressThatWasAsked) {
+  if (family() != AF_INET) return;  // ::1 is the only one
+  Fd a = Socket(SOCK_DGRAM), b = Socket(SOCK_DGRAM);
+  Address any = Loopback(AF_INET);
+  reinterpret_cast<sockaddr_in*>(any.get())->sin_addr.s_addr = 0;
+  ASSERT_OK(bind(a.get(), any.get(), any.size));
+  Address mine = Loopback(AF_INET);
+  ASSERT_OK(bind(b.get(), mine.get(), mine.size));
+  mine = NameOf(b.get());
+  in_pktinfo info = {};
+  inet_pton(AF_INET, "127.0.0.5", &info.ipi_spec_dst);
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(info))] = {};
+  iovec iov = {const_cast<char*>("x"), 1};
+  msghdr m = {};
+  m.msg_name = mine.get();
+  m.msg_namelen = mine.size;
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof(control);
+  cmsghdr* c = CMSG_FIRSTHDR(&m);
+  c->cmsg_level = IPPROTO_IP;
+  c->cmsg_type = IP_PKTINFO;
+  c->cmsg_len = CMSG_LEN(sizeof(info));
+  memcpy(CMSG_DATA(c), &info, sizeof(info));
+  ASSERT_EQ(sendmsg(a.get(), &m, 0), 1);
+  char byte;
+  Address from;
+  ASSERT_EQ(recvfrom(b.get(), &byte, 1, 0, from.get(), &from.size), 1);
+  EXPECT_EQ(reinterpret_cast<sockaddr_in*>(from.get())->sin_addr.s_addr, info.ipi_spec_dst.s_addr);
+}
+
+TEST_P(Udp, NobodyWaitsForTheErrorQueue) {
+  Fd s = Socket(SOCK_DGRAM);
+  char byte;
+  EXPECT_ERRNO(recv(s.get(), &byte, 1, MSG_ERRQUEUE), EAGAIN);
+}
+
 TEST_P(Udp, KeepsBoundariesAndTruncates) {
   Fd s = Socket(SOCK_DGRAM);
   Address address = Loopback(family());

@@ -366,6 +366,32 @@ TEST(PtySize, IsSharedByBothEnds) {
   EXPECT_ERRNO(ioctl(p.slave.get(), TCSETS, BadPointer()), EFAULT);
 }
 
+// man 2 ioctl_tty: what is locked stays when somebody sets the attributes.
+TEST(PtyIoctl, LockedAttributesStay) {
+  Pair p = Open();
+  termios locked;
+  ASSERT_OK(ioctl(p.slave.get(), TIOCGLCKTRMIOS, &locked));
+  EXPECT_EQ(locked.c_lflag, 0u);
+  locked.c_lflag = ECHO;
+  locked.c_cc[VINTR] = 1;
+  if (ioctl(p.slave.get(), TIOCSLCKTRMIOS, &locked) != 0) {
+    ASSERT_EQ(errno, EPERM);  // takes CAP_SYS_ADMIN
+    return;
+  }
+  termios t;
+  ASSERT_OK(tcgetattr(p.slave.get(), &t));
+  t.c_lflag &= static_cast<tcflag_t>(~(ECHO | ISIG));
+  t.c_cc[VINTR] = 'x';
+  t.c_cc[VQUIT] = 'y';
+  ASSERT_OK(tcsetattr(p.slave.get(), TCSANOW, &t));
+  ASSERT_OK(tcgetattr(p.master.get(), &t));
+  EXPECT_TRUE(t.c_lflag & ECHO);
+  EXPECT_FALSE(t.c_lflag & ISIG);
+  EXPECT_EQ(t.c_cc[VINTR], 3);
+  EXPECT_EQ(t.c_cc[VQUIT], 'y');
+  EXPECT_ERRNO(ioctl(p.slave.get(), TIOCGLCKTRMIOS, BadPointer()), EFAULT);
+}
+
 TEST(PtyIoctl, FailsOnOtherFiles) {
   Pipe pipe = MakePipe();
   termios t;

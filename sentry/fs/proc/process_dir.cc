@@ -103,6 +103,10 @@ class TableDir final : public OfTask<kernfs::KernDir> {
     return Errno(ENOENT);
   }
   bool IsOf(const Task& task) const { return ref_.task.get() == &task; }
+  RefPtr<base::RefCounted> Process() override {
+    if (area_ != Area::kFiles || !ref_.whole) return nullptr;
+    return RefPtr<base::RefCounted>(&ref_.task->thread_group());
+  }
   // Not kept (CacheDentries), and what is in use means the same as long as the task is there.
   Result<bool> Revalidate(std::string_view name, Inode* child) override {
     return child != nullptr && Alive(*ref_.task);

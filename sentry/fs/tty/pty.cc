@@ -221,6 +221,21 @@ base::EventMask Pty::SlaveReadiness() {
 
 // --- ioctl(2).
 
+namespace {
+// unset_locked_termios()
+void KeepLocked(abi::Termios& value, const abi::Termios& now, const abi::Termios& locked) {
+  auto keep = [](uint32_t& bits, uint32_t old, uint32_t mask) { bits = (bits & ~mask) | (old & mask); };
+  keep(value.c_iflag, now.c_iflag, locked.c_iflag);
+  keep(value.c_oflag, now.c_oflag, locked.c_oflag);
+  keep(value.c_cflag, now.c_cflag, locked.c_cflag);
+  keep(value.c_lflag, now.c_lflag, locked.c_lflag);
+  if (locked.c_line != 0) value.c_line = now.c_line;
+  for (size_t i = 0; i < std::size(value.c_cc); ++i) {
+    if (locked.c_cc[i] != 0) value.c_cc[i] = now.c_cc[i];
+  }
+}
+}  // namespace
+
 abi::Termios Pty::CurrentTermios() {
   base::FiberMutexLock lock(mu_);
   return ldisc_.termios();
@@ -236,6 +251,7 @@ void Pty::ApplyTermios(const abi::Termios& termios, bool flush_input) {
     bool before = flow(ldisc_.termios());
     if (flush_input) ldisc_.FlushInput();
     abi::Termios value = termios;
+    KeepLocked(value, ldisc_.termios(), locked_termios_);
     value.c_cflag = (value.c_cflag & ~uint32_t{CSIZE | PARENB}) | CS8 | CREAD;
     ldisc_.SetTermios(value);
     if (packet_mode_ && flow(value) != before) {
@@ -405,6 +421,22 @@ Result<int64_t> Pty::CommonIoctl(Task& task, const IoctlArgs& args, bool master)
     case TIOCSETD:
       if (TRY(read_int()) != 0) return Errno(EINVAL);
       return 0;
+    case TIOCGLCKTRMIOS: {
+      abi::Termios locked;
+      {
+        base::FiberMutexLock lock(mu_);
+        locked = locked_termios_;
+      }
+      TRY(memory.Write(UserPtr<abi::Termios>{args.argument}, locked));
+      return 0;
+    }
+    case TIOCSLCKTRMIOS: {
+      if (!task.Capable(CAP_SYS_ADMIN)) return Errno(EPERM);
+      abi::Termios locked = TRY(memory.Read(UserPtr<abi::Termios>{args.argument}));
+      base::FiberMutexLock lock(mu_);
+      locked_termios_ = locked;
+      return 0;
+    }
     case TIOCEXCL:
       exclusive_.store(true, std::memory_order_relaxed);
       return 0;

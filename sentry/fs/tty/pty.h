@@ -67,6 +67,7 @@ class Pty final : public Terminal {
 
   base::FiberMutex mu_;
   LineDiscipline ldisc_ GUARDED_BY(mu_);
+  abi::Termios locked_termios_ GUARDED_BY(mu_){};  // bits and characters that stay what they are (man 2 TIOCSLCKTRMIOS)
   uint32_t input_speed_ GUARDED_BY(mu_) = 38400, output_speed_ GUARDED_BY(mu_) = 38400;
   bool packet_mode_ GUARDED_BY(mu_) = false;
   uint8_t packet_status_ GUARDED_BY(mu_) = 0;

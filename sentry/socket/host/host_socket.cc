@@ -96,7 +96,7 @@ Result<size_t> HostSocket::Send(OutgoingMessage& message) {
 }
 
 Result<size_t> HostSocket::Receive(IncomingMessage& message) {
-  return ReceiveFromHost(fd_.get(), IsStream(), kMaxDatagram, message);
+  return ReceiveFromHost(fd_.get(), IsStream(), kMaxDatagram, family() != AF_NETLINK, message);
 }
 
 Result<void> HostSocket::Shutdown(int how) {

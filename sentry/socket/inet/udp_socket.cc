@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "sentry/socket/inet/send_control.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry {
@@ -125,7 +126,9 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   if (length > (to.address.IsV4() ? kMaxV4 : kMaxV6)) return Errno(EMSGSIZE);
   if (int error = TakeError(); error != 0) return Errno(error);
   if (to.address.IsV4() && to.address.v4() == INADDR_BROADCAST && !Flag(SO_BROADCAST)) return Errno(EACCES);
-  IpAddress source = local.address;
+  const SendControl control =
+      message.control.empty() ? SendControl() : TRY(ParseSendControl(message.control, to.address.IsV4()));
+  IpAddress source = control.source.value_or(local.address);
   to = TRY(Route(to, &source));
   if (local.port == 0) {
     base::FiberMutexLock naming(naming_);
@@ -173,10 +176,11 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   memcpy(&target.sin6_addr, to.address.bytes.data(), 16);
   datagram->to = std::make_unique<SocketAddress>(SocketAddress::Of(target));
   datagram->timestamp_ns = vfs::FileNow();
-  datagram->tos = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0)
-                                                                  : KeptInt(IPPROTO_IP, IP_TOS, 0));
-  datagram->ttl = static_cast<uint8_t>(v6() && !to.address.IsV4() ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64)
-                                                                  : KeptInt(IPPROTO_IP, IP_TTL, 64));
+  const bool as_v6 = v6() && !to.address.IsV4();
+  datagram->tos = control.tos.value_or(
+      static_cast<uint8_t>(as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0) : KeptInt(IPPROTO_IP, IP_TOS, 0)));
+  datagram->ttl = control.ttl.value_or(
+      static_cast<uint8_t>(as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64) : KeptInt(IPPROTO_IP, IP_TTL, 64)));
   if (receiver.queue_.Push(datagram, receiver.receive_space_.load(std::memory_order_relaxed), SIZE_MAX)) {
     receiver.events_->queue.Notify(kSocketReadable);
   } else {

@@ -30,7 +30,7 @@ bool HostPeer::stream() const { return type_ == SOCK_STREAM; }
 Result<size_t> HostPeer::Send(OutgoingMessage& message) { return SendToHost(fd_.get(), stream(), kMaxPacket, message); }
 
 Result<size_t> HostPeer::Receive(IncomingMessage& message) {
-  size_t n = TRY(ReceiveFromHost(fd_.get(), stream(), kMaxPacket, message));
+  size_t n = TRY(ReceiveFromHost(fd_.get(), stream(), kMaxPacket, /*control=*/false, message));
   message.from.reset();  // a name of the host's, which leads nowhere here
   return n;
 }

@@ -22,6 +22,8 @@
 
 namespace platform {
 
+class Context;
+
 enum class AccessType : uint8_t { kRead, kWrite, kExecute };
 
 // Why a guest thread came back.
@@ -91,6 +93,16 @@ class AddressSpace : public base::RefCounted {
   virtual base::Result<int> WakeFutex(uint64_t address, int count) { return 0; }
   // Wakes at most `wake` of them and lets `requeue` others wait at `to`; how many in all. Parks.
   virtual base::Result<int> RequeueFutex(uint64_t address, uint64_t to, int wake, int requeue) { return 0; }
+
+  // For an exec: a new address space, in which `ops` alone are mapped, with what this one has on the host, which is
+  // released. `context` is not running, and has to be the only one that has run here: it goes on in the new address
+  // space, with no trace of the old program but in registers() (its vector state is the initial one). Parks. ENOTSUP:
+  // nothing has happened, and NewAddressSpace does the same for more time. After any other error this one is released.
+  // The old program may have prepared what the new one will meet, as far as one that can trace the other could: not for
+  // programs that gain rights.
+  virtual base::Result<base::RefPtr<AddressSpace>> Renew(Context& context, std::span<const MapOp> ops) {
+    return base::Errno(ENOTSUP);
+  }
 
   // Unmaps everything and ends the host resources. After it no guest code runs in it. Parks. Idempotent; the last Unref
   // does the same without waiting.

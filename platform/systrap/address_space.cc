@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "platform/host_op.h"
+#include "platform/systrap/context.h"
 #include "platform/systrap/platform_impl.h"
 
 namespace platform::systrap {
@@ -66,6 +67,29 @@ base::Result<int> SystrapAddressSpace::RequeueFutex(uint64_t address, uint64_t t
   // At most so many of them were moved.
   stub->MoveFutexWaiters(to, std::min(std::max(requeue, 0), n) - std::max(requeue, 0));
   return n;
+}
+
+base::Result<base::RefPtr<AddressSpace>> SystrapAddressSpace::Renew(Context& context, std::span<const MapOp> ops) {
+  for (const MapOp& op : ops) {
+    if (!IsValid(op, {kGuestStart, kGuestEnd})) return base::Errno(ENOTSUP);
+  }
+  auto& runs_here = static_cast<SystrapContext&>(context);
+  base::RefPtr<Stub> stub = this->stub();
+  if (!stub || !runs_here.IsAloneIn(*stub)) return base::Errno(ENOTSUP);
+  {
+    base::MutexLock lock(mu_);
+    stub_ = nullptr;
+  }
+  std::vector<HostOp> host;
+  host.reserve(ops.size());
+  for (const MapOp& op : ops) host.push_back(Translate(op));
+  Helper::Outcome outcome = stub->Renew(host);
+  if (outcome.done != ops.size()) {
+    (void)stub->End(false);
+    return base::Errno(outcome.error);
+  }
+  runs_here.Renew();
+  return base::RefPtr<AddressSpace>(base::MakeRef<SystrapAddressSpace>(platform_, std::move(stub)));
 }
 
 void SystrapAddressSpace::Release() {

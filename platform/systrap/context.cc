@@ -123,6 +123,13 @@ void SystrapContext::Start(AddressSpace& address_space, Completion& done) {
   if (run_.load(std::memory_order_seq_cst) & kInterrupted) thread_->Interrupt();
 }
 
+void SystrapContext::Renew() {
+  InitXState(Area().data());
+  state_ = State::kBuffer;
+  called_ = false;
+  thread_->Renew();
+}
+
 void SystrapContext::SetAnswers(const CallAnswers& answers) {
   base::MutexLock lock(answers_mu_);
   answers_ = answers;

@@ -34,6 +34,12 @@ class SystrapContext final : public Context {
   int64_t CpuTimeNs() override;
   int LastCpu() const override;
 
+  // ---- not running
+  // Its thread is the only one of the stub.
+  bool IsAloneIn(const Stub& stub) const { return stub_.get() == &stub && stub.HasNoThreadBut(*thread_); }
+  // Nothing that it was reaches the next run but registers(). After IsAloneIn.
+  void Renew();
+
   // ---- on the thread of the bell of thread_, while it runs
   // `call`: what the slot has, of use if the event found it in the entry (entry.h).
   void OnEvent(const HostFrame& frame, const CallRegisters& call, int signal, uint64_t fs_base, uint64_t gs_base);

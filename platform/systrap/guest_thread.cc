@@ -71,15 +71,31 @@ GuestThread::GuestThread(SystrapPlatform& platform, pid_t pid, uint32_t id, Slot
       first_(first),
       cpu_(cpu) {
   base::MutexLock lock(mu_);
-  InitFrameLocked();
-  InitXState(fpstate());
-  MarkXState(fpstate());
-  if (frame_.has_call_frame()) {
-    std::byte* area = reinterpret_cast<std::byte*>(&slot_) + frame_.call_fpstate;
-    InitXState(area);
-    MarkXState(area);
-  }
+  InitLocked();
   SetSlice(kShortSliceNs);
+}
+
+void GuestThread::InitLocked() {
+  InitFrameLocked();
+  std::byte* slot = reinterpret_cast<std::byte*>(&slot_);
+  InitXState(slot + frame_.fpstate);
+  MarkXState(slot + frame_.fpstate);
+  if (!frame_.has_call_frame()) return;
+  InitXState(slot + frame_.call_fpstate);
+  MarkXState(slot + frame_.call_fpstate);
+}
+
+void GuestThread::Renew() {
+  base::MutexLock lock(mu_);
+  if (dead()) return;
+  // All but the words by which it waits, and the mask of signals, which an exec keeps.
+  const uint64_t mask = slot_.mask.load(std::memory_order_relaxed);
+  constexpr size_t kKept = offsetof(Slot, signal);
+  memset(reinterpret_cast<std::byte*>(&slot_) + kKept, 0, kSlotBytes - kKept);
+  slot_.mask.store(mask, std::memory_order_relaxed);
+  InitLocked();
+  slept_seen_ = 0;
+  renewed_ = true;
 }
 
 HostFrame& GuestThread::frame() {
@@ -185,7 +201,9 @@ void GuestThread::WakeLocked(uint32_t state) {
   }
 }
 
-uint32_t GuestThread::Resumption() const { return at_call_ ? SLOT_IS_RELOADED : SLOT_IS_RESUMED; }
+uint32_t GuestThread::Resumption() const {
+  return (at_call_ ? SLOT_IS_RELOADED : SLOT_IS_RESUMED) | (renewed_ ? SLOT_IS_RENEWED : 0);
+}
 
 void GuestThread::RunOn() {
   base::MutexLock lock(mu_);
@@ -216,6 +234,8 @@ void GuestThread::CheckEvent() {
     memcpy(&call, &slot_.call, sizeof(call));
     at_call_ = signal == SLOT_SIGNAL_CALL;
     if (!at_call_) memcpy(&copy, &frame(), sizeof(copy));
+    // Behind a call it has not begun yet.
+    if (at_call_ || PlaceInStub(copy.context.rip) != StubPlace::kBehind) renewed_ = false;
     fs_base = slot_.fs_base;
     gs_base = slot_.gs_base;
   }

@@ -50,6 +50,9 @@ class GuestThread final : public base::RefCounted {
   // The vector state that it had at its last event (or when it was killed). `area` has XStateSize bytes.
   void CopyXState(std::span<std::byte> area) EXCLUDES(mu_);
   void LoadXState(std::span<const std::byte> area) EXCLUDES(mu_);
+  // For a new program: what the old one left in the slot goes, and so will the thread's segments. Registers and vector
+  // state are to be loaded.
+  void Renew() EXCLUDES(mu_);
   void SetAnswers(const CallAnswers& answers) EXCLUDES(mu_);
   // The signals that it blocks (Context::SetSignalMask).
   void SetSignalMask(uint64_t mask) NO_THREAD_SAFETY_ANALYSIS { slot_.mask.store(mask, std::memory_order_relaxed); }
@@ -110,6 +113,8 @@ class GuestThread final : public base::RefCounted {
   HostFrame& frame() REQUIRES(mu_);
   std::byte* fpstate() REQUIRES(mu_);
   void InitFrameLocked() REQUIRES(mu_);
+  // Frame and vector state of a new program.
+  void InitLocked() REQUIRES(mu_);
   uint32_t Resumption() const REQUIRES(mu_);
   void LoadRegistersLocked(const Registers& regs, bool step) REQUIRES(mu_);
   void WakeLocked(uint32_t state) REQUIRES(mu_);
@@ -137,6 +142,7 @@ class GuestThread final : public base::RefCounted {
   ThreadState& state_ GUARDED_BY(mu_);
   Slot& first_ GUARDED_BY(mu_);
   bool at_call_ GUARDED_BY(mu_) = false;  // the last event left registers and vector state in the call frame's place
+  bool renewed_ GUARDED_BY(mu_) = false;  // no code of the new program has run yet
   uint32_t slept_seen_ = 0;               // Slot::slept when it was looked at last
   uint32_t sleep_ = 0;                    // the sleep that a tick has found
   base::MonotonicNs sleeps_ = 0;          // and when

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "base/executor.h"
@@ -15,6 +16,8 @@
 
 namespace platform::systrap {
 namespace {
+
+constexpr HostOp kUnmapGuest = {SYS_munmap, {0, kGuestEnd}, OP_IS_CALL};
 
 uint32_t NumberOf(uint64_t slot_address) { return static_cast<uint32_t>((slot_address - kSlotWindow) / kSlotBytes); }
 
@@ -215,6 +218,38 @@ Helper::Outcome Stub::Execute(std::span<const HostOp> ops) {
   return outcome;
 }
 
+bool Stub::HasNoThreadBut(const GuestThread& thread) const {
+  base::MutexLock lock(mu_);
+  return !ended_ && used_ == 1 && threads_.size() == 1 && threads_[0].get() == &thread && !thread.dead();
+}
+
+Helper::Outcome Stub::Renew(std::span<const HostOp> ops) {
+  base::FiberMutexLock use(use_);
+  Helper::Outcome outcome;
+  outcome.error = ESRCH;
+  changes_.fetch_add(1, std::memory_order_relaxed);
+  {
+    base::MutexLock lock(mu_);
+    if (ended_) return outcome;
+  }
+  std::vector<HostOp> all;
+  all.reserve(ops.size() + 1);
+  all.push_back(kUnmapGuest);
+  all.insert(all.end(), ops.begin(), ops.end());
+  outcome = helper_->Execute(all);
+  if (outcome.done == 0) {
+    outcome.done = ~size_t{0};  // not even that: not to be taken for success without operations
+    return outcome;
+  }
+  --outcome.done;
+  // Nobody waits there any more.
+  base::MutexLock lock(futex_mu_);
+  std::fill(std::begin(futex_waiters_), std::end(futex_waiters_), 0);
+  futexes_ = 0;
+  for (uint32_t area : futex_areas_) platform_.slots().state(area, 0).futexes.store(0, std::memory_order_seq_cst);
+  return outcome;
+}
+
 bool Stub::IsAlive() {
   base::MutexLock lock(mu_);
   return !ended_ && helper_->IsAlive();
@@ -245,8 +280,7 @@ std::optional<Shell> Stub::End(bool reuse) {
   // A thread or a batch on its way is done before the helper goes to somebody else.
   base::FiberMutexLock use(use_);
   // One that had many threads is not worth keeping.
-  const HostOp unmap = {SYS_munmap, {0, kGuestEnd}, OP_IS_CALL};
-  if (helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&unmap, 1}).done != 1) {
+  if (helper_->dead() || used > kSlotsPerBlock || helper_->Execute({&kUnmapGuest, 1}).done != 1) {
     helper_->Kill();
     return std::nullopt;
   }

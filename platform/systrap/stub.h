@@ -51,6 +51,11 @@ class Stub final : public base::RefCounted {
   base::Result<base::RefPtr<GuestThread>> TakeThread() EXCLUDES(mu_);
   // Takes back a thread at rest whose owner has left it.
   void GiveThread(base::RefPtr<GuestThread> thread) EXCLUDES(mu_);
+  // Whether `thread` is the only one that it has, alive, and no other has left anything.
+  bool HasNoThreadBut(const GuestThread& thread) const EXCLUDES(mu_);
+  // For a new program: unmaps what the guest had mapped and makes `ops`, in one round trip. No context has a thread of
+  // it meanwhile but the one that asks. See Helper::Execute, but `done` counts ops alone.
+  Helper::Outcome Renew(std::span<const HostOp> ops) EXCLUDES(mu_);
   // Ends all guest threads; their contexts complete with kDead. Then unmaps what the guest had mapped and returns what
   // is to be used again, if `reuse` asks for it; or kills the helper.
   std::optional<Shell> End(bool reuse) EXCLUDES(mu_);

@@ -119,11 +119,12 @@
 
 // Values of SLOT_STATE. Written by the stub: EVENT. By the sentry: RESUMED, go on with the registers of the frame;
 // RETURNED, after a call alone: with those that the call left, and rax of the slot; RELOADED: with those of the call
-// frame.
+// frame. To the first or the last of them RENEWED is added for a new program, whose segment registers are 0.
 #define SLOT_IS_EVENT 0
 #define SLOT_IS_RESUMED 1
 #define SLOT_IS_RETURNED 2
 #define SLOT_IS_RELOADED 3
+#define SLOT_IS_RENEWED 4
 
 // SLOT_SIGNAL of a call that came through runsc_systrap_entry: no signal.
 #define SLOT_SIGNAL_CALL 128

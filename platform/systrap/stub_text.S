@@ -1024,6 +1024,15 @@ runsc_systrap_futex:
   movl $0, SLOT_WAITING(%r12)
   jmp wait
 resume:
+  test $SLOT_IS_RENEWED, %al
+  jz 6f
+  xor $SLOT_IS_RENEWED, %eax
+  xor %ecx, %ecx
+  mov %ecx, %ds
+  mov %ecx, %es
+  mov %ecx, %fs
+  mov %ecx, %gs
+6:
   cmp $SLOT_IS_RETURNED, %eax
   je return
   mov STATE_FRAME(%r13), %rsp

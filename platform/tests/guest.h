@@ -17,6 +17,9 @@
 #include "platform/sync.h"
 
 #define GUEST_BLOB(name) extern "C" const char guest_##name[], guest_##name##_end[];
+GUEST_BLOB(report)
+GUEST_BLOB(odd_selectors)
+GUEST_BLOB(claim_and_spin)
 GUEST_BLOB(syscall_loop)
 GUEST_BLOB(spin)
 GUEST_BLOB(compute_and_call)

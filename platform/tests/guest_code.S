@@ -8,6 +8,66 @@
   guest_##name:
 #define END(name) guest_##name##_end:
 
+// Writes what it started with to the page at rdi: general registers, selectors, flags, and from 1024 on the vector state
+// of the features that are in rdx:rax. rsp has to be a stack.
+BLOB(report)
+  mov %rax, 0(%rdi)
+  mov %rbx, 8(%rdi)
+  mov %rcx, 16(%rdi)
+  mov %rdx, 24(%rdi)
+  mov %rsi, 32(%rdi)
+  mov %rbp, 40(%rdi)
+  mov %rsp, 48(%rdi)
+  mov %r8, 56(%rdi)
+  mov %r9, 64(%rdi)
+  mov %r10, 72(%rdi)
+  mov %r11, 80(%rdi)
+  mov %r12, 88(%rdi)
+  mov %r13, 96(%rdi)
+  mov %r14, 104(%rdi)
+  mov %r15, 112(%rdi)
+  mov %ds, %ecx
+  mov %ecx, 120(%rdi)
+  mov %es, %ecx
+  mov %ecx, 124(%rdi)
+  mov %fs, %ecx
+  mov %ecx, 128(%rdi)
+  mov %gs, %ecx
+  mov %ecx, 132(%rdi)
+  pushf
+  pop %rcx
+  mov %rcx, 136(%rdi)
+  xsave64 1024(%rdi)
+  syscall
+END(report)
+
+// Loads selectors that a program rarely has, and makes calls: by the instruction, or with rbp not 0 by a jump there.
+BLOB(odd_selectors)
+  mov $0x2b, %ebx
+  mov %ebx, %ds
+  mov %ebx, %es
+  mov %ebx, %fs
+  mov %ebx, %gs
+  std
+1:
+  test %rbp, %rbp
+  jnz 2f
+  syscall
+  jmp 1b
+2:
+  lea 1b(%rip), %rcx
+  jmp *%rbp
+END(odd_selectors)
+
+// Claims to have made a call, in the words of the slot at rdi, and goes on.
+BLOB(claim_and_spin)
+  movl $128, 8(%rdi)
+  movl $0, (%rdi)
+1:
+  inc %rax
+  jmp 1b
+END(claim_and_spin)
+
 // One system call after the other.
 BLOB(syscall_loop)
 1:

@@ -566,6 +566,49 @@ TEST_P(SpinningTest, AGuestThatNeverStopsSpinningIsInterrupted) {
   });
 }
 
+// An old program that leaves traps for the one that comes after it: the new one may meet them, nobody else does.
+TEST_P(SystrapTest, AProgramThatStaysBehindAnExecHarmsOnlyTheNewOne) {
+  StartScheduler(2);
+  InFiber([&] {
+    StartWitness();
+    std::mt19937_64 random(9);
+    for (int i = 0; i < 200; ++i) {
+      const bool claims = i % 2 == 0;
+      auto as = SpaceWith(claims ? BLOB_OF(claim_and_spin) : BLOB_OF(syscall_loop));
+      auto context = ContextAt(kCodeAddress);
+      if (claims) {
+        // It computes on in what is unmapped below it, or in the stub.
+        context->registers().rdi = systrap::kSlotWindow;
+        ASSERT_NE(RunHostile(*context, *as), ExitReason::kDead);
+      } else {
+        context->registers() = RandomRegisters(random, systrap::kSlotWindow);
+        context->registers().rip = systrap::kStubText + random() % 4096;
+        (void)RunHostile(*context, *as);
+      }
+      const FileRange code = FileOf(BLOB_OF(syscall_loop));
+      const MapOp map = MapOf(*file_, kCodeAddress + kPageSize, code, kR | kX);
+      auto renewed = as->Renew(*context, {&map, 1});
+      // One whose thread has died has none to keep.
+      if (renewed.ok()) {
+        as = *renewed;
+        context->registers() = {};
+        context->registers().cs = 0x33;
+        context->registers().ss = 0x2b;
+        context->registers().rflags = 0x202;
+        context->registers().rip = map.start;
+        for (int call = 0; call < 3; ++call) {
+          if (RunHostile(*context, *as) == ExitReason::kDead) break;
+        }
+      }
+      context.reset();
+      as->Release();
+      if (i % 20 == 0) CheckWitness();
+    }
+    CheckWitness();
+    EndWitness();
+  });
+}
+
 TEST_P(SystrapTest, NoStubIsLeftBehind) {
   const size_t before = ChildProcesses().size();
   InFiber([&] {

@@ -31,6 +31,12 @@ Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& s
   return file;
 }
 
+// Whether an exec that gains nothing keeps the host's side of the task's address space: nobody else uses it, and
+// nobody watches. A task that is alone there stays so, for only itself could make another.
+bool MayTakeOver(Task& task) {
+  return task.has_mm() && task.mm().users() == 1 && task.mm().dumpable.load() == 1 && !task.traced();
+}
+
 }  // namespace
 
 ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
@@ -56,6 +62,7 @@ ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
     kernel.GetRandom(args.random);
     constexpr uint64_t kAddrNoRandomize = 0x0040000;
     args.randomize = !(task.personality & kAddrNoRandomize);
+    args.detached = true;
     loader::LoadedImage loaded = TRY(loader::Load(std::move(args)));
     ExecImage image;
     image.mm = loaded.mm;
@@ -67,7 +74,14 @@ ExecLoader MakeExecLoader(Kernel& kernel, RefPtr<loader::Vdso> vdso) {
     image.secure = fresh.secure;
     // man 2 prctl, PR_SET_DUMPABLE: off for programs that gained ids, or that their user may not read.
     Result<void> readable = loaded.executable->inode()->CheckAccess(*fresh.creds, 4);
-    image.mm->dumpable.store(fresh.ids_changed || !readable.ok() ? 0 : 1);
+    const bool dumpable = !fresh.ids_changed && readable.ok();
+    image.mm->dumpable.store(dumpable ? 1 : 0);
+    image.takes_over = dumpable && !fresh.gains && MayTakeOver(task);
+    if (image.takes_over) return image;
+    if (Result<void> attached = image.mm->Attach(); !attached.ok()) {
+      image.mm->DropUser();
+      return attached.error();
+    }
     return image;
   };
 }

@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cstring>
 
 namespace sentry {
@@ -100,6 +101,10 @@ Result<ExecCredentials> CredentialsAfterExec(const Credentials& old, FileDescrip
   ExecCredentials out;
   out.ids_changed = fresh->euid != old.euid || fresh->egid != old.egid;
   out.secure = ids_changed || (old.ruid != 0 && fresh->permitted != fresh->ambient && (file.effective || file.present));
+  auto ids = [](const Credentials& c) {
+    return std::array{c.ruid, c.euid, c.suid, c.fsuid, c.rgid, c.egid, c.sgid, c.fsgid};
+  };
+  out.gains = out.secure || ids(*fresh) != ids(old) || (fresh->permitted & ~old.permitted) != 0;
   out.creds = CredentialsRef(std::move(fresh));
   return out;
 }

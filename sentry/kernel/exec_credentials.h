@@ -12,6 +12,7 @@ struct ExecCredentials {
   CredentialsRef creds;
   bool secure = false;       // AT_SECURE
   bool ids_changed = false;  // the new program is not dumpable
+  bool gains = false;        // any id is another, or it may have a capability that the old program could not have
 };
 
 // `executable`: the file that supplies the program. EPERM for file capabilities that could not all be given

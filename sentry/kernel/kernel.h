@@ -34,6 +34,8 @@ struct ExecImage {
   // set-user-ID and file capabilities, already decided: what the new credentials are.
   CredentialsRef creds;
   bool secure = false;
+  // The mm has no address space yet: it takes over that of the task's mm (MemoryManager::TakeOver).
+  bool takes_over = false;
 };
 using ExecLoader = std::function<Result<ExecImage>(Task& task, const Task::ExecRequest& request)>;
 

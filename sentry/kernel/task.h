@@ -103,6 +103,7 @@ class Task final : public base::RefCounted, public Blocker {
 
   // --- Own fiber only: the resources a handler uses.
   MemoryManager& mm() { return *mm_; }
+  bool has_mm() const { return mm_ != nullptr; }  // not before its first program is loaded, nor after its end
   FdTable& fds() { return *fds_; }
   FsContext& fs() { return *fs_; }
   MountNamespace& mounts() { return *mounts_; }

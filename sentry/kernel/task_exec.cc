@@ -110,6 +110,16 @@ Result<void> Task::Exec(ExecRequest request) {
     }
   }
   RefPtr<MemoryManager> old_mm = mm_;
+  if (image.takes_over) {
+    if (Result<void> taken = image.mm->TakeOver(*old_mm, *context_); !taken.ok()) {
+      // There is no program to go back to.
+      LOG_WARNING("an exec has failed on the host behind its point of no return: ending the process");
+      image.mm->DropUser();
+      base::MutexLock tree(kernel_.tasks().mu);
+      (void)SendGroupSignalLocked(*thread_group_, KernelSignal(kSIGKILL));
+      return taken.error();
+    }
+  }
   SetMm(image.mm);
   if (traced()) mm_->RestoreText();
   if (image.creds) SetCredentials(image.creds);

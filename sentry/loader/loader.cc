@@ -117,10 +117,9 @@ Result<LoadedImage> Load(LoadArgs args) {
     if (s.type == PT_GNU_STACK) executable_stack = s.flags & PF_X;
   }
 
-  MmGuard guard(TRY(MemoryManager::Create(*args.env)));
+  MmGuard guard(TRY(MemoryManager::CreateDetached(*args.env)));
   MemoryManager& mm = *guard;
   mm.SetMmapBase(args.limits.stack, args.randomize);
-  mm.DeferHostChanges();
   const Addr task_size = PageRoundDown(args.env->platform->GuestRange().end);
   const Addr stack_top = task_size - (args.randomize ? (Random() & kStackRandomPages) * kPageSize : 0);
 
@@ -186,7 +185,9 @@ Result<LoadedImage> Load(LoadArgs args) {
   auto mapped = mm.MMap(o, args.limits);
   if (!mapped.ok()) return Errno(mapped.failed_with(EEXIST) ? ENOMEM : mapped.error().value());
   if (TRY(mm.CopyOut(stack.rsp, stack.bytes)) != stack.bytes.size()) return Errno(EFAULT);
-  if (auto flushed = mm.FlushHostChanges(); !flushed.ok()) return flushed.error();
+  if (!args.detached) {
+    if (auto attached = mm.Attach(); !attached.ok()) return attached.error();
+  }
 
   MemoryManager::Layout layout;
   layout.start_code = main.start_code;

@@ -41,6 +41,8 @@ struct LoadArgs {
   MmLimits limits;
   std::array<std::byte, 16> random{};  // AT_RANDOM
   bool randomize = true;               // personality ADDR_NO_RANDOMIZE off
+  // The mm is left without an address space: the caller calls Attach or TakeOver.
+  bool detached = false;
 };
 
 struct LoadedImage {

@@ -14,7 +14,7 @@ using base::ReaderLock;
 using base::WriterLock;
 
 MemoryManager::MemoryManager(MmEnvironment& env, RefPtr<platform::AddressSpace> address_space)
-    : env_(env), address_space_(std::move(address_space)), state_(std::make_unique<State>(*this, *address_space_)) {
+    : env_(env), address_space_(std::move(address_space)), state_(std::make_unique<State>(*this)) {
   if (env_.platform->text_patcher() != nullptr) traps_ = std::make_unique<TrapCounts>();
 }
 
@@ -30,10 +30,41 @@ Result<RefPtr<MemoryManager>> MemoryManager::Create(MmEnvironment& env) {
   return base::MakeRef<MemoryManager>(env, std::move(address_space));
 }
 
+Result<RefPtr<MemoryManager>> MemoryManager::CreateDetached(MmEnvironment& env) {
+  TRY(base::ChargedMemory::Admit());
+  RefPtr<MemoryManager> mm = base::MakeRef<MemoryManager>(env, nullptr);
+  WriterLock lock(mm->lock_);
+  mm->state_->deferring = true;
+  return mm;
+}
+
+Result<void> MemoryManager::Attach() {
+  WriterLock lock(lock_);
+  address_space_ = TRY(env_.platform->NewAddressSpace());
+  state_->deferring = false;
+  return state_->Commit(state_->deferred);
+}
+
+Result<void> MemoryManager::TakeOver(MemoryManager& old, platform::Context& context) {
+  {
+    WriterLock old_lock(old.lock_);
+    WriterLock lock(lock_);
+    auto renewed = old.address_space_->Renew(context, state_->deferred.ops());
+    if (renewed.ok()) {
+      address_space_ = std::move(*renewed);
+      state_->FinishTakeOver();
+      old.state_->ReleaseAll();
+      return {};
+    }
+    if (!renewed.failed_with(ENOTSUP)) return renewed.error();
+  }
+  return Attach();
+}
+
 void MemoryManager::DropUser() {
   if (users_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   WriterLock lock(lock_);
-  address_space_->Release();
+  if (address_space_) address_space_->Release();
   state_->ReleaseAll();
 }
 
@@ -307,17 +338,6 @@ void MemoryManager::Invalidate(const Mappable& file, uint64_t offset, uint64_t e
     if (!r.empty()) s.DropPages(r, !keep_private, batch);
   }
   (void)s.Commit(batch).ok();
-}
-
-void MemoryManager::DeferHostChanges() {
-  WriterLock lock(lock_);
-  state_->deferring = true;
-}
-
-Result<void> MemoryManager::FlushHostChanges() {
-  WriterLock lock(lock_);
-  state_->deferring = false;
-  return state_->Commit(state_->deferred);
 }
 
 MemoryManager::Layout MemoryManager::layout() {

@@ -93,6 +93,15 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
 
   // Parks. What the platform says: EAGAIN, ENOMEM.
   static Result<RefPtr<MemoryManager>> Create(MmEnvironment& env);
+  // For exec: without an address space of the platform. Changes are collected, which the sentry's own copies see at
+  // once, until Attach or TakeOver; nobody but its maker uses it before that.
+  static Result<RefPtr<MemoryManager>> CreateDetached(MmEnvironment& env);
+  // Makes an address space and the collected changes, as one. Parks. What the platform says; the mm is then to be
+  // dropped.
+  Result<void> Attach() EXCLUDES(lock_);
+  // The same with the address space of `old`, which has one user, whose thread `context` is and goes on here; it is
+  // empty then. A new one where the platform cannot do that. What the platform says: both are to be dropped.
+  Result<void> TakeOver(MemoryManager& old, platform::Context& context) EXCLUDES(lock_);
   // A copy for fork(2): private memory copy-on-write or copied at once, shared memory shared, MADV_DONTFORK left out,
   // MADV_WIPEONFORK zeroed. Parks.
   Result<RefPtr<MemoryManager>> Fork();
@@ -176,12 +185,6 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
   // The peak of resident memory starts anew (clear_refs).
   void ResetPeak();
 
-  // Between the two, changes are collected instead of made on the host, to go over as one: for an address space in
-  // which no thread runs yet (exec). The sentry's own copies see them at once. Flush: the host's errno; the address
-  // space is then to be dropped.
-  void DeferHostChanges();
-  Result<void> FlushHostChanges();
-
   // Threads that use this mm: exec and exit. The last to leave releases the address space (parks).
   void AddUser() { users_.fetch_add(1, std::memory_order_relaxed); }
   void DropUser();
@@ -241,7 +244,7 @@ class MemoryManager final : public base::RefCounted, public UserMemory {
                         bool write_guest);
 
   MmEnvironment& env_;
-  RefPtr<platform::AddressSpace> address_space_;  // set once
+  RefPtr<platform::AddressSpace> address_space_;  // set once, before others have the mm
   std::atomic<int> users_{1};
   mutable base::FiberRwLock lock_;
   std::unique_ptr<State> state_ PT_GUARDED_BY(lock_);

@@ -36,8 +36,8 @@ bool PageTraits::Merge(Page& l, Range lr, const Page& r, Range rr) {
          l.host_prot == r.host_prot;
 }
 
-MemoryManager::State::State(MemoryManager& mm_in, platform::AddressSpace& address_space_in)
-    : mm(mm_in), env(mm_in.env()), memory_file(*env.memory_file), address_space(address_space_in) {
+MemoryManager::State::State(MemoryManager& mm_in)
+    : mm(mm_in), env(mm_in.env()), memory_file(*env.memory_file) {
   task_size = PageRoundDown(env.platform->GuestRange().end);
   mmap_base = PageRoundDown(task_size - (128 << 20));
   search_cache = mmap_base;
@@ -185,7 +185,7 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
   text.changed = false;
   if (patched) mm.PublishText(text, /*with_former=*/true);
   if (batch.restores_text()) mm.StopThreads();
-  Result<void> applied = address_space.Apply(batch.ops());
+  Result<void> applied = mm.address_space().Apply(batch.ops());
   if (applied.ok()) {
     if (patched) mm.PublishText(text, /*with_former=*/false);
     mm.ContinueThreads();
@@ -208,10 +208,10 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
     for (auto it = pages.SplitAt(r.start); it != pages.end() && it->first < r.end; ++it)
       it->second.value.mapped = false;
   }
-  if (!address_space.Apply(undo).ok()) {
+  if (!mm.address_space().Apply(undo).ok()) {
     // Pages must not be reused while the guest may still reach them. The guest dies; the sandbox lives.
     LOG_WARNING("an address space cannot be unmapped on the host: ending its process");
-    address_space.Release();
+    mm.address_space().Release();
     for (auto& [start, node] : pages) node.value.mapped = false;
   }
   text.changed = false;
@@ -219,6 +219,13 @@ Result<void> MemoryManager::State::Commit(HostBatch& batch) {
   mm.ContinueThreads();
   batch.Finish(memory_file);
   return applied.error();
+}
+
+void MemoryManager::State::FinishTakeOver() {
+  deferring = false;
+  if (text.changed) mm.PublishText(text, /*with_former=*/false);
+  text.changed = false;
+  deferred.Finish(memory_file);
 }
 
 void MemoryManager::State::ReleaseAll() {

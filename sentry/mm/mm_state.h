@@ -76,13 +76,12 @@ using PageMap = base::IntervalMap<Page, PageTraits>;
 enum class CopyKind : uint8_t { kRead, kWrite };
 
 struct MemoryManager::State {
-  State(MemoryManager& mm, platform::AddressSpace& address_space);
+  explicit State(MemoryManager& mm);
   ~State();
 
   MemoryManager& mm;
   MmEnvironment& env;
   platform::MemoryFile& memory_file;
-  platform::AddressSpace& address_space;
 
   VmaMap vmas;
   PageMap pages;
@@ -178,8 +177,11 @@ struct MemoryManager::State {
   // Applies the batch. On failure what it touched is unmapped on the host (and faults in again), or the address space
   // is given up.
   Result<void> Commit(HostBatch& batch);
+  // For a mm that has no address space yet (MemoryManager::CreateDetached).
   bool deferring = false;
   HostBatch deferred;
+  // The host has what was deferred.
+  void FinishTakeOver();
 
   // --- Copies (copy_unsafe.cc); a shared lock is enough.
   struct View {

@@ -36,8 +36,7 @@ bool PageTraits::Merge(Page& l, Range lr, const Page& r, Range rr) {
          l.host_prot == r.host_prot;
 }
 
-MemoryManager::State::State(MemoryManager& mm_in)
-    : mm(mm_in), env(mm_in.env()), memory_file(*env.memory_file) {
+MemoryManager::State::State(MemoryManager& mm_in) : mm(mm_in), env(mm_in.env()), memory_file(*env.memory_file) {
   task_size = PageRoundDown(env.platform->GuestRange().end);
   mmap_base = PageRoundDown(task_size - (128 << 20));
   search_cache = mmap_base;
@@ -234,9 +233,19 @@ void MemoryManager::State::ReleaseAll() {
   deferring = false;
   deferred.Finish(memory_file);
   for (auto& [key, f] : files) f.file->RemoveMapping({&mm, key.second});
+  // What was allocated as one goes back as one, whatever mprotect has cut it into: the next of the same kind fits.
+  platform::FileRange owned;
   for (auto& [start, node] : pages) {
-    if (node.value.owned) memory_file.DecRef({node.value.offset, node.value.offset + (node.end - start)});
+    if (!node.value.owned) continue;
+    const platform::FileRange part{node.value.offset, node.value.offset + (node.end - start)};
+    if (part.start == owned.end) {
+      owned.end = part.end;
+      continue;
+    }
+    if (!owned.empty()) memory_file.DecRef(owned);
+    owned = part;
   }
+  if (!owned.empty()) memory_file.DecRef(owned);
   pages.clear();
   vmas.clear();
   files.clear();

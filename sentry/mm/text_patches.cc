@@ -16,13 +16,16 @@ using platform::TextPatcher;
 namespace {
 
 constexpr uint8_t kText = kRead | kExec;
+// Pieces of so many bytes are mapped populated. A fault on one page costs less than to populate it, and most children
+// of a fork touch few.
+constexpr uint64_t kPopulateText = 4 * kPageSize;
 
 // Maps what the trampolines have grown by.
 void MapTrampolines(Placement& placement, int fd, HostBatch& batch) {
   const uint64_t wanted = placement.text->trampoline_bytes();
   if (wanted <= placement.mapped) return;
   batch.Map({placement.trampolines + placement.mapped, placement.trampolines + wanted}, fd,
-            placement.text->trampoline_offset() + placement.mapped, kText, true);
+            placement.text->trampoline_offset() + placement.mapped, kText, wanted - placement.mapped >= kPopulateText);
   placement.mapped = wanted;
 }
 
@@ -109,7 +112,7 @@ void MemoryManager::State::PatchText(const Vma& v, const Page& p, Range part, Ho
     MapTrampolines(*placement, fd, batch);
     for (const PatchedText::Image& image : images) {
       const Addr start = part.start + (image.offset - p.offset);
-      batch.Map({start, start + image.length}, fd, image.image, kText, true);
+      batch.Map({start, start + image.length}, fd, image.image, kText, image.length >= kPopulateText);
     }
     if (known == nullptr) placement->parts.push_back({part, p.offset, newest});
     text.changed = true;

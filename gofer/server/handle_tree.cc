@@ -184,7 +184,7 @@ base::Result<Connection::DirectoryStream*> Connection::StreamAt(HostNode& node, 
     }
     if (stream.used < oldest->used) oldest = &stream;
   }
-  base::UniqueFd fd = TRY(host::Reopen(proc_self_fd_.get(), node.fd.get(), O_RDONLY | O_DIRECTORY));
+  base::UniqueFd fd = TRY(host::OpenDirectory(proc_self_fd_.get(), node.fd.get()));
   if (cookie != 0) TRY(host::Seek(fd.get(), cookie));
   oldest->node = base::RefPtr<HostNode>(&node);
   oldest->fd = std::move(fd);

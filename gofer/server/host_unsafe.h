@@ -27,6 +27,8 @@ base::Result<void> BindToCpu(unsigned cpu);
 base::Result<base::UniqueFd> OpenPath(int directory, std::string_view name);
 // Opens the inode behind `fd` through /proc/self/fd, whatever its name is now. The caller knows its type.
 base::Result<base::UniqueFd> Reopen(int proc_self_fd, int fd, int flags);
+// The same for reading the entries of a directory.
+base::Result<base::UniqueFd> OpenDirectory(int proc_self_fd, int fd);
 base::Result<base::UniqueFd> CreateFile(int directory, std::string_view name, int flags, uint32_t mode);
 // A regular file without a name in the file system of the directory that `directory` is.
 base::Result<base::UniqueFd> CreateNameless(int proc_self_fd, int directory, int flags, uint32_t mode);

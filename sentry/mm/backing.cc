@@ -25,6 +25,10 @@ constexpr size_t kMaxPieces = 200'000;
 constexpr uint64_t kPopulateBytes = 16 << 20;
 // Writable private file mappings up to this size (.data) are copied when they are mapped.
 constexpr uint64_t kCopyAtOnce = 256 << 10;
+// Larger ones up to this size are copied in pieces, and as a whole after so many: an interpreter writes to all of its
+// .data when it starts, in no order.
+constexpr uint64_t kCopyWhole = 2 << 20;
+constexpr uint8_t kCopiesBeforeAll = 2;
 
 }  // namespace
 
@@ -90,7 +94,13 @@ Result<Range> MemoryManager::State::BackFromFile(VmaMap::iterator vma, Range gap
   }
 }
 
-Range MemoryManager::State::CopyChunk(Range within, Range want) {
+Range MemoryManager::State::CopyChunk(VmaMap::iterator vma, PageMap::iterator page, Range want) {
+  const Range within = PageMap::RangeOf(page).Intersect(VmaMap::RangeOf(vma));
+  Vma& v = vma->second.value;
+  if (!page->second.value.owned && VmaMap::RangeOf(vma).length() <= kCopyWhole) {
+    if (v.copied >= kCopiesBeforeAll) return within;
+    ++v.copied;
+  }
   // Every copy may cost the host mappings, of which a process has 65,530: with many, fewer and larger ones.
   if (pages.size() > kManyPieces) {
     chunk_bytes = kMaxChunk;
@@ -126,7 +136,7 @@ Result<Range> MemoryManager::State::MakePrivate(VmaMap::iterator vma, PageMap::i
     page->second.value.cow = false;  // the others have left
     return entry;
   }
-  Range chunk = CopyChunk(entry.Intersect(VmaMap::RangeOf(vma)), want);
+  Range chunk = CopyChunk(vma, page, want);
   page = pages.SplitAt(chunk.start);
   pages.SplitAt(chunk.end);
   Page& p = page->second.value;

@@ -36,7 +36,8 @@ struct Vma {
   bool dont_fork = false;
   bool wipe_on_fork = false;
   bool dont_dump = false;
-  bool runs = false;  // its text is executed there, as far as is known (TextPatches)
+  bool runs = false;   // its text is executed there, as far as is known (TextPatches)
+  uint8_t copied = 0;  // pieces of the file that were copied by a write each, up to kCopiesBeforeAll
   RefPtr<Mappable> file;
   uint64_t offset = 0;  // in file, of the VMA's first byte; 0 without one
   std::string name;
@@ -147,10 +148,10 @@ struct MemoryManager::State {
   Addr Congruence(base::Range r) const;
   // An offset in the memory file that continues what is mapped next to r, or 0.
   uint64_t PreferredOffset(base::Range r);
-  // Copy chunks grow while faults follow each other.
+  // Copy chunks grow while faults follow each other, and where a small private file mapping has had some.
   uint64_t chunk_bytes = 64 << 10;
   Addr last_chunk_end = 0;
-  base::Range CopyChunk(base::Range within, base::Range want);
+  base::Range CopyChunk(VmaMap::iterator vma, PageMap::iterator page, base::Range want);
 
   // --- Patched text (text_patches.cc).
   TextPatches text;

@@ -352,6 +352,33 @@ TEST_F(MmTest, BeyondTheEndOfAFileIsABusError) {
   EXPECT_EQ(GuestRead(*mm_, a + 8192), 0);
 }
 
+TEST_F(MmTest, ASmallPrivateMappingThatIsWrittenHereAndThereIsCopiedAsAWhole) {
+  constexpr uint64_t kBytes = 1 << 20, kPiece = 64 << 10;
+  auto file = base::MakeRef<DonatedFile>(std::string(kBytes, 'd'));
+  Addr a = MapFile(file, kBytes, kRW, false);
+  int faults = 0;
+  // Far apart from each other, as an interpreter touches its data.
+  for (uint64_t i = 0; i < kBytes / kPiece; ++i) {
+    uint8_t byte = static_cast<uint8_t>(i);
+    EXPECT_FALSE(GuestAccess(*mm_, a + i * 7 % (kBytes / kPiece) * kPiece + 4096, true, &byte, {}, &faults));
+  }
+  // Two pieces, then what is left: in front of, between and behind them.
+  EXPECT_LE(faults, 5);
+  for (uint64_t i = 0; i < kBytes / kPiece; ++i) {
+    EXPECT_EQ(GuestRead(*mm_, a + i * 7 % (kBytes / kPiece) * kPiece + 4096), static_cast<int>(i));
+    EXPECT_EQ(GuestRead(*mm_, a + i * kPiece), 'd');
+  }
+  // Nobody pays for two writes, and large ones are copied in pieces.
+  auto large = base::MakeRef<DonatedFile>(std::string(4 << 20, 'l'));
+  Addr b = MapFile(large, 4 << 20, kRW, false);
+  faults = 0;
+  for (uint64_t i = 0; i < 10; ++i) {
+    uint8_t byte = 1;
+    EXPECT_FALSE(GuestAccess(*mm_, b + i * 2 * kPiece + 4096, true, &byte, {}, &faults));
+  }
+  EXPECT_EQ(faults, 10);
+}
+
 TEST_F(MmTest, TruncationTakesPagesAway) {
   auto file = base::MakeRef<DonatedFile>(std::string(64 << 10, 't'));
   Addr shared = MapFile(file, 64 << 10, kRW, true), priv = MapFile(file, 64 << 10, kRW, false);

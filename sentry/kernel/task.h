@@ -169,14 +169,12 @@ class Task final : public base::RefCounted, public Blocker {
     for (;;) {
       result = operation();
       if (!result.failed_with(EAGAIN)) return result;
-      switch (ParkInterruptible(deadline)) {
-        case Wake::kWoken:
-          break;
-        case Wake::kTimedOut:
-          return Errno(EAGAIN);
-        case Wake::kInterrupted:
-          return Errno(base::ERESTARTSYS_);
-      }
+      const Wake wake = ParkInterruptible(deadline);
+      if (wake == Wake::kWoken) continue;
+      // What came together with the signal comes first (wait_event_interruptible looks at the condition last).
+      result = operation();
+      if (!result.failed_with(EAGAIN)) return result;
+      return Errno(wake == Wake::kTimedOut ? EAGAIN : base::ERESTARTSYS_);
     }
   }
   bool SignalPending() const { return interrupted_.load(std::memory_order_acquire); }

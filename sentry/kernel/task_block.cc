@@ -26,15 +26,10 @@ Result<void> Task::BlockUntil(base::WaitQueue& queue, base::EventMask mask, cons
   base::ScopedWait wait(queue, entry);
   for (;;) {
     if (ready()) return {};
-    switch (ParkInterruptible(deadline)) {
-      case Wake::kWoken:
-        break;
-      case Wake::kTimedOut:
-        if (ready()) return {};
-        return Errno(ETIMEDOUT);
-      case Wake::kInterrupted:
-        return Errno(base::ERESTARTSYS_);
-    }
+    const Wake wake = ParkInterruptible(deadline);
+    if (wake == Wake::kWoken) continue;
+    if (ready()) return {};
+    return Errno(wake == Wake::kTimedOut ? ETIMEDOUT : base::ERESTARTSYS_);
   }
 }
 

@@ -128,6 +128,7 @@ bool Task::WaitForTracees(const WaitRequest& request, bool& any, WaitOutcome& ou
 Result<WaitOutcome> Task::WaitChild(const WaitRequest& request) {
   base::WaitEntry entry(base::kEventIn);
   base::ScopedWait wait(thread_group_->child_events, entry);
+  bool interrupted = false;
   for (;;) {
     {
       base::MutexLock tree(kernel_.tasks().mu);
@@ -159,7 +160,9 @@ Result<WaitOutcome> Task::WaitChild(const WaitRequest& request) {
       if (!any) return Errno(ECHILD);
     }
     if (request.options & WNOHANG) return WaitOutcome{};
-    if (ParkInterruptible(base::kNever) == Wake::kInterrupted) return Errno(base::ERESTARTSYS_);
+    // A child that has changed comes before the signal that says so (do_wait).
+    if (interrupted) return Errno(base::ERESTARTSYS_);
+    interrupted = ParkInterruptible(base::kNever) == Wake::kInterrupted;
   }
 }
 

@@ -57,17 +57,15 @@ Result<size_t> Transfer(Task& task, FileDescription& file, base::EventMask event
     result = transfer();
     if (!result.failed_with(EAGAIN)) return result;
     base::MonotonicNs until = deadline(started);
-    switch (task.ParkInterruptible(until)) {
-      case Task::Wake::kWoken:
-        break;
-      case Task::Wake::kTimedOut:
-        flags.timed_out = true;
-        return transfer();
-      case Task::Wake::kInterrupted:
-        // A socket's time limit would begin anew: not restarted (sock_intr_errno, man 7 signal).
-        if (until != base::kNever && file.inode()->type() == FileType::kSocket) return Errno(EINTR);
-        return Errno(base::ERESTARTSYS_);
-    }
+    const Task::Wake wake = task.ParkInterruptible(until);
+    if (wake == Task::Wake::kWoken) continue;
+    flags.timed_out = wake == Task::Wake::kTimedOut;
+    // What came together with the signal comes first (wait_event_interruptible looks at the condition last).
+    result = transfer();
+    if (flags.timed_out || !result.failed_with(EAGAIN)) return result;
+    // A socket's time limit would begin anew: not restarted (sock_intr_errno, man 7 signal).
+    if (until != base::kNever && file.inode()->type() == FileType::kSocket) return Errno(EINTR);
+    return Errno(base::ERESTARTSYS_);
   }
 }
 

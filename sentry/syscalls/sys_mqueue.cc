@@ -46,14 +46,11 @@ auto Retry(Task& task, MqueueFile& file, base::EventMask mask, base::MonotonicNs
   for (;;) {
     result = operation();
     if (!result.failed_with(EAGAIN)) return result;
-    switch (task.ParkInterruptible(deadline)) {
-      case Task::Wake::kWoken:
-        break;
-      case Task::Wake::kTimedOut:
-        return Errno(ETIMEDOUT);
-      case Task::Wake::kInterrupted:
-        return Errno(base::ERESTARTSYS_);
-    }
+    const Task::Wake wake = task.ParkInterruptible(deadline);
+    if (wake == Task::Wake::kWoken) continue;
+    result = operation();
+    if (!result.failed_with(EAGAIN)) return result;
+    return Errno(wake == Task::Wake::kTimedOut ? ETIMEDOUT : base::ERESTARTSYS_);
   }
 }
 

@@ -71,15 +71,14 @@ auto RetrySocket(Task& task, Socket& socket, base::EventMask mask, bool nonblock
       result = operation();
       if (!result.failed_with(EAGAIN)) return result;
       if (wait_on != other) break;
-      switch (task.ParkInterruptible(deadline)) {
-        case Task::Wake::kWoken:
-          break;
-        case Task::Wake::kTimedOut:
-          return Errno(EAGAIN);
-        // sock_intr_errno(): with a timeout there is no restart.
-        case Task::Wake::kInterrupted:
-          return Errno(deadline == base::kNever ? base::ERESTARTSYS_ : EINTR);
-      }
+      const Task::Wake wake = task.ParkInterruptible(deadline);
+      if (wake == Task::Wake::kWoken) continue;
+      // What came together with the signal comes first.
+      result = operation();
+      if (!result.failed_with(EAGAIN)) return result;
+      if (wake == Task::Wake::kTimedOut) return Errno(EAGAIN);
+      // sock_intr_errno(): with a timeout there is no restart.
+      return Errno(deadline == base::kNever ? base::ERESTARTSYS_ : EINTR);
     }
   }
 }

@@ -1311,4 +1311,35 @@ TEST(Handler, ThatMakesItsOwnCallDoesNotDisturbTheRestart) {
 }
 
 }  // namespace
+// What a call waits for, when it is there, comes before the signal that came with it (wait_event_interruptible and
+// do_wait look at the condition last).
+TEST(BeforeTheSignal, AChildIsReapedThatSaysSoBySigchld) {
+  ScopedHandler handler(
+      SIGCHLD, +[](int) {});
+  for (int i = 0; i < 200; ++i) {
+    pid_t pid = ForkChild([] {});
+    ASSERT_EQ(waitpid(pid, nullptr, 0), pid) << strerror(errno) << " at " << i;
+  }
+}
+
+TEST(BeforeTheSignal, BytesOfAPipeAreReadThatCameFirst) {
+  ScopedHandler handler(
+      SIGUSR1, +[](int) {});
+  Pipe p = MakePipe();
+  const pid_t parent = getpid();
+  for (int i = 0; i < 100; ++i) {
+    pid_t pid = ForkChild([&] {
+      CHILD_CHECK(WaitUntilBlocked(parent));
+      CHILD_CHECK(write(p.write_end.get(), "x", 1) == 1);
+      CHILD_CHECK(kill(parent, SIGUSR1) == 0);
+    });
+    char byte;
+    ASSERT_EQ(read(p.read_end.get(), &byte, 1), 1) << strerror(errno) << " at " << i;
+    int status = -1;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    EXPECT_EXITED(status, 0);
+  }
+}
+
 }  // namespace conformance

@@ -28,6 +28,8 @@ namespace {
 // fs/fcntl.c, SETFL_MASK.
 constexpr uint32_t kSetFlags = O_APPEND | O_NONBLOCK | O_DIRECT | O_ASYNC | O_NOATIME;
 
+constexpr uint32_t kCreatedQuery = 1024 + 4;  // F_CREATED_QUERY (include/uapi/linux/fcntl.h), from Linux 6.12
+
 struct OwnerEx {
   int32_t type, pid;
 };
@@ -236,6 +238,8 @@ Result<int64_t> SysFcntl(Task& task, FdArg fd, uint32_t command, uint64_t argume
       base::MutexLock lock(file->owner_mu);
       return file->owner.signal;
     }
+    case kCreatedQuery:
+      return file->created ? 1 : 0;
     case F_GETLEASE:
       return LeaseOf(*file);
     case F_SETLEASE:

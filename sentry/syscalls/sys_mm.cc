@@ -49,6 +49,7 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
   if (flags & MAP_HUGETLB) return Errno(ENOMEM);  // as on a host with no huge pages reserved
   if (!(flags & MAP_ANONYMOUS)) {
     RefPtr<FileDescription> file = TRY(task.GetFile(static_cast<Fd>(fd)));
+    if (length == 0) return Errno(EINVAL);
     // man 2 mmap, EACCES: a descriptor that cannot be read, a shared writable mapping of one not open for both, or an
     // append-only file.
     if (!file->readable()) return Errno(EACCES);

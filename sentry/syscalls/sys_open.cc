@@ -51,6 +51,8 @@ Result<Fd> Open(Task& task, Fd dirfd, UserPath path, const abi::OpenHow& how) {
   resolve(RESOLVE_CACHED, WalkFlag::kCached);
 
   PathArgs at = TRY(ReadPathArgs(task, dirfd, path));
+  // An absolute path begins at the directory, too.
+  if ((how.resolve & RESOLVE_IN_ROOT) != 0) at.start = TRY(task.PathStart(dirfd, "."));
   // First, so that EMFILE leaves no file that O_CREAT made.
   FdReservation fd = TRY(task.ReserveFd());
   auto file = TRY(vfs::Open(at.ctx, at.start, at.path, args));

@@ -96,9 +96,9 @@ Result<void> Truncate(VfsContext& ctx, const VfsPath& path, int64_t size) {
   if (inode->type() != FileType::kRegular) return Errno(EINVAL);
   if (path.mount) TRY(WantWrite(*path.mount));
   TRY(inode->CheckAccess(*ctx.creds, kMayWrite));
-  if (FileLocks* locks = inode->locks_if_any()) TRY(locks->BreakLeases(/*for_write=*/true, ctx.blocker));
   TRY(inode->GetWriteAccess());
   auto truncate = [&]() -> Result<void> {
+    if (FileLocks* locks = inode->locks_if_any()) TRY(locks->BreakLeases(/*for_write=*/true, ctx.blocker));
     base::WriterLock l(inode->dir_lock);
     Attr attr = TRY(inode->GetAttr());
     if (size > attr.size && static_cast<uint64_t>(size) > ctx.file_size_limit) return Errno(EFBIG);

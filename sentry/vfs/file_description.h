@@ -107,6 +107,8 @@ class FileDescription : public virtual base::RefCounted {
   // --- Common.
   const VfsPath& path() const { return path_; }
   RefPtr<Inode> inode() const { return inode_; }
+  // O_CREAT has made the file (F_CREATED_QUERY).
+  bool created = false;  // set before anybody else knows the description
   uint32_t flags() const { return flags_.load(std::memory_order_relaxed); }  // O_ACCMODE and status flags
   void set_flags(uint32_t flags) { flags_.store(flags, std::memory_order_relaxed); }
   bool readable() const { return readable_; }

@@ -49,7 +49,9 @@ void InotifyWatches::InodeGone() {
 void NotifyInode(Inode& inode, uint32_t mask) {
   if (!InotifyWatches::Any()) return;
   InotifyWatches* watches = inode.watches_if_any();
-  if (watches != nullptr) watches->Notify(mask | (inode.is_dir() ? IN_ISDIR : 0), 0, {});
+  // Events about the watched thing itself do not say what it is (inotify_handle_inode_event).
+  const bool self = (mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0;
+  if (watches != nullptr) watches->Notify(mask | (inode.is_dir() && !self ? IN_ISDIR : 0), 0, {});
 }
 
 void NotifyName(Inode& dir, std::string_view name, bool is_dir, uint32_t mask, uint32_t cookie) {
@@ -72,7 +74,7 @@ void NotifyIfDeleted(Inode& inode) {
   if (!InotifyWatches::Any() || !inode.nameless.load(std::memory_order_acquire)) return;
   if (inode.open_count.load(std::memory_order_acquire) != 0) return;
   if (InotifyWatches* watches = inode.watches_if_any()) {
-    watches->Notify(IN_DELETE_SELF | (inode.is_dir() ? IN_ISDIR : 0), 0, {});
+    watches->Notify(IN_DELETE_SELF, 0, {});
     watches->InodeGone();
   }
 }

@@ -93,14 +93,14 @@ Result<RefPtr<FileDescription>> FinishOpen(VfsContext& ctx, const VfsPath& path,
     NotifyDentry(*path.dentry, IN_OPEN);
     return file;
   }
-  if (type == FileType::kRegular && may != 0) {
-    if (FileLocks* locks = inode.locks_if_any()) {
-      TRY(locks->BreakLeases((may & kMayWrite) != 0, (flags & O_NONBLOCK) ? nullptr : ctx.blocker));
-    }
-  }
   bool counts = type == FileType::kRegular && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC));
   if (counts) TRY(inode.GetWriteAccess());
   auto open = [&]() -> Result<RefPtr<FileDescription>> {
+    // Who waits here to write counts as a writer already (do_dentry_open): the lease cannot become one for reading.
+    FileLocks* locks = type == FileType::kRegular && may != 0 ? inode.locks_if_any() : nullptr;
+    if (locks != nullptr) {
+      TRY(locks->BreakLeases((may & kMayWrite) != 0, (flags & O_NONBLOCK) ? nullptr : ctx.blocker));
+    }
     bool truncate = (flags & O_TRUNC) && type == FileType::kRegular && may != 0;
     if (truncate) TRY(TruncateOnOpen(ctx, path));
     RefPtr<FileDescription> file = TRY(inode.Open(path, flags, ctx));
@@ -176,7 +176,9 @@ Result<RefPtr<FileDescription>> OpenCreate(VfsContext& ctx, const VfsPath& start
     }
     if (created) {
       NotifyName(dir_inode, name, false, IN_CREATE);
-      return FinishOpen(ctx, {dir.mount, std::move(child)}, flags & ~O_TRUNC, 0);
+      RefPtr<FileDescription> file = TRY(FinishOpen(ctx, {dir.mount, std::move(child)}, flags & ~O_TRUNC, 0));
+      file->created = true;
+      return file;
     }
     if (flags & O_EXCL) return Errno(EEXIST);
     if (TRY(walker.StepInto(std::move(child), follow))) continue;

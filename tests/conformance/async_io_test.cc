@@ -239,6 +239,7 @@ TEST_F(Lease, OpensWaitForTheHolder) {
     }));
     ASSERT_TRUE(Eventually([] { return g_count == 1; }));
     ASSERT_TRUE(WaitUntilBlocked(child.pid()));
+    EXPECT_ERRNO(fcntl(holder.get(), F_SETLEASE, F_RDLCK), EAGAIN) << "who waits is a writer";
     EXPECT_OK(fcntl(holder.get(), F_SETLEASE, F_UNLCK));
     EXPECT_EXITED(child.Wait(), 0);
   }

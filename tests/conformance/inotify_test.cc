@@ -96,6 +96,15 @@ TEST_F(Inotify, RenamesComeInPairsWithACookie) {
   EXPECT_EQ(events[0].cookie, events[1].cookie);
 }
 
+TEST_F(Inotify, AWatchedDirectoryReportsItsEndLikeAFile) {
+  ASSERT_OK(mkdir((dir_ / "d").c_str(), 0755));
+  ASSERT_OK(Watch(dir_ / "d"));
+  ASSERT_OK(rename((dir_ / "d").c_str(), (dir_ / "e").c_str()));
+  EXPECT_EQ(Masks(), (List{IN_MOVE_SELF}));
+  ASSERT_OK(rmdir((dir_ / "e").c_str()));
+  EXPECT_EQ(Masks(), (List{IN_DELETE_SELF, IN_IGNORED}));
+}
+
 TEST_F(Inotify, AWatchedFileReportsItsEnd) {
   ASSERT_TRUE(WriteFile(dir_ / "f", ""));
   ASSERT_OK(Watch(dir_ / "f"));

@@ -293,6 +293,16 @@ TEST(OpenAt2, ChecksItsArgument) {
   EXPECT_ERRNO(syscall(SYS_openat2, AT_FDCWD, "/", &larger, sizeof(larger)), E2BIG);
 }
 
+TEST(Open, TellsWhetherItMadeTheFile) {
+  constexpr int kCreatedQuery = 1024 + 4;  // F_CREATED_QUERY
+  TempDir dir;
+  Fd made(open((dir / "f").c_str(), O_RDWR | O_CREAT, 0644)), found(open((dir / "f").c_str(), O_RDWR | O_CREAT, 0644));
+  const int answer = fcntl(made.get(), kCreatedQuery, 0);
+  if (answer < 0 && errno == EINVAL) GTEST_SKIP() << "from Linux 6.12 on";
+  EXPECT_EQ(answer, 1);
+  EXPECT_EQ(fcntl(found.get(), kCreatedQuery, 0), 0);
+}
+
 TEST(OpenAt2, ResolveFlagsConfineTheWalk) {
   TempDir dir;
   ASSERT_OK(mkdir((dir / "d").c_str(), 0755));
@@ -315,6 +325,10 @@ TEST(OpenAt2, ResolveFlagsConfineTheWalk) {
   Fd absolute(OpenAt2(d.get(), "absolute", how));
   EXPECT_TRUE(absolute.ok());
   EXPECT_ERRNO(OpenAt2(d.get(), "escape", how), ENOENT);
+  Fd from_root(OpenAt2(d.get(), "/in", how));
+  EXPECT_TRUE(from_root.ok());
+  EXPECT_ERRNO(OpenAt2(d.get(), "/proc/version", how), ENOENT);
+  EXPECT_ERRNO(OpenAt2(d.get(), "/../../../../proc/version", how), ENOENT);
   how.resolve = RESOLVE_NO_SYMLINKS;
   EXPECT_ERRNO(OpenAt2(d.get(), "link", how), ELOOP);
   how.resolve = RESOLVE_NO_MAGICLINKS;

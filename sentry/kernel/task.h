@@ -193,6 +193,8 @@ class Task final : public base::RefCounted, public Blocker {
   // kill(2)'s permission rule.
   bool MaySignal(const Task& target, int signo) const;
   SignalSet blocked() const;
+  // In rt_sigtimedwait(2), for which what it waits for counts as unblocked. Any thread.
+  bool WaitsFor(int signo) const { return SignalSet(awaited_.load(std::memory_order_relaxed)).Has(signo); }
   void SetBlocked(SignalSet mask);
   // ppoll, sigsuspend…: `mask` for the duration of the call; the old one comes back after a handler's frame is made.
   void SetTemporaryMask(SignalSet mask);
@@ -255,8 +257,9 @@ class Task final : public base::RefCounted, public Blocker {
   Addr robust_list_head = 0;     // own fiber
   int pdeath_signal = 0;         // TaskSet::mu
   uint64_t personality = 0;      // own fiber
-  int64_t timer_slack_ns = 50'000;
+  int64_t timer_slack_ns = 50'000, default_timer_slack_ns = 50'000;  // man 2 PR_SET_TIMERSLACK
   std::atomic<int> nice{0};
+  std::atomic<int> ioprio{0};  // as ioprio_set(2) encodes it; 0: follows from nice
   std::atomic<uint64_t> affinity{~uint64_t{0}};
   // SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, which are remembered and shown; the host schedules.
   std::atomic<int> sched_policy{0};
@@ -393,9 +396,10 @@ class Task final : public base::RefCounted, public Blocker {
   bool killed_ = false;                 // SIGKILL or group exit: nothing else matters
   bool fatal_pending_ = false;          // … and it has not begun to exit: no stop for a tracer (likewise)
 
-  std::optional<SignalSet> saved_mask_;                                // own fiber
-  abi::StackT altstack_{};                                             // own fiber
-  RestartBlock restart_block_;                                         // own fiber
+  std::atomic<uint64_t> awaited_{0};     // what rt_sigtimedwait(2) waits for; written by the own fiber
+  std::optional<SignalSet> saved_mask_;  // own fiber
+  abi::StackT altstack_{};               // own fiber
+  RestartBlock restart_block_;           // own fiber
   uint64_t trap_number_ = 0, trap_error_code_ = 0, trap_address_ = 0;  // of the last fault; own fiber
   std::atomic<int> seccomp_mode_{0};                                   // written under the siglock
   // The newest filter, with a reference; replaced under the siglock by descendants of itself alone, by this task or by

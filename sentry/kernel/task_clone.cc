@@ -124,6 +124,7 @@ Result<int> Task::Clone(const CloneRequest& request) {
     if (flags & CLONE_NEWPID) ns = base::MakeRef<PidNamespace>(ns);
     group = base::MakeRef<ThreadGroup>(kernel_, ns, handlers, request.exit_signal, parent_group.limits());
     group->oom_score_adj = parent_group.oom_score_adj.load();
+    group->thp_disabled = parent_group.thp_disabled.load();
   }
   init.thread_group = group;
 
@@ -135,7 +136,8 @@ Result<int> Task::Clone(const CloneRequest& request) {
     child->sem_undo = sem_undo;
   }
   child->personality = personality;
-  child->timer_slack_ns = timer_slack_ns;
+  child->timer_slack_ns = child->default_timer_slack_ns = timer_slack_ns;
+  child->ioprio = ioprio.load();
   child->nice = nice.load();
   if (sched_reset_on_fork) {
     child->nice = std::max(nice.load(), 0);  // man 7 sched
@@ -172,7 +174,20 @@ Result<int> Task::Clone(const CloneRequest& request) {
     child->vfork_done_ = vfork_done;
   }
 
-  Fd pidfd = -1;
+  std::optional<FdReservation> pidfd;
+  RefPtr<FileDescription> pidfd_file;
+  if (flags & CLONE_PIDFD) {
+    auto make = [&]() -> Result<void> {
+      if (!kernel_.pidfd_factory()) return Errno(ENOSYS);
+      pidfd_file = TRY(kernel_.pidfd_factory()(kernel_, group, 0));
+      pidfd.emplace(TRY(ReserveFd()));
+      return mm_->Write(UserPtr<int32_t>{request.pidfd}, pidfd->fd());
+    };
+    if (Result<void> made = make(); !made.ok()) {
+      child->DropResources();
+      return made.error();
+    }
+  }
   int child_tid = 0, tid_for_tracer = 0;
   Result<void> published = [&]() -> Result<void> {
     base::MutexLock tree(kernel_.tasks().mu);
@@ -214,15 +229,7 @@ Result<int> Task::Clone(const CloneRequest& request) {
     child->DropResources();
     return published.error();
   }
-  if (flags & CLONE_PIDFD) {
-    Result<RefPtr<FileDescription>> file = kernel_.pidfd_factory() ? kernel_.pidfd_factory()(kernel_, group, 0)
-                                                                   : Result<RefPtr<FileDescription>>(Errno(ENOSYS));
-    if (file.ok()) {
-      Result<Fd> fd = InstallFile(*file, /*cloexec=*/true);
-      if (fd.ok()) pidfd = *fd;
-    }
-    if (pidfd >= 0) (void)mm_->Write(UserPtr<int32_t>{request.pidfd}, pidfd);
-  }
+  if (pidfd_file) (void)std::move(*pidfd).Install(std::move(pidfd_file), /*cloexec=*/true);
   // Failures of these two stores are ignored, as in kernel_clone.
   if (flags & CLONE_PARENT_SETTID) (void)mm_->Write(UserPtr<int32_t>{request.parent_tid}, child_tid);
   if (flags & CLONE_CHILD_SETTID) (void)child->mm().Write(UserPtr<int32_t>{request.child_tid}, child->tid());

@@ -27,7 +27,8 @@ bool IgnoredLocked(const ThreadGroup& tg, const Task* thread, int signo) {
     // elsewhere.
     return true;
   }
-  if (thread != nullptr && thread->blocked().Has(signo)) return false;  // it may install a handler before it unblocks
+  // It may install a handler before it unblocks, or waits for the signal.
+  if (thread != nullptr && (thread->blocked().Has(signo) || thread->WaitsFor(signo))) return false;
   if (action.handler == kSigIgn) return true;
   return action.handler == kSigDfl && DefaultActionOf(signo) == DefaultAction::kIgnore;
 }
@@ -298,6 +299,7 @@ Result<SignalInfo> Task::WaitForSignal(SignalSet set, base::MonotonicNs deadline
   if (std::optional<QueuedSignal> s = TakeSignal(set)) return s->info;
   // While it waits the set counts as unblocked, so that senders pick this thread and wake it (kernel: do_sigtimedwait).
   const SignalSet before = blocked();
+  awaited_.store(set.bits(), std::memory_order_relaxed);
   SetBlocked(before.Without(set));
   Wake wake = Wake::kWoken;
   std::optional<QueuedSignal> signal;
@@ -307,6 +309,7 @@ Result<SignalInfo> Task::WaitForSignal(SignalSet set, base::MonotonicNs deadline
     if (signal) break;
   }
   SetBlocked(before);
+  awaited_.store(0, std::memory_order_relaxed);
   if (signal) return signal->info;
   return Errno(wake == Wake::kTimedOut ? EAGAIN : EINTR);
 }

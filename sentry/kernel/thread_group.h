@@ -71,9 +71,10 @@ class ThreadGroup final : public base::RefCounted {
   std::list<ThreadGroup*> children;
   RefPtr<ProcessGroup> process_group;
   bool child_subreaper = false;
-  bool has_execed = false;   // since fork: setpgid by the parent then fails with EACCES
-  Usage dead_threads_usage;  // of exited threads
-  Usage children_usage;      // of waited-for children (RUSAGE_CHILDREN)
+  std::atomic<bool> thp_disabled{false};  // PR_SET_THP_DISABLE: kept and shown
+  bool has_execed = false;                // since fork: setpgid by the parent then fails with EACCES
+  Usage dead_threads_usage;               // of exited threads
+  Usage children_usage;                   // of waited-for children (RUSAGE_CHILDREN)
   // Exit: set when the last thread has exited.
   bool zombie = false;
   int wait_status = 0;  // as wait4 gives it

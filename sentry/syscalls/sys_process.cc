@@ -450,7 +450,7 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
       return 0;
     }
     case PR_SET_TIMERSLACK:
-      task.timer_slack_ns = static_cast<int64_t>(a2) <= 0 ? 50'000 : static_cast<int64_t>(a2);
+      task.timer_slack_ns = static_cast<int64_t>(a2) <= 0 ? task.default_timer_slack_ns : static_cast<int64_t>(a2);
       return 0;
     case PR_GET_TIMERSLACK:
       return task.timer_slack_ns;
@@ -458,13 +458,17 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
       TRY(task.mm().Write(UserPtr<uint64_t>{a2}, task.clear_child_tid));
       return 0;
     case PR_SET_THP_DISABLE:
+      if (a3 || a4 || a5) return Errno(EINVAL);
+      tg.thp_disabled.store(a2 != 0);
+      return 0;
     case PR_MCE_KILL:
-      return 0;  // hints without an effect here
+      return 0;  // a hint without an effect here
     case PR_GET_TSC:
       TRY(task.mm().Write(UserPtr<int32_t>{a2}, PR_TSC_ENABLE));
       return 0;
     case PR_GET_THP_DISABLE:
-      return 0;
+      if (a2 || a3 || a4 || a5) return Errno(EINVAL);
+      return tg.thp_disabled.load();
     case PR_GET_SECCOMP:
       return task.seccomp_mode();
     case PR_SET_SECCOMP:
@@ -478,6 +482,7 @@ Result<int64_t> SysPrctl(Task& task, int option, uint64_t a2, uint64_t a3, uint6
 
 Result<int64_t> SysArchPrctl(Task& task, int code, uint64_t addr) {
   constexpr uint64_t kTaskSizeMax = (uint64_t{1} << 47) - kPageSize;
+  constexpr int kArchGetCpuid = 0x1011, kArchSetCpuid = 0x1012;
   switch (code) {
     case ARCH_SET_FS:
       if (addr >= kTaskSizeMax) return Errno(EPERM);
@@ -493,6 +498,10 @@ Result<int64_t> SysArchPrctl(Task& task, int code, uint64_t addr) {
     case ARCH_GET_GS:
       TRY(task.mm().Write(UserPtr<uint64_t>{addr}, task.registers().gs_base));
       return 0;
+    case kArchGetCpuid:
+      return 1;
+    case kArchSetCpuid:
+      return Errno(ENODEV);  // as on processors whose CPUID never faults
     default:
       return Errno(EINVAL);
   }

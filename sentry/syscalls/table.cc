@@ -19,7 +19,6 @@
 #include "sentry/syscalls/sys_ipc.h"
 #include "sentry/syscalls/sys_lock.h"
 #include "sentry/syscalls/sys_memfd.h"
-#include "sentry/syscalls/sys_misc.h"
 #include "sentry/syscalls/sys_mm.h"
 #include "sentry/syscalls/sys_mount.h"
 #include "sentry/syscalls/sys_mqueue.h"
@@ -27,9 +26,11 @@
 #include "sentry/syscalls/sys_path.h"
 #include "sentry/syscalls/sys_pipe.h"
 #include "sentry/syscalls/sys_poll.h"
+#include "sentry/syscalls/sys_priority.h"
 #include "sentry/syscalls/sys_process.h"
 #include "sentry/syscalls/sys_ptrace.h"
 #include "sentry/syscalls/sys_read_write.h"
+#include "sentry/syscalls/sys_sched.h"
 #include "sentry/syscalls/sys_seccomp.h"
 #include "sentry/syscalls/sys_signal.h"
 #include "sentry/syscalls/sys_signalfd.h"
@@ -37,6 +38,7 @@
 #include "sentry/syscalls/sys_splice.h"
 #include "sentry/syscalls/sys_stat.h"
 #include "sentry/syscalls/sys_sync.h"
+#include "sentry/syscalls/sys_system.h"
 #include "sentry/syscalls/sys_time.h"
 #include "sentry/syscalls/sys_timerfd.h"
 #include "sentry/syscalls/sys_unserved.h"
@@ -60,7 +62,6 @@ constexpr std::span<const Row> kFamilies[] = {
     kIpcRows,        //
     kLockRows,       //
     kMemfdRows,      //
-    kMiscRows,       //
     kMmRows,         //
     kMountRows,      //
     kMqueueRows,     //
@@ -68,9 +69,11 @@ constexpr std::span<const Row> kFamilies[] = {
     kPathRows,       //
     kPipeRows,       //
     kPollRows,       //
+    kPriorityRows,   //
     kProcessRows,    //
     kPtraceRows,     //
     kReadWriteRows,  //
+    kSchedRows,      //
     kSeccompRows,    //
     kSignalRows,     //
     kSignalfdRows,   //
@@ -78,6 +81,7 @@ constexpr std::span<const Row> kFamilies[] = {
     kSpliceRows,     //
     kStatRows,       //
     kSyncRows,       //
+    kSystemRows,     //
     kTimeRows,       //
     kTimerfdRows,    //
     kUnservedRows,   //

@@ -282,6 +282,18 @@ TEST(Clone3, PidfdTellsTheEnd) {
   EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, nullptr, 0), ESRCH);
 }
 
+TEST(Pidfd, CloneFailsWithoutAPlaceForIt) {
+  clone_args args = {};
+  args.flags = CLONE_PIDFD;
+  args.exit_signal = SIGCHLD;
+  args.pidfd = reinterpret_cast<uint64_t>(BadPointer());
+  long pid = syscall(SYS_clone3, &args, sizeof(args));
+  if (pid == 0) _exit(0);
+  EXPECT_EQ(pid, -1);
+  EXPECT_EQ(errno, EFAULT);
+  EXPECT_ERRNO(waitpid(-1, nullptr, 0), ECHILD);
+}
+
 // From before there was pidfd_open(2) (kernel/pid.c: tgid_pidfd_to_pid).
 TEST(Pidfd, SignalsGoByTheDirectoryInProc) {
   pid_t pid = ForkChild([] { pause(); });

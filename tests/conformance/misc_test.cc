@@ -179,6 +179,75 @@ TEST(Priority, NiceValuesRoundTrip) {
   pid_t gone = ForkChild([] {});
   WaitFor(gone);
   EXPECT_ERRNO(getpriority(PRIO_PROCESS, gone), ESRCH);
+  EXPECT_ERRNO(getpriority(PRIO_PROCESS, -1), ESRCH);
+  EXPECT_ERRNO(getpriority(PRIO_PGRP, gone), ESRCH);
+  EXPECT_ERRNO(setpriority(PRIO_PGRP, -1, 5), ESRCH);
+}
+
+TEST(Priority, OfAProcessGroup) {
+  pid_t pid = ForkChild([] {
+    setpgid(0, 0);
+    CHILD_CHECK(getpriority(PRIO_PGRP, 0) == getpriority(PRIO_PROCESS, 0));
+    const int start = getpriority(PRIO_PROCESS, 0);
+    pid_t second = fork();
+    if (second == 0) {
+      pause();
+      _exit(0);
+    }
+    CHILD_CHECK(setpriority(PRIO_PROCESS, 0, start + 4) == 0);
+    CHILD_CHECK(getpriority(PRIO_PGRP, 0) == start);  // the best of them
+    CHILD_CHECK(setpriority(PRIO_PGRP, getpid(), start + 6) == 0);
+    CHILD_CHECK(getpriority(PRIO_PROCESS, 0) == start + 6 && getpriority(PRIO_PROCESS, second) == start + 6);
+    CHILD_CHECK(getpriority(PRIO_USER, 0) <= start + 6);
+    kill(second, SIGKILL);
+    waitpid(second, nullptr, 0);
+  });
+  EXPECT_EXITED(WaitFor(pid), 0);
+}
+
+TEST(Priority, OfInputAndOutputIsKept) {
+  EXPECT_EXITED(RunInChild([] {
+                  constexpr int kProcess = 1, kBestEffort = 2 << 13, kIdle = 3 << 13;
+                  CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, kBestEffort | 6) == 0);
+                  CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, 0) == (kBestEffort | 6));
+                  pid_t pid = fork();
+                  if (pid == 0) _exit(syscall(SYS_ioprio_get, kProcess, 0) == (kBestEffort | 6) ? 0 : 1);
+                  int status = -1;
+                  CHILD_CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+                  CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, getpid(), kIdle) == 0);
+                  CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, getpid()) == kIdle);
+                  CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, 4) == -1 && errno == EINVAL);  // no class, a level
+                  CHILD_CHECK(syscall(SYS_ioprio_set, kProcess, 0, 4 << 13) == -1 && errno == EINVAL);
+                  CHILD_CHECK(syscall(SYS_ioprio_set, 9, 0, kIdle) == -1 && errno == EINVAL);
+                  CHILD_CHECK(syscall(SYS_ioprio_get, kProcess, -5) == -1 && errno == ESRCH);
+                }),
+                0);
+}
+
+TEST(Prctl, TimerSlackReturnsToWhatWasInherited) {
+  EXPECT_EXITED(RunInChild([] {
+                  CHILD_CHECK(prctl(PR_SET_TIMERSLACK, 70'000) == 0);
+                  pid_t pid = fork();
+                  if (pid == 0) {
+                    const bool inherited = prctl(PR_GET_TIMERSLACK) == 70'000;
+                    prctl(PR_SET_TIMERSLACK, 0);
+                    _exit(inherited && prctl(PR_GET_TIMERSLACK) == 70'000 ? 0 : 1);
+                  }
+                  int status = -1;
+                  CHILD_CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+                  CHILD_CHECK(prctl(PR_SET_TIMERSLACK, 0) == 0 && prctl(PR_GET_TIMERSLACK) == 50'000);
+                }),
+                0);
+}
+
+TEST(Prctl, ThpDisableChecksItsArgumentsAndIsKept) {
+  EXPECT_EXITED(RunInChild([] {
+                  CHILD_CHECK(prctl(PR_SET_THP_DISABLE, 1, 1, 0, 0) == -1 && errno == EINVAL);
+                  CHILD_CHECK(prctl(PR_GET_THP_DISABLE, 1, 0, 0, 0) == -1 && errno == EINVAL);
+                  CHILD_CHECK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+                  CHILD_CHECK(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
+                }),
+                0);
 }
 
 TEST(ArchPrctl, SegmentBases) {

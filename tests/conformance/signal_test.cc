@@ -362,6 +362,23 @@ TEST(Sigsuspend, ReplacesTheMaskAtomically) {
   EXPECT_ERRNO(syscall(SYS_rt_sigsuspend, &empty, 4), EINVAL);
 }
 
+TEST(Sigtimedwait, TakesAnIgnoredSignal) {
+  ScopedBlock block({SIGUSR2});
+  struct sigaction ignore = {}, old;
+  ignore.sa_handler = SIG_IGN;
+  ASSERT_OK(sigaction(SIGUSR2, &ignore, &old));
+  const pid_t parent = getpid();
+  pid_t pid = ForkChild([&] {
+    CHILD_CHECK(WaitUntilBlocked(parent));
+    CHILD_CHECK(kill(parent, SIGUSR2) == 0);
+  });
+  sigset_t set = MakeSet({SIGUSR2});
+  timespec limit = {10, 0};
+  EXPECT_EQ(sigtimedwait(&set, nullptr, &limit), SIGUSR2);
+  EXPECT_EXITED(WaitFor(pid), 0);
+  sigaction(SIGUSR2, &old, nullptr);
+}
+
 TEST(Sigtimedwait, TakesASignalOrTimesOut) {
   ScopedBlock block({SIGUSR1, SIGRTMIN});
   sigset_t set = MakeSet({SIGUSR1, SIGRTMIN});

@@ -116,7 +116,7 @@ Result<void> SetTimerSlack(const TaskRef& ref, VfsContext&, std::string_view tex
   if (Task::Current() != ref.task.get()) return Errno(EPERM);
   std::optional<int64_t> value = ParseInt(text);
   if (!value || *value < 0) return Errno(EINVAL);
-  ref.task->timer_slack_ns = *value == 0 ? 50'000 : *value;
+  ref.task->timer_slack_ns = *value == 0 ? ref.task->default_timer_slack_ns : *value;
   return {};
 }
 

@@ -1,40 +1,22 @@
-// The host system calls that the platform makes after its executors have started, for the sentry's filter.
+// The host system calls that the platform makes after its executors have started besides the common ones, for the
+// sentry's filter.
 #ifndef PLATFORM_KVM_HOST_CALLS_H_
 #define PLATFORM_KVM_HOST_CALLS_H_
 
 #include <sys/syscall.h>
 
+#include "platform/host_calls.h"
 #include "platform/kvm/kvm_abi.h"
-#include "platform/memory_file.h"
 
 namespace platform::kvm {
-
-struct HostCall {
-  int number;
-  const char* reason;
-};
 
 inline constexpr HostCall kHostCalls[] = {
     {SYS_futex, "an executor waits; a change of an address space waits for another executor to leave the guest"},
     {SYS_tgkill, "takes an executor out of the guest"},
     {SYS_getpid, "our own id for tgkill"},
-    {SYS_timer_create, "the tick of an executor that starts"},
-    {SYS_timer_settime, "the tick"},
-    {SYS_timer_delete, "the tick of an executor that ends"},
-    {SYS_rt_sigprocmask, "an executor that starts unblocks the kick"},
-    {SYS_rt_sigreturn, "the end of the kick's handler"},
-    {SYS_gettid, "an executor that starts"},
     {SYS_clock_gettime, "where the vDSO has no clock"},
     {SYS_madvise, "takes pages out of a window, so that the host's KVM forgets its translations"},
     {SYS_close, "a file that no guest maps any more"},
-    // Windows of files, and the memory file (platform/memory_file.h).
-    {SYS_mmap, "windows"},
-    {SYS_munmap, "windows that lost a race"},
-    {SYS_fallocate, "gives pages back"},
-    {SYS_fstat, "its usage; which file a descriptor is, and how long"},
-    {SYS_lseek, "which pages exist"},
-    {MemoryFile::kSysCachestat, "whether all of them do"},
-    {SYS_pwrite64, "copies pages"},
 };
 
 // Requests of ioctl. They go to the machine and its virtual CPUs; no other machine can be made.

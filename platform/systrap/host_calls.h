@@ -1,18 +1,13 @@
-// The host system calls that the platform makes after systrap::New, for the sentry's filter. Stubs have filters of
-// their own (stub_filter.h): the zygote is cloned before the sentry's is installed.
+// The host system calls that the platform makes after systrap::New besides the common ones, for the sentry's filter.
+// Stubs have filters of their own (stub_filter.h): the zygote is cloned before the sentry's is installed.
 #ifndef PLATFORM_SYSTRAP_HOST_CALLS_H_
 #define PLATFORM_SYSTRAP_HOST_CALLS_H_
 
 #include <sys/syscall.h>
 
-#include "platform/memory_file.h"
+#include "platform/host_calls.h"
 
 namespace platform::systrap {
-
-struct HostCall {
-  int number;
-  const char* reason;
-};
 
 inline constexpr HostCall kHostCalls[] = {
     {SYS_read, "an executor waits for its bell; the answer of a helper"},
@@ -26,21 +21,7 @@ inline constexpr HostCall kHostCalls[] = {
     {SYS_sched_setaffinity, "keeps a guest thread on its executor's CPU, or lets it go"},
     {SYS_sched_setattr, "guest threads below executors; short slices for those that make calls"},
     {SYS_sched_yield, "hands the CPU to a guest thread"},
-    {SYS_timer_create, "the scheduling tick of an executor that starts"},
-    {SYS_timer_settime, "the scheduling tick"},
-    {SYS_timer_delete, "the scheduling tick of an executor that ends"},
-    {SYS_rt_sigprocmask, "an executor that starts unblocks the tick"},
-    {SYS_rt_sigreturn, "the end of the tick's handler"},
-    {SYS_gettid, "an executor that starts"},
     {SYS_clock_gettime, "where the vDSO has no clock; the CPU time of a guest thread"},
-    // The memory file (platform/memory_file.h).
-    {SYS_mmap, "windows of the memory file"},
-    {SYS_munmap, "windows that lost a race"},
-    {SYS_fallocate, "gives pages back"},
-    {SYS_fstat, "its usage"},
-    {SYS_lseek, "which pages exist"},
-    {MemoryFile::kSysCachestat, "whether all of them do"},
-    {SYS_pwrite64, "copies pages"},
 };
 
 }  // namespace platform::systrap

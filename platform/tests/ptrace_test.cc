@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <sstream>
 #include <thread>
 
@@ -229,10 +230,13 @@ TEST_P(PtraceTest, NoStubIsLeftAfterTheSentryDied) {
 
 TEST(PtraceHostCalls, NamesEachOnce) {
   std::vector<int> seen;
-  for (const auto& call : ptrace::kHostCalls) {
-    EXPECT_EQ(std::count(seen.begin(), seen.end(), call.number), 0) << call.number;
-    EXPECT_NE(std::string(call.reason), "");
-    seen.push_back(call.number);
+  for (std::span<const HostCall> calls :
+       {std::span<const HostCall>(kCommonHostCalls), std::span<const HostCall>(ptrace::kHostCalls)}) {
+    for (const HostCall& call : calls) {
+      EXPECT_EQ(std::count(seen.begin(), seen.end(), call.number), 0) << call.number;
+      EXPECT_NE(std::string(call.reason), "");
+      seen.push_back(call.number);
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include <termios.h>
 
 #include <cerrno>
+#include <span>
 
 #include "platform/kvm/host_calls.h"
 #include "platform/ptrace/host_calls.h"
@@ -168,16 +169,18 @@ const SeccompRule kHostNetwork[] = {
     {SYS_ioctl, "the length of an interface's queue", {IsInt(1, SIOCGIFTXQLEN)}},
 };
 
-template <typename HostCalls>
-SeccompFilter SentryFilter(const char* name, const HostCalls& platform_calls, bool host_network) {
+SeccompFilter SentryFilter(const char* name, std::span<const platform::HostCall> platform_calls, bool host_network) {
   SeccompFilter filter{name, {}};
   filter.rules.assign(std::begin(kRuntime), std::end(kRuntime));
   filter.rules.insert(filter.rules.end(), std::begin(kDescriptors), std::end(kDescriptors));
-  for (const auto& call : platform_calls) {
-    // A call that this table admits under conditions stays under them.
-    bool known = false;
-    for (const SeccompRule& rule : filter.rules) known = known || rule.number == call.number;
-    if (!known) filter.rules.push_back({call.number, call.reason, {}, 0});
+  for (std::span<const platform::HostCall> calls :
+       {std::span<const platform::HostCall>(platform::kCommonHostCalls), platform_calls}) {
+    for (const platform::HostCall& call : calls) {
+      // A call that this table admits under conditions stays under them.
+      bool known = false;
+      for (const SeccompRule& rule : filter.rules) known = known || rule.number == call.number;
+      if (!known) filter.rules.push_back({call.number, call.reason, {}, 0});
+    }
   }
   if (host_network) filter.rules.insert(filter.rules.end(), std::begin(kHostNetwork), std::end(kHostNetwork));
   return filter;

@@ -178,7 +178,7 @@ void RegisterFlags(FlagSet& flags, Config& config) {
   flags.Bool("oci-seccomp", &config.oci_seccomp, "install the filters of linux.seccomp in the guest's kernel");
   flags.Bool("strace", &config.strace, "log the system calls of the guest");
 #ifdef RUNSC_FAIL_ALLOCATIONS
-  flags.String("fail-allocations", &config.fail_allocations, "every so manieth allocation for a guest fails");
+  flags.String("fail-allocations", &config.fail_allocations, "every N-th allocation for a guest fails");
 #endif
   flags.String("strace-syscalls", &config.strace_syscalls, "only these, separated by commas");
   const std::map<std::string, std::string> uds = {

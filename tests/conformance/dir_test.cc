@@ -136,10 +136,12 @@ TEST(Getdents, ListsEverythingOnceWithTypesAndInodes) {
   Fd fd(open(dir.path().c_str(), O_RDONLY | O_DIRECTORY));
   auto entries = List(fd.get());
   EXPECT_EQ(entries.size(), 6u);
-  for (const auto& [name, want] : std::map<std::string, int>{
-           {".", DT_DIR}, {"..", DT_DIR}, {"file", DT_REG}, {"dir", DT_DIR}, {"link", DT_LNK}, {"fifo", DT_FIFO}}) {
+  const std::map<std::string, int> types = {{".", DT_DIR},   {"..", DT_DIR},   {"file", DT_REG},
+                                            {"dir", DT_DIR}, {"link", DT_LNK}, {"fifo", DT_FIFO}};
+  for (const auto& entry : types) {
+    const std::string& name = entry.first;
     ASSERT_TRUE(entries.count(name)) << name;
-    EXPECT_TRUE(entries[name].type == want || entries[name].type == DT_UNKNOWN) << name;
+    EXPECT_TRUE(entries[name].type == entry.second || entries[name].type == DT_UNKNOWN) << name;
     struct stat st;
     if (name == "..") continue;
     ASSERT_OK(lstat((dir / name).c_str(), &st));

@@ -300,11 +300,15 @@ TEST_P(Tcp, ReuseportSharesAPort) {
 
 TEST_P(Tcp, OptionsRoundTrip) {
   Fd s = Socket(SOCK_STREAM);
-  for (auto [level, name] : {std::pair(SOL_SOCKET, SO_REUSEADDR),
-                             {SOL_SOCKET, SO_KEEPALIVE},
-                             {SOL_SOCKET, SO_BROADCAST},
-                             {IPPROTO_TCP, TCP_NODELAY},
-                             {SOL_SOCKET, SO_OOBINLINE}}) {
+  struct Option {
+    int level, name;
+  };
+  for (const Option option : {Option{SOL_SOCKET, SO_REUSEADDR},
+                              {SOL_SOCKET, SO_KEEPALIVE},
+                              {SOL_SOCKET, SO_BROADCAST},
+                              {IPPROTO_TCP, TCP_NODELAY},
+                              {SOL_SOCKET, SO_OOBINLINE}}) {
+    const int level = option.level, name = option.name;
     EXPECT_EQ(IntOption(s.get(), level, name), 0) << name;
     int on = 1;
     EXPECT_OK(setsockopt(s.get(), level, name, &on, sizeof(on))) << name;

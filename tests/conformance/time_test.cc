@@ -126,7 +126,8 @@ TEST(Clock, OldCallsAgree) {
   timeval tv;
   ASSERT_OK(gettimeofday(&tv, nullptr));
   int64_t real = Now(CLOCK_REALTIME);
-  EXPECT_NEAR(tv.tv_sec, real / 1'000'000'000, 2);
+  const int64_t seconds = real / 1'000'000'000;
+  EXPECT_NEAR(tv.tv_sec, seconds, 2);
   EXPECT_NEAR(time(nullptr), tv.tv_sec, 2);
   EXPECT_NEAR(syscall(SYS_time, nullptr), tv.tv_sec, 2);
   timeval raw;

@@ -59,9 +59,9 @@ TEST_F(Timer, GetitimerTellsWhatIsLeft) {
 }
 
 TEST_F(Timer, ProfilingTimersCountCpuTime) {
-  for (auto [which, signo] : {std::pair(ITIMER_VIRTUAL, SIGVTALRM), {ITIMER_PROF, SIGPROF}}) {
+  for (const auto which : {ITIMER_VIRTUAL, ITIMER_PROF}) {
     g_count = 0;
-    ScopedHandler handler(signo, Count, SA_RESTART);
+    ScopedHandler handler(which == ITIMER_PROF ? SIGPROF : SIGVTALRM, Count, SA_RESTART);
     itimerval spec = {{0, 0}, {0, 20'000}};
     ASSERT_OK(setitimer(which, &spec, nullptr));
     SleepMs(60);

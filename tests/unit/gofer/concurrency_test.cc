@@ -120,7 +120,7 @@ TEST(Multiplexing, LateRepliesWakeParkedFibers) {
     for (int i = 0; i < 20; ++i) {
       fibers.push_back(base::Fiber::Spawn(scheduler, {}, [&, i] {
         for (int round = 0; round < 10; ++round) {
-          uint64_t size = static_cast<uint64_t>(i * 100 + round);
+          const auto size = static_cast<uint64_t>(i) * 100 + static_cast<uint64_t>(round);
           auto reply = attached->root->SetAttr({.which = kSetSize, .size = size});
           if (reply.ok() && reply->size == size) right++;
         }

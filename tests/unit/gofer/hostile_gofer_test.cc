@@ -91,7 +91,7 @@ TEST(HostileGofer, SpoiledReplies) {
     ExpectBroken(
         [change](auto& request, P& packet, auto&) {
           (void)EncodeReply(MessageType::kGetAttr, GoodAttributes(), request.header.tag, 0, packet);
-          packet.resize(static_cast<size_t>(static_cast<int>(packet.size()) + change));
+          packet.resize(change < 0 ? packet.size() - 1 : packet.size() + 1);
           packet[0] = static_cast<uint8_t>(packet.size());
         },
         GetAttrError);

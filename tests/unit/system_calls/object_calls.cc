@@ -44,10 +44,10 @@ struct ResultOf {
   size_t call;
 };
 
-struct Argument {
+struct Argument {  // Its constructors are implicit for lists of arguments.
   template <typename T>
-  requires std::is_integral_v<T> || std::is_enum_v<T> Argument(T v)
-      : value(static_cast<uint64_t>(v)) {}                  // NOLINT: for lists of arguments
+  requires std::is_integral_v<T> || std::is_enum_v<T> Argument(T v)  // NOLINT
+      : value(static_cast<uint64_t>(v)) {}
   Argument(ResultOf r) : value(r.call), is_result(true) {}  // NOLINT
   uint64_t value;
   bool is_result = false;

@@ -37,6 +37,11 @@ class OverlayTest : public FileTest, public GoferTree {
     lower_ = {};
     Stop();
   }
+  // For a mount of the test's own.
+  void StartOver() {
+    TearDown();
+    FileTest::SetUp();
+  }
   // Everything of the overlay's names leaves the cache: what is found next comes from the layers.
   static void Forget() { DentryCache::Get().ShrinkTo(0); }
 
@@ -205,9 +210,7 @@ TEST_F(OverlayTest, HardLinksShareTheCopy) {
 }
 
 TEST_F(OverlayTest, ANoRoomForTheCopyLeavesTheLowerFile) {
-  FileTest::TearDown();
-  Stop();
-  FileTest::SetUp();
+  StartOver();
   host_.Write("big", std::string(100 << 10, 'x'));
   MountOverlay({.size = 64 << 10});
   EXPECT_ERRNO(ENOSPC, Open("/big", O_WRONLY));

@@ -11,6 +11,7 @@
 #include "base/executor_internal.h"
 #include "base/futex_unsafe.h"
 #include "base/logging.h"
+#include "base/rseq_unsafe.h"
 #include "base/syscall_unsafe.h"
 #include "base/worker_pool.h"
 
@@ -337,6 +338,7 @@ bool Executor::Impl::EnterIdle() {
 void Executor::Carrier::Main() {
   current_carrier = this;
   AlternateSignalStack alternate_stack;
+  LeaveRestartableSequences();
   tracker.InitHostThread();
   for (;;) {
     while (turn.load(std::memory_order_acquire) == kStandBy) FutexWait(turn, kStandBy);

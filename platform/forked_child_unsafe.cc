@@ -5,9 +5,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/rseq.h>
 #include <sys/syscall.h>
 
+#include "base/rseq_unsafe.h"
 #include "base/syscall_unsafe.h"
 
 namespace platform {
@@ -35,14 +35,8 @@ __attribute__((no_sanitize("address"), no_sanitize("thread"))) void LeaveSentry(
   rlimit64 none = {0, 0};
   RawSyscall(SYS_prlimit64, 0, RLIMIT_CORE, reinterpret_cast<long>(&none));
   // glibc's rseq area goes away with the rest: a registration that points nowhere kills at the next migration
-  // (rseq(2)). The length has to be the one that was registered: 32 until glibc 2.39, then what the kernel proposes.
-  constexpr long kUnregister = 1, kGlibcSignature = 0x53053053;
-  char* thread_pointer;
-  asm volatile("mov %%fs:0, %0" : "=r"(thread_pointer));
-  for (long bytes = 32; bytes <= 128; bytes += 4) {
-    long area = reinterpret_cast<long>(thread_pointer + __rseq_offset);
-    if (RawSyscall(SYS_rseq, area, bytes, kUnregister, kGlibcSignature) == 0) break;
-  }
+  // (rseq(2)).
+  base::LeaveRestartableSequences();
   RawSyscall(SYS_set_robust_list, 0, 24);
   RawSyscall(SYS_set_tid_address, 0);
   stack_t no_stack = {};

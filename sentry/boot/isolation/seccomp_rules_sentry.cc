@@ -48,7 +48,7 @@ const SeccompRule kRuntime[] = {
      "a blocking worker, an executor in place of a stuck one",
      {Is(0, kThreadFlags, kThreadFlags | kNewNamespaces)}},
     {SYS_set_robust_list, "a new thread"},
-    {SYS_rseq, "a new thread"},
+    {SYS_rseq, "a new thread; an executor takes the registration back"},
     {SYS_exit, "a thread ends"},
     {SYS_exit_group, "the sandbox ends"},
     {SYS_sched_yield, "a short wait for another thread"},

@@ -36,18 +36,21 @@ void WaitQueue::Remove(WaitEntry& entry) {
   count_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void WaitQueue::Notify(EventMask events) {
-  if (count_.fetch_add(0, std::memory_order_acq_rel) == 0) return;  // see Add
+bool WaitQueue::Notify(EventMask events) {
+  if (count_.fetch_add(0, std::memory_order_acq_rel) == 0) return false;  // see Add
   MutexLock lock(mu_);
-  bool exclusive_done = false;
+  bool any = false, exclusive_done = false;
   for (WaitEntry* entry = head_; entry != nullptr;) {
     WaitEntry* next = entry->next_;
     if ((events & (entry->mask_ | kEventErr | kEventHup)) != 0 && !(entry->exclusive_ && exclusive_done)) {
-      if (entry->exclusive_) exclusive_done = true;
+      any = true;
+      entry->declined_ = false;
       entry->callback_(events);
+      if (entry->exclusive_ && !entry->declined_) exclusive_done = true;
     }
     entry = next;
   }
+  return any;
 }
 
 bool WaitQueue::empty() const { return count_.load(std::memory_order_acquire) == 0; }

@@ -32,13 +32,16 @@ class WaitEntry {
   WaitEntry(const WaitEntry&) = delete;
   WaitEntry& operator=(const WaitEntry&) = delete;
   EventMask mask() const { return mask_; }
-  // EPOLLEXCLUSIVE and the like: only one exclusive entry is called per Notify.
+  // EPOLLEXCLUSIVE and the like: of the exclusive entries Notify calls no further one after one that did not decline.
   void set_exclusive() { exclusive_ = true; }
+  // By the callback: nobody was there whom it could have woken.
+  void Decline() { declined_ = true; }
 
  private:
   friend class WaitQueue;
   EventMask mask_;
   bool exclusive_ = false;
+  bool declined_ = false;  // guarded by the queue's lock
   std::function<void(EventMask)> callback_;
   WaitEntry* next_ = nullptr;  // guarded by the queue's lock
   WaitEntry* prev_ = nullptr;
@@ -52,8 +55,8 @@ class WaitQueue {
   void Add(WaitEntry& entry) EXCLUDES(mu_);
   // After it returns no callback of the entry runs. A no-op for an entry that is not linked.
   void Remove(WaitEntry& entry) EXCLUDES(mu_);
-  // Calls every entry whose mask meets `events` (err and hup always count, as in poll).
-  void Notify(EventMask events) EXCLUDES(mu_);
+  // Calls every entry whose mask meets `events` (err and hup always count, as in poll). Whether there was any.
+  bool Notify(EventMask events) EXCLUDES(mu_);
   bool empty() const EXCLUDES(mu_);
 
  private:

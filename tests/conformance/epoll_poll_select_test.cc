@@ -168,6 +168,27 @@ TEST_F(Epoll, WakesAWaiter) {
   EXPECT_EXITED(WaitFor(pid), 0);
 }
 
+// man 2 epoll_ctl, EPOLLEXCLUSIVE: one or more of the epolls are woken; not one for which nobody waits alone.
+TEST_F(Epoll, ExclusiveEventsReachWhoWaits) {
+  Fd idle(epoll_create1(EPOLL_CLOEXEC));
+  ASSERT_FD(idle);
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE;
+  ASSERT_OK(epoll_ctl(idle.get(), EPOLL_CTL_ADD, rd(), &event));
+  for (int i = 0; i < 3; ++i) {
+    pid_t pid = ForkChild([&] {
+      Fd own(epoll_create1(EPOLL_CLOEXEC));
+      CHILD_CHECK(epoll_ctl(own.get(), EPOLL_CTL_ADD, rd(), &event) == 0);
+      epoll_event got;
+      CHILD_CHECK(epoll_wait(own.get(), &got, 1, 10'000) == 1);
+    });
+    ASSERT_TRUE(WaitUntilBlocked(pid));
+    Fill();
+    EXPECT_EXITED(WaitFor(pid), 0);
+    Drain();
+  }
+}
+
 TEST_F(Epoll, PwaitReplacesTheMask) {
   static volatile int handled;
   handled = 0;
@@ -195,7 +216,9 @@ TEST_F(Epoll, TheMaskOfACallEndsWithIt) {
   pollfd p = {rd(), POLLIN, 0};
   auto check = [&](const char* what, long result, long expected, int error = 0) {
     EXPECT_EQ(result, expected) << what;
-    if (result < 0) EXPECT_EQ(errno, error) << what;
+    if (result < 0) {
+      EXPECT_EQ(errno, error) << what;
+    }
     ASSERT_EQ(sigprocmask(SIG_BLOCK, nullptr, &old), 0);
     EXPECT_TRUE(sigismember(&old, SIGUSR1)) << what;
     EXPECT_FALSE(sigismember(&old, SIGUSR2)) << what;

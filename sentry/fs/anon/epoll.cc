@@ -168,7 +168,8 @@ void EpollItem::OnEvent(base::EventMask events_now) {
       ready = true;
     }
   }
-  core->queue.Notify(kReadable);
+  // An exclusive event goes to an epoll that somebody waits for now, if there is one.
+  if (!core->queue.Notify(kReadable)) entry.Decline();
 }
 
 EpollFile::EpollFile()

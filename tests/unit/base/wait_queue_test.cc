@@ -50,6 +50,24 @@ TEST(WaitQueue, RemovedEntriesAreNotCalled) {
   queue.Remove(b);
 }
 
+TEST(WaitQueue, AnExclusiveEntryMayLeaveItToTheNext) {
+  WaitQueue queue;
+  int calls = 0;
+  WaitEntry* first = nullptr;
+  WaitEntry a(kEventIn, [&](EventMask) {
+    ++calls;
+    first->Decline();
+  });
+  first = &a;
+  WaitEntry b(kEventIn, [&](EventMask) { ++calls; }), c(kEventIn, [&](EventMask) { ++calls; });
+  for (WaitEntry* entry : {&a, &b, &c}) entry->set_exclusive();
+  EXPECT_FALSE(queue.Notify(kEventIn));
+  ScopedWait wait_a(queue, a), wait_b(queue, b), wait_c(queue, c);
+  EXPECT_TRUE(queue.Notify(kEventIn));
+  EXPECT_EQ(calls, 2);
+  EXPECT_FALSE(queue.Notify(kEventOut));
+}
+
 TEST(WaitQueue, OnlyOneExclusiveEntryIsCalled) {
   WaitQueue queue;
   int shared = 0, exclusive = 0;

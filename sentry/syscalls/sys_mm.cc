@@ -55,7 +55,7 @@ Result<Addr> SysMmap(Task& task, uint64_t addr, uint64_t length, int prot, uint3
     if (!file->readable()) return Errno(EACCES);
     if (options.shared) {
       if ((prot & PROT_WRITE) && (!file->writable() || (file->flags() & O_APPEND))) return Errno(EACCES);
-      if (!file->writable()) options.max_prot &= static_cast<uint8_t>(~PROT_WRITE);
+      if (!file->writable() || !file->MayBeMappedForWriting()) options.max_prot &= static_cast<uint8_t>(~PROT_WRITE);
     }
     if (file->path().mount && (file->path().mount->flags() & 8 /* MS_NOEXEC */)) {
       if (prot & PROT_EXEC) return Errno(EPERM);

@@ -71,6 +71,8 @@ class FileDescription : public virtual base::RefCounted {
   virtual Result<int64_t> Ioctl(const IoctlArgs& args) { return Errno(ENOTTY); }
   // What mmap maps. `prot`, `shared` as asked; ENODEV by default.
   virtual Result<RefPtr<Mappable>> GetMappable(uint8_t prot, bool shared) { return Errno(ENODEV); }
+  // False: a shared mapping cannot be made writable later (mprotect: EACCES), as with F_SEAL_WRITE.
+  virtual bool MayBeMappedForWriting() const { return true; }
   // Events that are ready now. The default: always readable and writable (regular files).
   virtual base::EventMask Readiness() {
     return base::kEventIn | base::kEventOut | base::kEventRdNorm | base::kEventWrNorm;

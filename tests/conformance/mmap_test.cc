@@ -316,6 +316,9 @@ TEST(Madvise, DontforkAndWipeonforkConcernTheChild) {
 TEST(Mlock, IsAcceptedWithinTheLimit) {
   Mapping map(4 * kPage, PROT_READ | PROT_WRITE);
   EXPECT_OK(mlock(map.get(), 4 * kPage));
+  unsigned char resident[4] = {};
+  ASSERT_OK(mincore(map.get(), 4 * kPage, resident));
+  for (unsigned char page : resident) EXPECT_EQ(page & 1, 1);
   EXPECT_OK(munlock(map.get(), 4 * kPage));
   ASSERT_OK(munmap(map.get() + kPage, kPage));
   EXPECT_ERRNO(mlock(map.get(), 4 * kPage), ENOMEM);

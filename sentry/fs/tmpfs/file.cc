@@ -37,6 +37,7 @@ class TmpfsFileDescription final : public RegularFileDescription {
     if (!file().HasMappedName()) file().SetMappedName(MappedName());
     return RefPtr<Mappable>(&file());
   }
+  bool MayBeMappedForWriting() const override { return (file().seals() & (kSealWrite | kSealFutureWrite)) == 0; }
   Result<void> Fsync(bool) override { return {}; }
   Result<void> Allocate(int mode, int64_t offset, int64_t length) override {
     if (!writable()) return Errno(EBADF);

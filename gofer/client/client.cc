@@ -61,7 +61,7 @@ int SaneErrno(uint32_t error) { return error <= uint32_t{kLargestErrno} ? static
 
 bool CheckDonated(const base::UniqueFd& fd, DonatedKind kind, uint32_t open_flags) {
   if (!fd.valid()) return false;
-  struct stat st;
+  struct stat st {};
   if (!base::Host(SYS_fstat, fd.get(), &st).ok()) return false;
   if (kind == DonatedKind::kSocket) return S_ISSOCK(st.st_mode);
   if (!S_ISREG(st.st_mode) && !(kind == DonatedKind::kFileOrFifo && S_ISFIFO(st.st_mode))) return false;

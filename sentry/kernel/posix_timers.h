@@ -46,8 +46,8 @@ class PosixTimer final : public base::RefCounted {
  private:
   void OnExpired();
   int64_t NowLocked();
-  void ArmLocked(int64_t now);
-  TimerSetting SettingLocked(int64_t now);
+  void ArmLocked(int64_t now) REQUIRES(mu_);
+  TimerSetting SettingLocked(int64_t now) REQUIRES(mu_);
 
   ThreadGroup* const group_;  // alive until Shutdown
   const clockid_t clock_;
@@ -56,10 +56,10 @@ class PosixTimer final : public base::RefCounted {
   SignalInfo info_;      // changed only before the timer is armed
   std::atomic<int> last_overrun_{0};
   std::atomic<int> overrun_{0};
-  base::Mutex mu_;           // not taken while signals are sent
-  bool dead_ = false;        // mu_
-  int64_t next_ns_ = 0;      // in clock_; 0: disarmed; mu_
-  int64_t interval_ns_ = 0;  // mu_
+  base::Mutex mu_;  // not taken while signals are sent
+  bool dead_ GUARDED_BY(mu_) = false;
+  int64_t next_ns_ GUARDED_BY(mu_) = 0;  // in clock_; 0: disarmed
+  int64_t interval_ns_ GUARDED_BY(mu_) = 0;
   std::unique_ptr<base::Timer> timer_;
 };
 

@@ -35,6 +35,7 @@ conformance_test(
   pty_test
   rlimit_test
   rw_test
+  seccomp_notify_test
   seccomp_test
   signal_restart_test
   signal_test

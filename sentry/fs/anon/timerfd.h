@@ -61,7 +61,7 @@ class TimerFd final : public FileDescription {
   uint64_t seen_changes_ GUARDED_BY(mu_) = 0;
   std::atomic<uint64_t> clock_changes_{0};  // of the host's clock, since it is watched
   base::WaitQueue queue_;
-  base::FiberMutex watching_;  // the two are made once
+  base::FiberMutex watching_;  // held to make the two, once; read by host_watch_'s callback without it
   base::UniqueFd host_clock_;
   std::unique_ptr<base::FdWatch> host_watch_;
   base::Timer timer_;  // last: its callback notifies the queue

@@ -3,11 +3,9 @@
 #include <cpuid.h>
 #include <immintrin.h>
 #include <signal.h>
-#include <sys/prctl.h>
 
-#include <atomic>
 #include <cstring>
-#include <thread>
+#include <optional>
 
 #include "platform/tests/guest.h"
 
@@ -84,15 +82,7 @@ class Canary : public PlatformTest {
     r.r15 = kDataAddress;
     r.rsp = block.rsp;
 
-    std::atomic<bool> stop{false};
-    std::thread timer([&] {
-      prctl(PR_SET_TIMERSLACK, 1);
-      while (!stop.load()) {
-        timespec period = {0, 100'000};
-        nanosleep(&period, nullptr);
-        context->Interrupt();
-      }
-    });
+    std::optional<Interruptions> interruptions(std::in_place, *context);
 
     uint64_t calls = 0;
     int interrupts = 0, faults = 0, exceptions = 0;
@@ -142,8 +132,7 @@ class Canary : public PlatformTest {
                       << r.rip - kCodeAddress << " check " << r.rax << " rcx " << std::hex << r.rcx;
       }
     }
-    stop = true;
-    timer.join();
+    interruptions.reset();
     EXPECT_GE(ReadWord(data_.start + offsetof(CanaryBlock, rounds)), calls - 1);
     EXPECT_GT(faults, 0);
     EXPECT_GT(exceptions, 0);

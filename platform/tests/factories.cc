@@ -29,6 +29,12 @@ std::string MissingKvm() {
 
 }  // namespace
 
+std::vector<Factory> KvmFactories() {
+  std::vector<Factory> found = Factories();
+  std::erase_if(found, [](const Factory& factory) { return !factory.name.starts_with("kvm"); });
+  return found;
+}
+
 std::vector<Factory> Factories() {
   Factory ptrace;
   ptrace.name = "ptrace";

@@ -1,5 +1,6 @@
 #include "platform/tests/guest.h"
 
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,6 +35,21 @@ MapOp ProtectOf(uint64_t address, uint64_t length, uint8_t prot) {
   op.start = address;
   op.length = length;
   return op;
+}
+
+Interruptions::Interruptions(Context& context)
+    : thread_([this, &context] {
+        prctl(PR_SET_TIMERSLACK, 1);
+        while (!stop_.load()) {
+          timespec period = {0, 100'000};
+          nanosleep(&period, nullptr);
+          context.Interrupt();
+        }
+      }) {}
+
+Interruptions::~Interruptions() {
+  stop_.store(true);
+  thread_.join();
 }
 
 void PlatformTest::SetUp() {

@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/executor.h"
@@ -73,6 +75,7 @@ inline void PrintTo(const Factory& factory, std::ostream* out) { *out << factory
 // Child processes of this one, of which stubs are a part, in order of their start.
 std::vector<int> ChildProcesses();
 std::vector<Factory> Factories();
+std::vector<Factory> KvmFactories();  // those among them
 
 MapOp MapOf(const MemoryFile& file, uint64_t address, FileRange range, uint8_t prot);
 MapOp UnmapOf(uint64_t address, uint64_t length);
@@ -80,6 +83,17 @@ MapOp ProtectOf(uint64_t address, uint64_t length, uint8_t prot);
 
 // platform::Run, under a name that testing::Test does not have.
 inline Exit RunGuest(Context& context, AddressSpace& as) { return Run(context, as); }
+
+// Interrupts a guest 10,000 times a second for as long as it lives, from a thread of its own.
+class Interruptions {
+ public:
+  explicit Interruptions(Context& context);
+  ~Interruptions();
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
 
 #define REQUIRE_CODE() \
   if (NeedsCode()) GTEST_SKIP() << "executes no guest code"

@@ -1,11 +1,10 @@
 // The KVM platform: system calls that are answered in the guest, by ring 0 or by the gate (platform/kvm/ring0_text.S).
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <atomic>
+#include <optional>
 #include <random>
-#include <thread>
 
 #include "base/time.h"
 #include "platform/kvm/ring0_layout.h"
@@ -13,14 +12,6 @@
 
 namespace platform {
 namespace {
-
-std::vector<Factory> KvmFactories() {
-  std::vector<Factory> found;
-  for (Factory& factory : Factories()) {
-    if (factory.name.starts_with("kvm")) found.push_back(factory);
-  }
-  return found;
-}
 
 constexpr uint64_t kTrapFlag = 0x100;
 constexpr uint64_t kGate = RING0_START + RING0_GATE_OFFSET;
@@ -91,15 +82,7 @@ TEST_P(KvmAnswersTest, NothingButTheAnswerChanges) {
     const CallAnswers answers = AnswersFrom(0x7fff0000);
     context->SetAnswers(answers);
     const auto calls = CallsOf(answers);
-    std::atomic<bool> stop{false};
-    std::thread timer([&] {
-      prctl(PR_SET_TIMERSLACK, 1);
-      while (!stop.load()) {
-        timespec period = {0, 100'000};
-        nanosleep(&period, nullptr);
-        context->Interrupt();
-      }
-    });
+    std::optional<Interruptions> interruptions(std::in_place, *context);
     std::mt19937 random(5);
     uint64_t rounds = 0, exits = 0;
     for (int i = 0; i < 400; ++i) {
@@ -127,8 +110,7 @@ TEST_P(KvmAnswersTest, NothingButTheAnswerChanges) {
       }
       rounds += ReadWord(data.start + 56) - before;
     }
-    stop = true;
-    timer.join();
+    interruptions.reset();
     EXPECT_GT(rounds, exits);
     context.reset();
     as->Release();

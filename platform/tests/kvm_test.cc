@@ -19,14 +19,6 @@
 namespace platform {
 namespace {
 
-std::vector<Factory> KvmFactories() {
-  std::vector<Factory> found;
-  for (Factory& factory : Factories()) {
-    if (factory.name.starts_with("kvm")) found.push_back(factory);
-  }
-  return found;
-}
-
 class KvmTest : public PlatformTest {
  protected:
   std::string Code(std::initializer_list<int> bytes) {

@@ -1,11 +1,9 @@
 // AddressSpace::Renew: an exec that keeps what the host has.
 #include <signal.h>
-#include <sys/prctl.h>
 
-#include <atomic>
 #include <cstring>
+#include <optional>
 #include <random>
-#include <thread>
 
 #include "platform/tests/guest.h"
 
@@ -214,15 +212,7 @@ TEST_P(RenewTest, ManyProgramsUnderInterrupts) {
     const std::vector<std::byte> want = FreshReport();
     auto as = SpaceWith(BLOB_OF(odd_selectors));
     auto context = ContextAt(kCodeAddress);
-    std::atomic<bool> stop{false};
-    std::thread timer([&] {
-      prctl(PR_SET_TIMERSLACK, 1);
-      while (!stop.load()) {
-        timespec period = {0, 100'000};
-        nanosleep(&period, nullptr);
-        context->Interrupt();
-      }
-    });
+    std::optional<Interruptions> interruptions(std::in_place, *context);
     auto run = [&](AddressSpace& in) {
       for (;;) {
         const Exit exit = RunGuest(*context, in);
@@ -252,8 +242,7 @@ TEST_P(RenewTest, ManyProgramsUnderInterrupts) {
       as = fresh;
       SetReportRegisters(r);
     }
-    stop = true;
-    timer.join();
+    interruptions.reset();
     context.reset();
     as->Release();
   });

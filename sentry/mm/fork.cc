@@ -45,6 +45,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
     }
     Vma v = node.value;
     v.locked = v.lock_on_fault = false;
+    v.runs = false;
     c.InsertVma({start, node.end}, std::move(v));
   }
   HostBatch parent_batch, child_batch;
@@ -91,9 +92,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() {
   // The parent loses write access before the child can run.
   Result<void> copied = s.Commit(parent_batch);
   if (copied.ok()) {
-    c.text.hints = &s.text.placements;
     c.SyncHost({0, c.task_size}, child_batch);
-    c.text.hints = nullptr;
     copied = c.Commit(child_batch);
   }
   if (!copied.ok()) {

@@ -106,7 +106,7 @@ Result<Addr> MemoryManager::MMap(const MMapOptions& o, const MmLimits& limits) {
   v.offset = o.mappable ? o.offset : 0;
   v.name = o.name;
   if (o.interpreter) s.text.interpreter = o.mappable;
-  v.runs = o.caller == 0 || s.IsInterpreter(o.caller);
+  v.runs = o.caller == 0 ? o.interpreter : s.IsInterpreter(o.caller);
   v.locked = o.locked || s.lock_future;
   v.lock_on_fault = !o.locked && s.lock_future && s.lock_future_on_fault;
 

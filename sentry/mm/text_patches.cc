@@ -79,10 +79,7 @@ Placement* MemoryManager::State::PlaceText(const Vma& v, const Page& p, Range pa
   }
   if (text.placements.size() >= TextPatches::kMaxPlacements) return nullptr;
   Placement fresh;
-  for (size_t i = 0; text.hints != nullptr && i < text.hints->size(); ++i) {
-    if ((*text.hints)[i].file == v.file) fresh.text = (*text.hints)[i].text;
-  }
-  if (!fresh.text) fresh.text = env.platform->text_patcher()->Find(p.fd);
+  fresh.text = env.platform->text_patcher()->Find(p.fd);
   if (!fresh.text || std::find(text.refused.begin(), text.refused.end(), fresh.text) != text.refused.end())
     return nullptr;
   const std::optional<Addr> at = place(*fresh.text);

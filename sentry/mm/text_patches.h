@@ -11,8 +11,9 @@
 // where it is in the original.
 //
 // A program that loads from text, to translate it (valgrind, emulators) or to compare it, would see jumps. So images
-// are mapped only where text runs: what execve(2) mapped, what the program's ELF interpreter maps, and where a call has
-// trapped.
+// are mapped only where text runs: the program's ELF interpreter, what it maps, and where calls have trapped. Not at
+// once in a program that execve(2) maps or in the child of a fork: many make few calls, and each piece of text with
+// images costs a process some 10 us.
 //
 // Locking: as the rest of MemoryManager::State.
 #ifndef SENTRY_MM_TEXT_PATCHES_H_
@@ -68,8 +69,6 @@ struct TextPatches {
   bool changed = false;
   // Not to be patched here again.
   std::vector<base::RefPtr<platform::PatchedText>> refused;
-  // During a fork: the parent's, whose files need not be looked up.
-  const std::vector<Placement>* hints = nullptr;
 
   // Trampolines in r: the allocator of addresses keeps out of their way.
   std::optional<base::Range> ReservedIn(base::Range r) const {

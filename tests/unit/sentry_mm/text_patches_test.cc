@@ -115,6 +115,7 @@ class TextPatchesTest : public ::testing::Test {
     mm_.reset();
   }
   int Fd() { return file_->Translate(0, kPageSize, false)->fd; }
+  // As execve(2) maps an interpreter: what is known of the file comes with it.
   Addr Map(MemoryManager& mm, uint8_t prot = kRX, Addr fixed = 0, uint64_t offset = 0, uint64_t length = kFileBytes) {
     MMapOptions o;
     o.addr = fixed;
@@ -123,6 +124,7 @@ class TextPatchesTest : public ::testing::Test {
     o.prot = prot;
     o.offset = offset;
     o.mappable = file_;
+    o.interpreter = true;
     auto r = mm.MMap(o, {});
     EXPECT_TRUE(r.ok());
     return r.value_or(0);
@@ -271,16 +273,29 @@ TEST_F(TextPatchesTest, AsksNoMoreAboutAPageWithoutCallSites) {
   EXPECT_EQ(patcher_.finds, finds);
 }
 
-TEST_F(TextPatchesTest, ChildrenHaveItInTheSameBatch) {
+TEST_F(TextPatchesTest, ChildrenAndProgramsHaveItAfterSomeTraps) {
   patcher_.Add(Fd(), 0);
   const Addr text = Map(*mm_);
-  const int finds = patcher_.finds;
   auto child = *mm_->Fork();
-  EXPECT_EQ(Executed(*child, text, 0), kMark);
-  EXPECT_TRUE(HasTrampolines(*child, text));
   EXPECT_EQ(HostOf(*child).applies, 1);
-  EXPECT_EQ(patcher_.finds, finds);
+  auto program = *MemoryManager::Create(env_);
+  MMapOptions o;
+  o.addr = text;
+  o.fixed = true;
+  o.length = kFileBytes;
+  o.prot = kRX;
+  o.mappable = file_;
+  ASSERT_TRUE(program->MMap(o, {}).ok());
+  for (auto& mm : {child, program}) {
+    EXPECT_EQ(Executed(*mm, text, 0), 'o');
+    EXPECT_FALSE(HasTrampolines(*mm, text));
+    Trap(*mm, text, 0, TrapCounts::kInstallTraps);
+    EXPECT_EQ(Executed(*mm, text, 0), kMark);
+    EXPECT_TRUE(HasTrampolines(*mm, text));
+  }
+  EXPECT_EQ(patcher_.patches, 0);
   EXPECT_EQ(stops_, 0);
+  program->DropUser();
   // The one's changes are not the other's.
   ASSERT_TRUE(child->Mprotect(text, kPageSize, kRWX, false, false).ok());
   EXPECT_EQ(Executed(*child, text, 0), 'o');

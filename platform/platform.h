@@ -103,6 +103,8 @@ class AddressSpace : public base::RefCounted {
   virtual base::Result<base::RefPtr<AddressSpace>> Renew(Context& context, std::span<const MapOp> ops) {
     return base::Errno(ENOTSUP);
   }
+  // Whether it would not fail with ENOTSUP now. The caller's fiber is the context's.
+  virtual bool CanRenew(const Context& context) const { return false; }
 
   // Unmaps everything and ends the host resources. After it no guest code runs in it. Parks. Idempotent; the last Unref
   // does the same without waiting.

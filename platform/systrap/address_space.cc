@@ -73,13 +73,14 @@ base::Result<base::RefPtr<AddressSpace>> SystrapAddressSpace::Renew(Context& con
   for (const MapOp& op : ops) {
     if (!IsValid(op, {kGuestStart, kGuestEnd})) return base::Errno(ENOTSUP);
   }
+  if (!CanRenew(context)) return base::Errno(ENOTSUP);
   auto& runs_here = static_cast<SystrapContext&>(context);
-  base::RefPtr<Stub> stub = this->stub();
-  if (!stub || !runs_here.IsAloneIn(*stub)) return base::Errno(ENOTSUP);
+  base::RefPtr<Stub> stub;
   {
     base::MutexLock lock(mu_);
-    stub_ = nullptr;
+    stub = std::exchange(stub_, nullptr);
   }
+  if (!stub) return base::Errno(ENOTSUP);
   std::vector<HostOp> host;
   host.reserve(ops.size());
   for (const MapOp& op : ops) host.push_back(Translate(op));
@@ -90,6 +91,11 @@ base::Result<base::RefPtr<AddressSpace>> SystrapAddressSpace::Renew(Context& con
   }
   runs_here.Renew();
   return base::RefPtr<AddressSpace>(base::MakeRef<SystrapAddressSpace>(platform_, std::move(stub)));
+}
+
+bool SystrapAddressSpace::CanRenew(const Context& context) const {
+  base::RefPtr<Stub> stub = this->stub();
+  return stub && static_cast<const SystrapContext&>(context).IsAloneIn(*stub);
 }
 
 void SystrapAddressSpace::Release() {

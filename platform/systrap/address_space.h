@@ -18,6 +18,7 @@ class SystrapAddressSpace final : public AddressSpace {
   base::Result<int> WakeFutex(uint64_t address, int count) override EXCLUDES(mu_);
   base::Result<int> RequeueFutex(uint64_t address, uint64_t to, int wake, int requeue) override EXCLUDES(mu_);
   base::Result<base::RefPtr<AddressSpace>> Renew(Context& context, std::span<const MapOp> ops) override EXCLUDES(mu_);
+  bool CanRenew(const Context& context) const override EXCLUDES(mu_);
   void Release() override EXCLUDES(mu_);
 
   // Null after Release.

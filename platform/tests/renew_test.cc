@@ -24,7 +24,9 @@ class RenewTest : public PlatformTest {
   // Null where the platform does not renew; then nothing has happened.
   base::RefPtr<AddressSpace> Renew(AddressSpace& as, Context& context, const std::string& code) {
     auto ops = Program(code);
+    const bool can = as.CanRenew(context);
     auto renewed = as.Renew(context, ops);
+    EXPECT_EQ(can, !renewed.failed_with(ENOTSUP));
     if (renewed.failed_with(ENOTSUP)) return nullptr;
     EXPECT_TRUE(renewed.ok());
     return renewed.ok() ? std::move(*renewed) : nullptr;
@@ -153,6 +155,7 @@ TEST_P(RenewTest, AnAddressSpaceWithTwoThreadsStaysAsItIs) {
     ASSERT_EQ(g.Run().reason, ExitReason::kSystemCall);
     ASSERT_EQ(RunGuest(*other, *g.as).reason, ExitReason::kSystemCall);
     auto ops = Program(BLOB_OF(report));
+    EXPECT_FALSE(g.as->CanRenew(*g.context));
     EXPECT_TRUE(g.as->Renew(*g.context, ops).failed_with(ENOTSUP));
     // Nor does one of a context that is not of it.
     auto stranger = ContextAt(kCodeAddress);

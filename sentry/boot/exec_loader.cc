@@ -34,7 +34,8 @@ Result<RefPtr<FileDescription>> OpenExecutable(VfsContext& ctx, const VfsPath& s
 // Whether an exec that gains nothing keeps the host's side of the task's address space: nobody else uses it, and
 // nobody watches. A task that is alone there stays so, for only itself could make another.
 bool MayTakeOver(Task& task) {
-  return task.has_mm() && task.mm().users() == 1 && task.mm().dumpable.load() == 1 && !task.traced();
+  return task.has_mm() && task.mm().users() == 1 && task.mm().dumpable.load() == 1 && !task.traced() &&
+         task.mm().address_space().CanRenew(task.context());
 }
 
 }  // namespace

@@ -527,6 +527,7 @@ TEST_F(TextPatchesTest, WhenTheHostFailsTheFileIsExecuted) {
     o.fixed = true;
     o.length = kFileBytes;
     o.prot = kRX;
+    o.interpreter = true;
     auto r = mm->MMap(o, {});
     HostOf(*mm).fail_after = -1;
     if (HostOf(*mm).released) {

@@ -1035,11 +1035,13 @@ resume:
 6:
   cmp $SLOT_IS_RETURNED, %eax
   je return
-  mov STATE_FRAME(%r13), %rsp
+  // Behind a call signals may come, and for one that finds rsp in the frame of the alternate stack there is no room.
+  mov STATE_FRAME(%r13), %rcx
   cmp $SLOT_IS_RELOADED, %eax
   jne 5f
-  mov STATE_CALL_FRAME(%r13), %rsp
+  mov STATE_CALL_FRAME(%r13), %rcx
 5:
+  mov %rcx, %rsp
   mov SLOT_FS_BASE(%r12), %rax
   wrfsbase %rax
   mov SLOT_GS_BASE(%r12), %rax

@@ -291,6 +291,27 @@ TEST_F(EntryTest, EveryInstructionOfAnAnsweredCallCanBeInterrupted) {
   }
 }
 
+// Behind a call signals may come. The host takes one that finds rsp in the alternate stack for one that came during
+// another, and puts its frame below, where there is no room.
+TEST_F(EntryTest, NoWayBackFromACallIsOnTheAlternateStack) {
+  const uint64_t address = kSlotWindow + kNumber * kSlotBytes;
+  const FrameLayout layout(address);
+  state().frame = address + layout.frame;
+  state().call_frame = address + layout.call_frame;
+  ASSERT_NO_FATAL_FAILURE(StartGuest(SYS_umask, 0x202));
+  int steps = 0;
+  for (; steps < 600 && Get().rip != StubAddress(runsc_systrap_entry_committed); ++steps) Step();
+  slot().state = SLOT_IS_RELOADED;
+  for (; steps < 600 && Get().rip != StubAddress(runsc_systrap_sigreturn); ++steps) {
+    const uint64_t rsp = Get().rsp;
+    EXPECT_FALSE(rsp >= address + layout.stack && rsp <= address + kSlotBytes) << Get().rip;
+    Step();
+  }
+  EXPECT_EQ(Get().rip, StubAddress(runsc_systrap_sigreturn));
+  EXPECT_EQ(Get().rsp, state().call_frame + 8);
+  EndGuest();
+}
+
 class FutexTest : public EntryTest {
  protected:
   void SetUp() override {

@@ -185,9 +185,9 @@ class Task final : public base::RefCounted, public Blocker {
   // To this thread / to its process. ESRCH once it is dead; EAGAIN at RLIMIT_SIGPENDING for queued ones.
   Result<void> SendSignal(const SignalInfo& info);
   static Result<void> SendGroupSignal(ThreadGroup& tg, const SignalInfo& info);
-  static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info,
+  static Result<void> SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& from,
                                             base::RefPtr<base::RefCounted> timer = nullptr);
-  Result<void> SendSignalLocked(const SignalInfo& info, base::RefPtr<base::RefCounted> timer = nullptr);
+  Result<void> SendSignalLocked(const SignalInfo& from, base::RefPtr<base::RefCounted> timer = nullptr);
   // A synchronous signal that cannot be blocked or ignored (force_sig): default action if it is.
   void ForceSignal(const SignalInfo& info);
   // kill(2)'s permission rule.

@@ -18,17 +18,34 @@ namespace {
 
 constexpr SignalSet kAllSignals(~uint64_t{0});
 
+// Who sent a signal, as its target sees it (kernel/signal.c: send_signal_locked). Tree held.
+struct Sent {
+  SignalInfo info;
+  bool forced;  // by the kernel, the runtime, or a task that the target's PID namespace does not show
+};
+Sent SentTo(const ThreadGroup& tg, const SignalInfo& info) {
+  Sent sent{info, info.si_code == kSiKernel};
+  if (info.si_code != kSiUser && info.si_code != kSiTkill && info.si_code != kSiQueue) return sent;
+  const Task* sender = Task::Current();
+  const Task* leader = sender != nullptr ? sender->thread_group().leader : nullptr;
+  const int pid = leader != nullptr ? leader->TidIn(tg.pid_namespace()) : 0;
+  sent.forced = pid == 0;
+  // What was queued says what its sender made it say, if the sender can be seen.
+  if (pid == 0 || info.si_code != kSiQueue) sent.info.rt.pid = pid;
+  return sent;
+}
+
 // Signals whose handler's absence makes them vanish. Tree and siglock held.
-bool IgnoredLocked(const ThreadGroup& tg, const Task* thread, int signo) {
+bool IgnoredLocked(const ThreadGroup& tg, const Task* thread, int signo, bool forced) {
   const abi::KSigaction& action = tg.handlers->actions[signo - 1];
-  if (thread != nullptr && thread->traced()) return false;  // its tracer wants to know
-  if (action.handler == kSigDfl && tg.pid_namespace().init == &tg && !kUnblockable.Has(signo)) {
-    // The init of a PID namespace gets only what it has a handler for (man 7 pid_namespaces). Faults are forced
-    // elsewhere.
-    return true;
-  }
   // It may install a handler before it unblocks, or waits for the signal.
   if (thread != nullptr && (thread->blocked().Has(signo) || thread->WaitsFor(signo))) return false;
+  if (thread != nullptr && thread->traced() && signo != kSIGKILL) return false;  // its tracer wants to know
+  if (action.handler == kSigDfl && tg.pid_namespace().init == &tg && !(forced && kUnblockable.Has(signo))) {
+    // The init of a PID namespace gets only what it has a handler for, and SIGKILL and SIGSTOP from outside (man 7
+    // pid_namespaces). Faults are forced elsewhere.
+    return true;
+  }
   if (action.handler == kSigIgn) return true;
   return action.handler == kSigDfl && DefaultActionOf(signo) == DefaultAction::kIgnore;
 }
@@ -102,9 +119,10 @@ Result<void> Task::SendSignal(const SignalInfo& info) {
   return SendSignalLocked(info);
 }
 
-Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info, RefPtr<base::RefCounted> timer) {
-  const int signo = info.si_signo;
+Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& from, RefPtr<base::RefCounted> timer) {
+  const int signo = from.si_signo;
   if (tg.live_count == 0 || signo == 0) return {};
+  const auto [info, forced] = SentTo(tg, from);
   RefPtr<SignalHandlers> handlers = tg.handlers;
   base::MutexLock sig(handlers->mu);
   if (tg.group_exiting && signo != kSIGKILL) return {};
@@ -137,7 +155,9 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
     }
   }
 
+  Task* main = tg.tasks.empty() ? nullptr : tg.tasks.front();
   if (signo == kSIGKILL) {
+    if (IgnoredLocked(tg, main, signo, forced)) return {};
     // Nothing to queue: every thread goes.
     tg.group_exiting = true;
     if (tg.exec_task == nullptr || tg.group_exit_status == 0) tg.group_exit_status = kSIGKILL;
@@ -146,8 +166,7 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
     return {};
   }
 
-  Task* main = tg.tasks.empty() ? nullptr : tg.tasks.front();
-  if (IgnoredLocked(tg, main, signo)) return {};
+  if (IgnoredLocked(tg, main, signo, forced)) return {};
   if (signo >= kFirstRtSignal && tg.pending.queued() >= tg.Limit(RLIMIT_SIGPENDING)) {
     // man 7 signal: only a queued one tells its sender.
     return info.si_code < 0 ? Result<void>(Errno(EAGAIN)) : Result<void>();
@@ -171,20 +190,21 @@ Result<void> Task::SendGroupSignalLocked(ThreadGroup& tg, const SignalInfo& info
   return {};
 }
 
-Result<void> Task::SendSignalLocked(const SignalInfo& info, RefPtr<base::RefCounted> timer) {
-  const int signo = info.si_signo;
+Result<void> Task::SendSignalLocked(const SignalInfo& from, RefPtr<base::RefCounted> timer) {
+  const int signo = from.si_signo;
   if (signo == 0) return {};
   // These act on the process whichever thread they are sent to.
   if (signo == kSIGKILL || signo == kSIGCONT || kStopSignals.Has(signo)) {
-    if (signo == kSIGKILL) return SendGroupSignalLocked(*thread_group_, info);
-    if (signo == kSIGCONT) (void)SendGroupSignalLocked(*thread_group_, info);
+    if (signo == kSIGKILL) return SendGroupSignalLocked(*thread_group_, from);
+    if (signo == kSIGCONT) (void)SendGroupSignalLocked(*thread_group_, from);
   }
+  const auto [info, forced] = SentTo(*thread_group_, from);
   if (state() == 'Z') return {};
   RefPtr<SignalHandlers> handlers = thread_group_->handlers;
   base::MutexLock sig(handlers->mu);
   if (signo == kSIGCONT) return {};
   if (kStopSignals.Has(signo)) CancelOpposites(*thread_group_, SignalSet::Of(kSIGCONT), &Task::pending_);
-  if (IgnoredLocked(*thread_group_, this, signo)) return {};
+  if (IgnoredLocked(*thread_group_, this, signo, forced)) return {};
   if (signo >= kFirstRtSignal && pending_.queued() >= thread_group_->Limit(RLIMIT_SIGPENDING)) {
     return info.si_code < 0 ? Result<void>(Errno(EAGAIN)) : Result<void>();
   }

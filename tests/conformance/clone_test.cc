@@ -282,6 +282,69 @@ TEST(Clone3, PidfdTellsTheEnd) {
   EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, nullptr, 0), ESRCH);
 }
 
+// man 7 pid_namespaces: the init of a namespace gets from within only what it has a handler for; from outside SIGKILL
+// and SIGSTOP as well, and it sees no number of who is outside.
+class PidNamespace : public ::testing::Test {
+ protected:
+  // Runs `body` as the init of a namespace of its own; its pid here, or -1.
+  template <typename F>
+  static pid_t Start(F&& body) {
+    const long pid = syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+    if (pid == 0) {
+      body();
+      _exit(0);
+    }
+    return static_cast<pid_t>(pid);
+  }
+};
+
+TEST_F(PidNamespace, ItsInitSurvivesSignalsFromWithin) {
+  pid_t pid = Start([] {
+    CHILD_CHECK(getpid() == 1);
+    CHILD_CHECK(kill(1, SIGKILL) == 0 && kill(1, SIGTERM) == 0 && kill(1, SIGSTOP) == 0);
+    pid_t child = fork();
+    if (child == 0) _exit(kill(1, SIGKILL) == 0 ? 7 : 1);
+    int status = 0;
+    CHILD_CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
+  });
+  if (pid < 0 && errno == EPERM) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  ASSERT_GT(pid, 0);
+  EXPECT_EXITED(WaitFor(pid), 0);
+}
+
+TEST_F(PidNamespace, ItsInitIsKilledFromOutside) {
+  pid_t pid = Start([] {
+    for (;;) pause();
+  });
+  if (pid < 0 && errno == EPERM) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  ASSERT_GT(pid, 0);
+  ASSERT_TRUE(WaitUntilBlocked(pid));
+  ASSERT_OK(kill(pid, SIGTERM));
+  ASSERT_TRUE(WaitUntilBlocked(pid));
+  ASSERT_OK(kill(pid, SIGKILL));
+  EXPECT_SIGNALED(WaitFor(pid), SIGKILL);
+}
+
+TEST_F(PidNamespace, WhoIsOutsideHasNoNumber) {
+  pid_t pid = Start([] {
+    sigset_t set = MakeSet({SIGUSR1, SIGUSR2});
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    siginfo_t info = {};
+    // Blocked signals wait, with a handler or without.
+    CHILD_CHECK(sigwaitinfo(&set, &info) == SIGUSR1);
+    CHILD_CHECK(info.si_code == SI_USER && info.si_pid == 0);
+    pid_t child = fork();
+    if (child == 0) _exit(kill(1, SIGUSR2) == 0 ? 0 : 1);
+    CHILD_CHECK(sigwaitinfo(&set, &info) == SIGUSR2);
+    CHILD_CHECK(info.si_pid == child);
+  });
+  if (pid < 0 && errno == EPERM) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  ASSERT_GT(pid, 0);
+  ASSERT_TRUE(WaitUntilBlocked(pid));
+  ASSERT_OK(kill(pid, SIGUSR1));
+  EXPECT_EXITED(WaitFor(pid), 0);
+}
+
 TEST(Pidfd, CloneFailsWithoutAPlaceForIt) {
   clone_args args = {};
   args.flags = CLONE_PIDFD;

@@ -395,7 +395,8 @@ TEST(Exec, AFailedExecFromAThreadLeavesEverythingAlone) {
     void* result;
     pthread_join(thread, &result);
     CHILD_CHECK(result == reinterpret_cast<void*>(ENOENT));
-    CHILD_CHECK(ReadFile("/proc/self/status").find("Threads:\t2") != std::string::npos);
+    // The thread is joined before it is gone.
+    CHILD_CHECK(Eventually([] { return ReadFile("/proc/self/status").find("Threads:\t2") != std::string::npos; }));
   });
   EXPECT_EXITED(status, 0);
 }

@@ -57,7 +57,7 @@ TEST(Mmap, FailsAsDocumented) {
   EXPECT_ERRNO((long)mmap(nullptr, kPage, PROT_WRITE, MAP_SHARED, rd.get(), 0), EACCES);
   EXPECT_ERRNO((long)mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE, d.get(), 0), ENODEV);
   EXPECT_ERRNO((long)mmap((void*)(kPage + 1), kPage, PROT_READ, kAnonymous | MAP_FIXED, -1, 0), EINVAL);
-  EXPECT_ERRNO((long)mmap((void*)0x7ffffffff000, 2 * kPage, PROT_READ, kAnonymous | MAP_FIXED, -1, 0), ENOMEM);
+  EXPECT_ERRNO((long)mmap((void*)((1ull << 56) - kPage), 2 * kPage, PROT_READ, kAnonymous | MAP_FIXED, -1, 0), ENOMEM);
   EXPECT_ERRNO((long)mmap(KernelPointer(), kPage, PROT_READ, kAnonymous | MAP_FIXED, -1, 0), ENOMEM);
   EXPECT_ERRNO((long)mmap(nullptr, 1ull << 60, PROT_READ, kAnonymous, -1, 0), ENOMEM);
   Pipe p = MakePipe();

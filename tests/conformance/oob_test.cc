@@ -71,6 +71,7 @@ TEST_P(Oob, TheLastByteIsApart) {
 }
 
 TEST_P(Oob, ReadsStopAtTheMarkAndGoOnBehindIt) {
+  if (GetParam() == AF_UNIX && !KernelIsAtLeast(6, 10)) GTEST_SKIP() << "older UNIX sockets lose the byte";
   SendOob("abcX");
   Send("def");
   EXPECT_EQ(Receive(), "abc");

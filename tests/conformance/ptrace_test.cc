@@ -232,7 +232,7 @@ TEST(PtraceRegisters, CanBeSet) {
 TEST(PtraceRegisters, RefuseWhatNoRegisterCanHold) {
   ChildGuard child(StartTraced([] {}));
   const user_regs_struct regs = GetRegs(child.pid());
-  EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, fs_base), 1ull << 47), EIO);
+  EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, fs_base), 1ull << 56), EIO);
   EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, gs_base), ~0ull), EIO);
   EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, cs), 0), EIO);
   EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(user_regs_struct, ss), 0x10), EIO);
@@ -254,7 +254,7 @@ TEST(PtraceRegisters, DebugRegistersAreUnusedAtFirst) {
   EXPECT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(struct user, u_debugreg) + 7 * 8, 0));
   EXPECT_OK(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(struct user, u_debugreg) + 6 * 8, 0));
   EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(struct user, u_debugreg) + 4 * 8, 1), EIO);
-  EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(struct user, u_debugreg), 1ull << 47), EINVAL);
+  EXPECT_ERRNO(Ptrace(PTRACE_POKEUSER_, child.pid(), offsetof(struct user, u_debugreg), 1ull << 56), EINVAL);
 }
 
 // --- Floating point ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 namespace conformance {
@@ -253,5 +254,12 @@ ScopedBlock::ScopedBlock(std::initializer_list<int> signals) {
 }
 
 ScopedBlock::~ScopedBlock() { pthread_sigmask(SIG_SETMASK, &old_, nullptr); }
+
+bool KernelIsAtLeast(int major, int minor) {
+  utsname name;
+  int its_major = 0, its_minor = 0;
+  if (uname(&name) != 0 || sscanf(name.release, "%d.%d", &its_major, &its_minor) != 2) return true;
+  return its_major > major || (its_major == major && its_minor >= minor);
+}
 
 }  // namespace conformance

@@ -184,6 +184,8 @@ class ChildGuard {
 char ThreadState(pid_t tid);
 // Waits until the thread sleeps (state S in several samples); false after ten seconds, and when it has ended.
 bool WaitUntilBlocked(pid_t tid);
+// uname(2)'s release: for what Linux did otherwise before. Cases skip themselves on older hosts.
+bool KernelIsAtLeast(int major, int minor);
 // Waits until `condition` holds; false after ten seconds (or `seconds`).
 bool Eventually(const std::function<bool()>& condition, int seconds = 10);
 

@@ -220,8 +220,8 @@ struct SendTcp : RecvTcp {
   }
   static void FillSocket(int fd) {
     std::vector<char> data(1 << 16, 'x');
-    // The other side takes some more when it has looked.
-    for (int quiet = 0; quiet < 20;) {
+    // The other side takes some more when it has looked: 40 ms later at most, with delayed acknowledgements.
+    for (int quiet = 0; quiet < 100;) {
       if (send(fd, data.data(), data.size(), MSG_DONTWAIT) > 0 || send(fd, "x", 1, MSG_DONTWAIT) > 0) {
         quiet = 0;
       } else {

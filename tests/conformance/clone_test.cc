@@ -184,7 +184,7 @@ TEST(Clone, TlsIsSet) {
   static uint64_t block[8] = {reinterpret_cast<uint64_t>(block), 0x1234567};
   static std::atomic<uint64_t> seen;
   pid_t pid = clone(
-      +[](void*) __attribute__((optimize("no-stack-protector"))) {
+      +[](void*) __attribute__((no_stack_protector)) {
         uint64_t value;
         asm volatile("movq %%fs:8, %0" : "=r"(value));
         seen = value;

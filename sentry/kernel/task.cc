@@ -1,6 +1,7 @@
 #include "sentry/kernel/task.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -83,7 +84,8 @@ MmLimits Task::mm_limits() const {
   limits.address_space = all.values[RLIMIT_AS].rlim_cur;
   limits.data = all.values[RLIMIT_DATA].rlim_cur;
   limits.stack = all.values[RLIMIT_STACK].rlim_cur;
-  limits.memlock = all.values[RLIMIT_MEMLOCK].rlim_cur;
+  // mlock_future_ok(): MCL_FUTURE and MAP_LOCKED, too.
+  limits.memlock = Capable(CAP_IPC_LOCK) ? UINT64_MAX : all.values[RLIMIT_MEMLOCK].rlim_cur;
   return limits;
 }
 

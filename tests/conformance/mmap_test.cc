@@ -325,6 +325,21 @@ TEST(Mlock, IsAcceptedWithinTheLimit) {
   EXPECT_OK(munlockall());
 }
 
+TEST(Mlock, WhatIsMappedInFutureCountsUnlessCapable) {
+  const std::string status = ReadFile("/proc/self/status");
+  const size_t at = status.find("CapEff:\t");
+  ASSERT_NE(at, std::string::npos);
+  const bool capable = (strtoull(status.c_str() + at + 8, nullptr, 16) >> 14 & 1) != 0;  // CAP_IPC_LOCK
+  EXPECT_EXITED(RunInChild([&] {
+                  const rlimit limit = {1 << 20, 1 << 20};
+                  CHILD_CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+                  CHILD_CHECK(mlockall(MCL_FUTURE) == 0);
+                  void* map = mmap(nullptr, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                  CHILD_CHECK(capable ? map != MAP_FAILED : map == MAP_FAILED && errno == EAGAIN);
+                }),
+                0);
+}
+
 TEST(Mmap, ExecutableMemoryRunsWhatWasJustWritten) {
   Mapping code(kPage, PROT_READ | PROT_WRITE | PROT_EXEC);
   ASSERT_TRUE(code.ok());

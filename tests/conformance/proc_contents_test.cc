@@ -438,7 +438,9 @@ TEST(Proc, MapFilesNamesTheMappedFiles) {
   EXPECT_EQ(Link(link), dir / "mapped");
   EXPECT_EQ(Link("/proc/self/map_files/1000-2000"), "!ENOENT");
   EXPECT_EQ(Link("/proc/self/map_files/nonsense"), "!ENOENT");
-  if (geteuid() == 0) EXPECT_EQ(ReadFile(link).size(), 8192u);
+  if (geteuid() == 0) {
+    EXPECT_EQ(ReadFile(link).size(), 8192u);
+  }
   munmap(m, 8192);
   EXPECT_EQ(Link(link), "!ENOENT");
 }

@@ -16,10 +16,10 @@ Result<T> ReadAs(const ControlMessage& message) {
 }
 
 // An int within [low, 255]; −1 leaves the default.
-Result<void> ReadByte(const ControlMessage& message, int low, std::optional<uint8_t>& out) {
+Result<void> ReadByte(const ControlMessage& message, int low, int& out) {
   const int value = TRY(ReadAs<int>(message));
   if (value < low || value > 255) return Errno(EINVAL);
-  if (value >= 0) out = static_cast<uint8_t>(value);
+  if (value >= 0) out = value;
   return {};
 }
 

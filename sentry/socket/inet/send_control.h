@@ -12,8 +12,8 @@
 namespace sentry {
 
 struct SendControl {
-  std::optional<uint8_t> ttl;       // IP_TTL, IPV6_HOPLIMIT; none: the socket's
-  std::optional<uint8_t> tos;       // IP_TOS, IPV6_TCLASS
+  int ttl = -1;                     // IP_TTL, IPV6_HOPLIMIT; −1: the socket's
+  int tos = -1;                     // IP_TOS, IPV6_TCLASS
   std::optional<IpAddress> source;  // IP_PKTINFO, IPV6_PKTINFO
 };
 

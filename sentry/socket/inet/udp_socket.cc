@@ -177,10 +177,11 @@ Result<size_t> UdpSocket::Send(OutgoingMessage& message) {
   datagram->to = std::make_unique<SocketAddress>(SocketAddress::Of(target));
   datagram->timestamp_ns = vfs::FileNow();
   const bool as_v6 = v6() && !to.address.IsV4();
-  datagram->tos = control.tos.value_or(
-      static_cast<uint8_t>(as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0) : KeptInt(IPPROTO_IP, IP_TOS, 0)));
-  datagram->ttl = control.ttl.value_or(
-      static_cast<uint8_t>(as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64) : KeptInt(IPPROTO_IP, IP_TTL, 64)));
+  int tos = control.tos, ttl = control.ttl;
+  if (tos < 0) tos = as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_TCLASS, 0) : KeptInt(IPPROTO_IP, IP_TOS, 0);
+  if (ttl < 0) ttl = as_v6 ? KeptInt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64) : KeptInt(IPPROTO_IP, IP_TTL, 64);
+  datagram->tos = static_cast<uint8_t>(tos);
+  datagram->ttl = static_cast<uint8_t>(ttl);
   if (receiver.queue_.Push(datagram, receiver.receive_space_.load(std::memory_order_relaxed), SIZE_MAX)) {
     receiver.events_->queue.Notify(kSocketReadable);
   } else {

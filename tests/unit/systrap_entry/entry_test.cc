@@ -207,7 +207,9 @@ class EntryTest : public ::testing::Test {
       }
       EXPECT_EQ(first().waiters[FutexHash(args_.rdi)].load(), waiters_ + (CountsAsWaiter(Get().rip) ? 1 : 0)) << where;
       // A call that has not been made has not changed the mask.
-      if (PlaceInStub(Get().rip) == StubPlace::kBefore) EXPECT_EQ(slot().mask.load(), mask_) << where;
+      if (PlaceInStub(Get().rip) == StubPlace::kBefore) {
+        EXPECT_EQ(slot().mask.load(), mask_) << where;
+      }
       if (Get().rip == at_) {
         if (on_step_) on_step_();
         ++hits_;

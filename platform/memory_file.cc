@@ -17,6 +17,8 @@
 namespace platform {
 namespace {
 
+constexpr int kMadvPopulateWrite = 23;  // MADV_POPULATE_WRITE, from Linux 5.14
+
 constexpr uint64_t kHugePage = 2 << 20;
 constexpr uint64_t kTiB = uint64_t{1} << 40;
 // Offsets below are in the sentry's one large mapping; beyond it windows are made when they are first touched.
@@ -463,6 +465,14 @@ void MemoryFile::PunchAndFree(FileRange range) {
   if (!Punch(range)) return;
   base::MutexLock lock(mu_);
   impl_->FreeOf(range.start).Give(range);
+}
+
+void MemoryFile::Populate(FileRange range) {
+  while (!range.empty()) {
+    const std::span<std::byte> part = Map(range);
+    (void)base::Host(SYS_madvise, part.data(), part.size(), kMadvPopulateWrite);
+    range.start += part.size();
+  }
 }
 
 void MemoryFile::Decommit(FileRange range) {

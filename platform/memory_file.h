@@ -75,6 +75,8 @@ class MemoryFile {
   // Reads and writes through the mapping, over window boundaries. EFAULT when the host gives no page.
   base::Result<void> Read(uint64_t offset, std::span<std::byte> out);
   base::Result<void> Write(uint64_t offset, std::span<const std::byte> in);
+  // Makes all pages of the range exist, as far as the host has memory; the others come when they are touched.
+  void Populate(FileRange range);
   // Gives the pages back to the host; the range reads as zero again and keeps its references.
   void Decommit(FileRange range);
   // The next range at or after `from`, within `range`, that has pages (SEEK_DATA); empty if none has.

@@ -208,15 +208,12 @@ Result<void> MemoryManager::State::BackRange(Range r, bool write, Effort effort,
   return backed;
 }
 
-void MemoryManager::State::PopulateMapped(Range r, HostBatch& batch) {
+void MemoryManager::State::PopulateMapped(Range r) {
   for (auto it = pages.LowerBound(r.start); it != pages.end() && it->first < r.end; ++it) {
     const Page& p = it->second.value;
-    if (!p.mapped || !p.memory_file || p.host_prot == 0) continue;
-    const Range entry = PageMap::RangeOf(it), part = entry.Intersect(r);
-    const FileRange extent = p.FileRangeOf(entry, part);
-    const FileRange data = memory_file.NextData(extent);
-    // Mapping it again is what faults all of it in.
-    if (data.start != extent.start || data.end != extent.end) batch.Map(part, p.fd, extent.start, p.host_prot, true);
+    if (!p.mapped || !p.memory_file) continue;
+    const Range entry = PageMap::RangeOf(it);
+    memory_file.Populate(p.FileRangeOf(entry, entry.Intersect(r)));
   }
 }
 

@@ -129,7 +129,7 @@ Result<void> MemoryManager::Madvise(Addr addr, uint64_t length, int advice) {
       bool ok = advice == MADV_POPULATE_WRITE ? (v.prot & kWrite) != 0 : v.prot != 0;
       if (!ok || v.special) return Errno(v.special ? EINVAL : EFAULT);
     }
-    s.PopulateMapped(r, batch);
+    s.PopulateMapped(r);
     Result<void> backed = s.BackRange(r, advice == MADV_POPULATE_WRITE, State::Effort::kFault, batch, true);
     Result<void> committed = s.Commit(batch);
     if (!backed.ok()) return Errno(backed.failed_with(ENOMEM) ? ENOMEM : EFAULT);

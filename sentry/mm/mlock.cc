@@ -35,7 +35,7 @@ Result<void> MemoryManager::Mlock(Addr addr, uint64_t length, int flags, bool ma
   });
   if (on_fault) return {};
   HostBatch batch;
-  s.PopulateMapped(r, batch);
+  s.PopulateMapped(r);
   s.BackEagerly(r, batch, true);
   return s.Commit(batch);
 }
@@ -69,7 +69,7 @@ Result<void> MemoryManager::MlockAll(int flags, bool may_exceed, const MmLimits&
   });
   if (on_fault) return {};
   HostBatch batch;
-  s.PopulateMapped({0, s.task_size}, batch);
+  s.PopulateMapped({0, s.task_size});
   s.BackEagerly({0, s.task_size}, batch, true);
   (void)s.Commit(batch).ok();  // mm_populate's errors are ignored here, as in Linux
   return {};

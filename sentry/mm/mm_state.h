@@ -135,8 +135,8 @@ struct MemoryManager::State {
   Result<void> BackRangeUnsynced(base::Range r, bool write, Effort effort, HostBatch& batch, base::Range& touched);
   // After a new VMA or a change of protection: what should be mapped without waiting for a fault.
   void BackEagerly(base::Range r, HostBatch& batch, bool populate);
-  // Makes the pages of r exist that the host has mapped.
-  void PopulateMapped(base::Range r, HostBatch& batch);
+  // Makes the pages of r exist that are mapped and were not touched yet.
+  void PopulateMapped(base::Range r);
   // Emits what makes the host agree with vmas and pages in r.
   void SyncHost(base::Range r, HostBatch& batch, bool populate = false);
   static uint8_t HostProt(const Vma& v, const Page& p);
